@@ -1,0 +1,1 @@
+"""Device adapters for ecgnat-stream, one module per device family."""

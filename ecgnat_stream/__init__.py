@@ -1,0 +1,3 @@
+"""Real-time ECG rhythm monitoring."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,65 @@
+"""Rhythm classes and alarm conditions, with their SNOMED CT and IEEE 11073 codes.
+
+SNOMED CT as used by the PhysioNet/CinC Challenge 2021; MDC from IEEE 11073-10101 / 10102: part 10 holds rhythm annotations,
+part 3 events. Where no public event code exists (ventricular fibrillation), the rhythm annotation code stands in.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["CONDITION_CODES", "RHYTHMS", "RHYTHM_CODES", "RHYTHM_TEXTS", "Codes"]
+
+
+class Codes(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The codes of one label; None where the terminology has none that is public."""
+
+    snomed: str | None = None
+    mdc_part: int | None = None
+    mdc: int | None = None
+
+
+RHYTHMS = ("SINUS", "AF", "SVT", "VT", "VF", "ASYSTOLE", "PACED", "NOISE")
+"""Classes of the dense rhythm head, in the order of its outputs. AF includes flutter, VF includes ventricular flutter."""
+
+RHYTHM_TEXTS = {
+    "SINUS": "sinus rhythm",
+    "SBRAD": "sinus bradycardia",
+    "STACH": "sinus tachycardia",
+    "AF": "atrial fibrillation or flutter",
+    "SVT": "supraventricular tachycardia",
+    "VT": "ventricular tachycardia",
+    "VF": "ventricular fibrillation or flutter",
+    "ASYSTOLE": "asystole",
+    "PACED": "paced rhythm",
+    "NOISE": "noise",
+    "UNKNOWN": "no decision",
+}
+"""What a person reads for every label that a rhythm event can carry."""
+
+RHYTHM_CODES = {
+    "SINUS": Codes("426783006", 10, 9232),
+    "SBRAD": Codes("426177001", 10, 9248),
+    "STACH": Codes("427084000", 10, 9264),
+    "AF": Codes("164889003", 10, 9472),
+    "SVT": Codes("426761007", 10, 9504),
+    "VT": Codes("164895002", 10, 9984),
+    "VF": Codes("164896001", 10, 10016),
+    "ASYSTOLE": Codes("397829000", 10, 10336),
+    "PACED": Codes("10370003"),
+    "NOISE": Codes(),
+    "UNKNOWN": Codes(),
+}
+
+CONDITION_CODES = {
+    "asystole": Codes("397829000", 3, 3076),
+    "ventricular-fibrillation": Codes("164896001", 10, 10016),
+    "ventricular-tachycardia": Codes("164895002", 3, 3224),
+    "extreme-tachycardia": Codes(None, 3, 3122),
+    "extreme-bradycardia": Codes(None, 3, 3086),
+    "tachycardia": Codes("427084000"),
+    "bradycardia": Codes("426627000", 3, 3084),
+    "atrial-fibrillation": Codes("164889003", 3, 3128),
+    "leads-off": Codes(None, 3, 274),  # 196882 = 3 * 65536 + 274 in the 32-bit form
+}
+"""Codes per alarm condition; technical conditions other than leads off have none."""

@@ -1,0 +1,31 @@
+"""The errors that cross a stage border.
+
+Every message says what is wrong, where, and what to do about it. ``ValueError`` stays for what a caller passed
+wrongly to one function; these are for what goes wrong between the parts.
+"""
+
+__all__ = ["CheckpointError", "ConfigError", "DeviceError", "EcgnatError", "FrameError", "SinkError"]
+
+
+class EcgnatError(Exception):
+    """Anything the runtime reports to its user."""
+
+
+class ConfigError(EcgnatError):
+    """A configuration key, value or combination that cannot be used."""
+
+
+class DeviceError(EcgnatError):
+    """A device that cannot be opened, or that delivers what it must not."""
+
+
+class FrameError(EcgnatError):
+    """Bytes on a wire that are not a wave frame."""
+
+
+class CheckpointError(EcgnatError):
+    """A directory that does not hold a usable model."""
+
+
+class SinkError(EcgnatError):
+    """A sink that cannot be started: a path that is not writable, a port in use."""

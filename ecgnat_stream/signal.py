@@ -1,0 +1,180 @@
+"""Words for the signal: leads, streams, blocks, windows. numpy only, no I/O.
+
+Arrays are lead-first ``(L, T)``, float32, in mV; NaN means "no sample here". ``start`` and ``stop`` are half-open
+absolute sample indices, counted from the first sample of the stream; they are the truth about time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgnat_stream.errors import ConfigError
+
+__all__ = [
+    "FRAME",
+    "FRAME_S",
+    "FS",
+    "LEADS",
+    "MODEL_FS",
+    "NOT_ECG",
+    "SampleBlock",
+    "StreamInfo",
+    "Window",
+    "assign_leads",
+]
+
+LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+"""The twelve leads, in the order of every ``(12, T)`` array in this project."""
+
+FS = 200
+"""Rate of the conditioned signal in Hz: quality, QRS detection and the drawn trace."""
+
+MODEL_FS = 100
+"""Rate of the network's input in Hz: every second conditioned sample."""
+
+FRAME = 40
+"""Conditioned samples per frame, the fixed quantum in which everything behind the ring works, whatever the device's block size."""
+
+FRAME_S = FRAME / FS
+"""Length of a frame in s."""
+
+NOT_ECG = ("ABP", "ART", "BP", "CVP", "PAP", "PLETH", "PPG", "RESP", "SPO2", "CO2", "ICP", "COUNTER")
+"""Signal names that are no ECG leads; they are left out, and the stream says so."""
+
+_ALIASES = {lead.upper(): lead for lead in LEADS} | {
+    "MLI": "I", "MLII": "II", "MLIII": "III", "MCL1": "V1", "MCL": "V1", "MCL6": "V6", "CM5": "V5", "CC5": "V5", "V": "V1",
+}  # fmt: skip
+_UNSPECIFIED = ("ECG", "EKG", "LEAD", "CH", "CHANNEL")
+_UNSPECIFIED_ORDER = ("II", "V1", "V5", "I", "III", "aVF", "aVL", "aVR", "V2", "V3", "V4", "V6")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """What a device says about its stream before the first block.
+
+    Parameters
+    ----------
+    fs
+        Sampling rate in Hz, 100 to 1000.
+    leads
+        One name per row of every block, as the device names them.
+    device
+        Name of the adapter and of what it reads, for people.
+    uv_per_lsb
+        Resolution of the source in microvolts per step; used when samples are packed as int16.
+    live
+        True if the source cannot wait (a patient); False for a recording, which then waits for a slow receiver.
+    total
+        Number of samples the source will deliver, if known.
+    """
+
+    fs: float
+    leads: tuple[str, ...]
+    device: str
+    uv_per_lsb: float = 1.0
+    live: bool = True
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SampleBlock:
+    """Consecutive samples as a device delivers them.
+
+    Parameters
+    ----------
+    start
+        Absolute index of the first sample, at the device's rate. A jump against the previous block's ``stop`` is a gap.
+    samples
+        ``(L, T)`` float32 in mV, rows as ``StreamInfo.leads``; NaN where the device has no value.
+    t_ns
+        Host monotonic time of the last sample, ns.
+    lead_off
+        Names of leads that the device itself reports as disconnected.
+    """
+
+    start: int
+    samples: NDArray[np.float32]
+    t_ns: int
+    lead_off: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def stop(self) -> int:
+        """Index after the last sample."""
+        return self.start + self.samples.shape[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What the model sees of one bed: ``(12, T)`` at :data:`MODEL_FS`, mV, NaN for what is missing.
+
+    ``start`` and ``stop`` count model-rate samples since the stream began. ``last_sample_ns`` and ``cut_ns`` are host monotonic times.
+    """
+
+    row: int
+    start: int
+    stop: int
+    samples: NDArray[np.float32]
+    last_sample_ns: int
+    cut_ns: int
+
+
+def assign_leads(names: Sequence[str], lead_map: Mapping[str, str] | None = None) -> tuple[int | None, ...]:
+    """Say which of the twelve :data:`LEADS` each device lead is.
+
+    Known names and aliases (MLII, MCL1, ...) go to their lead, the first of two equal ones wins. Unspecified names (ECG, ECG1, ...)
+    take the free leads II, V1, V5, ... in turn. Names in :data:`NOT_ECG` and second copies give None: left out.
+
+    Parameters
+    ----------
+    names
+        Device lead names.
+    lead_map
+        Device name to one of :data:`LEADS`, or to "" to leave it out; overrides everything else.
+
+    Raises
+    ------
+    ConfigError
+        For a name that is none of these; the message lists the leads and names the option to set.
+    """
+    lead_map = lead_map or {}
+    for name, lead in lead_map.items():
+        if lead and lead not in LEADS:
+            raise ConfigError(
+                f"lead_map: {name!r} is mapped to {lead!r}, which is not one of {', '.join(LEADS)}"
+            )
+    slots: list[int | None] = [None] * len(names)
+    taken: set[str] = set()
+
+    def take(index: int, lead: str) -> None:
+        if lead not in taken:
+            taken.add(lead)
+            slots[index] = LEADS.index(lead)
+
+    unspecified: list[int] = []
+    for index, name in enumerate(names):
+        key = name.strip().upper()
+        stem = key.rstrip("0123456789 _-")
+        if name in lead_map:
+            if lead_map[name]:
+                take(index, lead_map[name])
+        elif key in _ALIASES:
+            take(index, _ALIASES[key])
+        elif stem in _UNSPECIFIED:
+            unspecified.append(index)
+        elif stem not in NOT_ECG and key not in NOT_ECG:
+            known = ", ".join(LEADS)
+            raise ConfigError(
+                f"unknown lead name {name!r}: say which lead it is with lead_map, for example "
+                f'lead_map = {{ {name!r} = "II" }} (one of {known}, or "" to leave it out)'
+            )
+    for index in unspecified:
+        free = next((lead for lead in _UNSPECIFIED_ORDER if lead not in taken), None)
+        if free is not None:
+            take(index, free)
+    if all(slot is None for slot in slots):
+        raise ConfigError(f"no ECG lead among {', '.join(names) or 'no names at all'}: set lead_map")
+    return tuple(slots)

@@ -131,9 +131,7 @@ class Bus:
         self._listeners: list[tuple[tuple[type, ...], Callable[[Published], None]]] = []
         self.published = 0
 
-    def subscribe(
-        self, name: str, *types: type, policy: Policy = Policy.KEEP, capacity: int = 10_000
-    ) -> Subscription:
+    def subscribe(self, name: str, *types: type, policy: Policy = Policy.KEEP, capacity: int = 10_000) -> Subscription:
         """Return a new bounded queue of the given event types; subscribe before the monitor starts, or miss its beginning."""
         if not types:
             raise ValueError(f"subscription {name!r} names no event types")
@@ -196,7 +194,5 @@ class Bus:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self.close()

@@ -64,9 +64,7 @@ class SystemClock(_Anchored):
 class ManualClock(_Anchored):
     """A clock that moves only when told to, for tests and for replay faster than real time."""
 
-    def __init__(
-        self, start_ns: int = 1_000_000_000, wall: datetime = datetime(2026, 1, 1, tzinfo=UTC)
-    ) -> None:
+    def __init__(self, start_ns: int = 1_000_000_000, wall: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         super().__init__(start_ns, wall)
         self._now_ns = start_ns
         self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []

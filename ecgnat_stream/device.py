@@ -36,9 +36,7 @@ class Device(Protocol):
         """Connect and say what will come."""
         ...
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         """Disconnect."""
         ...
 

@@ -6,6 +6,7 @@ the stream's first sample. JSON carries a ``type`` field per struct. :class:`Wav
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal
@@ -36,10 +37,16 @@ __all__ = [
     "Wave",
 ]
 
+
+def _tag(name: str) -> str:
+    """``DeviceStatus`` to ``device-status``."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
+
+
 Probability = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=str.lower, omit_defaults=False):
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=_tag, omit_defaults=False):
     """What all events carry.
 
     Parameters

@@ -104,7 +104,7 @@ class SampleBlock:
     @property
     def stop(self) -> int:
         """Index after the last sample."""
-        return self.start + self.samples.shape[1]
+        return self.start + int(self.samples.shape[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +143,7 @@ def assign_leads(names: Sequence[str], lead_map: Mapping[str, str] | None = None
     lead_map = lead_map or {}
     for name, lead in lead_map.items():
         if lead and lead not in LEADS:
-            raise ConfigError(
-                f"lead_map: {name!r} is mapped to {lead!r}, which is not one of {', '.join(LEADS)}"
-            )
+            raise ConfigError(f"lead_map: {name!r} is mapped to {lead!r}, which is not one of {', '.join(LEADS)}")
     slots: list[int | None] = [None] * len(names)
     taken: set[str] = set()
 

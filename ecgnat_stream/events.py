@@ -1,7 +1,8 @@
 """Everything that travels on the alert bus. The msgspec structs are the wire schema.
 
-Every event names its bed as ``site/unit/bed``, its wall time, and where it lies on the bed's stream: ``at_s``, seconds of signal since
-the stream's first sample. JSON carries a ``type`` field per struct. :class:`Wave` and :class:`Trace` hold arrays and travel as binary frames.
+Every event names its bed as ``site/unit/bed``, its wall time, and where it lies on the bed's stream: ``at_s``, seconds of
+signal since the stream's first sample. JSON carries a ``type`` field per struct. :class:`Wave` and :class:`Trace` hold arrays
+and travel as binary frames.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=_ta
 class Meta(Event, frozen=True, kw_only=True):
     """A stream has begun: what the device delivers, and how it was understood.
 
-    ``leads`` are the device's names, ``used_as`` the lead each is taken for (None: left out). ``session`` counts the streams of this bed.
+    ``leads`` are the device's names, ``used_as`` the lead each is taken for (None: left out). ``session`` counts the streams of
+    this bed.
     """
 
     leads: tuple[str, ...]
@@ -139,7 +141,7 @@ class Quality(Event, frozen=True, kw_only=True):
 
 
 class Timing(msgspec.Struct, frozen=True):
-    """Host monotonic times in ns: the last sample arrived, the window was cut, the prediction was ready, the event was published."""
+    """Host monotonic times in ns: last sample of the window, window cut, prediction ready, event published."""
 
     last_sample_ns: int
     cut_ns: int

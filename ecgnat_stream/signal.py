@@ -37,7 +37,7 @@ MODEL_FS = 100
 """Rate of the network's input in Hz: every second conditioned sample."""
 
 FRAME = 40
-"""Conditioned samples per frame, the fixed quantum in which everything behind the ring works, whatever the device's block size."""
+"""Conditioned samples per frame: the fixed quantum of everything behind the ring, whatever the device's block size."""
 
 FRAME_S = FRAME / FS
 """Length of a frame in s."""
@@ -111,7 +111,8 @@ class SampleBlock:
 class Window:
     """What the model sees of one bed: ``(12, T)`` at :data:`MODEL_FS`, mV, NaN for what is missing.
 
-    ``start`` and ``stop`` count model-rate samples since the stream began. ``last_sample_ns`` and ``cut_ns`` are host monotonic times.
+    ``start`` and ``stop`` count model-rate samples since the stream began. ``last_sample_ns`` and ``cut_ns`` are host monotonic
+    times.
     """
 
     row: int
@@ -125,8 +126,8 @@ class Window:
 def assign_leads(names: Sequence[str], lead_map: Mapping[str, str] | None = None) -> tuple[int | None, ...]:
     """Say which of the twelve :data:`LEADS` each device lead is.
 
-    Known names and aliases (MLII, MCL1, ...) go to their lead, the first of two equal ones wins. Unspecified names (ECG, ECG1, ...)
-    take the free leads II, V1, V5, ... in turn. Names in :data:`NOT_ECG` and second copies give None: left out.
+    Known names and aliases (MLII, MCL1, ...) go to their lead, the first of two equal ones wins. Unspecified names (ECG,
+    ECG1, ...) take the free leads II, V1, V5, ... in turn. Names in :data:`NOT_ECG` and second copies give None: left out.
 
     Parameters
     ----------

@@ -1,0 +1,88 @@
+"""The scheduler: windows at whole hops, skip-if-late for the living, nothing lost of a recording."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ecgnat_stream.errors import ConfigError
+from ecgnat_stream.schedule import ScheduleConfig, Scheduler
+from ecgnat_stream.signal import FRAME, FS, MODEL_FS
+
+
+def ramp(frame: int, rows: int = 1) -> np.ndarray:
+    """Return frames whose value is the conditioned sample index, plus the row times a million."""
+    y = np.arange(frame * FRAME, (frame + 1) * FRAME, dtype=np.float32)
+    return np.broadcast_to(y, (rows, 12, FRAME)) + 1e6 * np.arange(rows, dtype=np.float32)[:, None, None]
+
+
+def feed(scheduler: Scheduler, frames: range, rows: int = 1, live: bool = False) -> None:
+    index = np.arange(rows)
+    for frame in frames:
+        times = np.full(rows, (frame + 1) * 200_000_000, np.int64)
+        at = np.full(rows, frame, np.int64)
+        scheduler.add(index, at, ramp(frame, rows), times, np.full(rows, live), now_ns=int(times[0]) + 5)
+
+
+def test_windows_stop_at_whole_hops_and_hold_every_second_sample() -> None:
+    scheduler = Scheduler(1, ScheduleConfig())
+    feed(scheduler, range(60))
+    windows = scheduler.take()
+    assert [w.stop for w in windows] == [MODEL_FS * s for s in range(5, 13)]
+    last = windows[-1]
+    assert (last.start, last.stop) == (200, 1200)
+    np.testing.assert_array_equal(last.samples, np.broadcast_to(np.arange(400, 2400, 2, dtype=np.float32), (12, 1000)))
+    assert last.last_sample_ns == 12_000_000_000
+    assert last.cut_ns == last.last_sample_ns + 5
+
+
+def test_what_the_first_windows_lack_is_missing() -> None:
+    scheduler = Scheduler(1, ScheduleConfig())
+    feed(scheduler, range(25))
+    (window,) = scheduler.take()
+    assert (window.start, window.stop) == (-500, 500)
+    assert np.isnan(window.samples[:, :500]).all()
+    assert np.isfinite(window.samples[:, 500:]).all()
+
+
+def test_a_live_bed_skips_late_windows_and_counts_them() -> None:
+    scheduler = Scheduler(1, ScheduleConfig())
+    feed(scheduler, range(50), live=True)
+    assert [w.stop for w in scheduler.take()] == [1000]
+    assert scheduler.skipped[0] == 5
+    assert scheduler.take() == []
+
+
+def test_a_recording_is_held_back_instead() -> None:
+    scheduler = Scheduler(1, ScheduleConfig(ahead=3))
+    feed(scheduler, range(35))
+    assert scheduler.full(0)
+    assert scheduler.oldest_waiting(0) == 500
+    assert len(scheduler.take()) == 3
+    assert not scheduler.full(0)
+    assert scheduler.skipped[0] == 0
+
+
+def test_beds_share_batches_and_keep_their_own_signal() -> None:
+    scheduler = Scheduler(5, ScheduleConfig(max_batch=3))
+    feed(scheduler, range(50), rows=5, live=True)
+    first, second = scheduler.take(), scheduler.take()
+    assert [w.row for w in first + second] == [0, 1, 2, 3, 4]
+    assert len(first) == 3
+    for window in first + second:
+        assert (window.samples[:, -1] == FS * 10 - 2 + 1e6 * window.row).all()
+
+
+def test_a_reset_forgets_the_signal() -> None:
+    scheduler = Scheduler(1, ScheduleConfig())
+    feed(scheduler, range(40))
+    scheduler.reset(0)
+    assert scheduler.take() == []
+    feed(scheduler, range(25))
+    (window,) = scheduler.take()
+    assert np.isnan(window.samples[:, :500]).all()
+
+
+def test_a_hop_that_is_no_whole_number_of_frames_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"schedule\.hop_s = 0\.5"):
+        ScheduleConfig(hop_s=0.5)

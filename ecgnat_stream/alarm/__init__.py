@@ -1,0 +1,18 @@
+"""The alarm stage: observations of one bed in, alarms out. Decides priority once; no sink works it out again."""
+
+from ecgnat_stream.alarm.config import AlarmConfig
+from ecgnat_stream.alarm.engine import AlarmEngine
+from ecgnat_stream.alarm.rules import PHYSIOLOGICAL, BeatMark, Condition, Evidence, Finding, Observation
+from ecgnat_stream.alarm.technical import TECHNICAL
+
+__all__ = [
+    "PHYSIOLOGICAL",
+    "TECHNICAL",
+    "AlarmConfig",
+    "AlarmEngine",
+    "BeatMark",
+    "Condition",
+    "Evidence",
+    "Finding",
+    "Observation",
+]

@@ -1,0 +1,143 @@
+"""What of the alarm stage can be set, within which bounds, and why not beyond them.
+
+A value out of bounds is refused with its key, the bounds and the reason. The five high-priority conditions have no off switch.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from ecgnat_stream.errors import ConfigError
+
+__all__ = ["ALARM_WITHIN_S", "AlarmConfig"]
+
+ALARM_WITHIN_S = 10.0
+"""Longest time from onset to alarm for every high-priority condition (ANSI/AAMI EC13)."""
+
+_NOT_SWITCHABLE = (
+    "asystole",
+    "ventricular-fibrillation",
+    "ventricular-tachycardia",
+    "extreme-tachycardia",
+    "extreme-bradycardia",
+)
+_SWITCHABLE = ("tachycardia", "bradycardia", "atrial-fibrillation")
+
+_TOO_LATE = "beyond it the alarm could come later than 10 s after the onset; below it normal variation would alarm"
+_ADULT = "outside it the limit means nothing in a patient"
+_DELAY = "a longer delay hides the condition"
+_BOUNDS: dict[str, tuple[float, float, str]] = {
+    "asystole_s": (3, 10, _TOO_LATE),
+    "vf_s": (3, 6, _TOO_LATE),
+    "vt_beats": (3, 10, _TOO_LATE),
+    "vt_rate_bpm": (80, 150, _ADULT),
+    "vt_s": (2, 5, _TOO_LATE),
+    "extreme_tachy_bpm": (110, 220, _ADULT),
+    "extreme_tachy_beats": (5, 20, _TOO_LATE),
+    "extreme_brady_bpm": (20, 50, _ADULT),
+    "extreme_brady_beats": (3, 6, _TOO_LATE),
+    "hr_high_bpm": (80, 210, _ADULT),
+    "hr_low_bpm": (25, 80, _ADULT),
+    "hr_delay_s": (0, 30, _DELAY),
+    "af_delay_s": (5, 300, _DELAY),
+    "off_delay_s": (2, 10, "shorter chatters, longer shows what has passed as if it were present"),
+    "leads_off_delay_s": (0, 10, _DELAY),
+    "noise_delay_s": (1, 10, "bad signal must be reported before an unseen asystole would have been"),
+    "noise_medium_s": (5, 60, _DELAY),
+    "gap_s": (0.2, 10, "shorter is a single late block, longer hides lost signal"),
+    "pause_s": (30, 180, "a pause ends before the reminder is due, after 2 to 3 minutes"),
+    "pause_max_s": (30, 180, "a pause ends before the reminder is due, after 2 to 3 minutes"),
+    "reminder_s": (120, 180, "a reminder comes after 2 to 3 minutes"),
+}
+
+
+class AlarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits and delays; the defaults follow the PhysioNet/CinC Challenge 2015 and ANSI/AAMI EC13.
+
+    Parameters
+    ----------
+    asystole_s
+        No QRS for so long is asystole. 3 to 10 s.
+    vf_s
+        So much fibrillation or flutter within the last ``vf_s + 2`` s is ventricular fibrillation. 3 to 6 s.
+    vt_beats, vt_rate_bpm
+        So many ventricular beats in a row, faster than this, are ventricular tachycardia. 3 to 10; 80 to 150 bpm.
+    vt_s
+        So much ventricular tachycardia seen by the network within ``vf_s + 2`` s is one too, if the rate agrees. 2 to 5 s.
+    extreme_tachy_bpm, extreme_tachy_beats
+        Mean rate over so many beats. 110 to 220 bpm; 5 to 20.
+    extreme_brady_bpm, extreme_brady_beats
+        Mean rate over so many beats, or 8 s of nothing but longer intervals. 20 to 50 bpm; 3 to 6.
+    hr_high_bpm, hr_low_bpm, hr_delay_s
+        Limits of the heart rate, and for how long it must be beyond. 80 to 210 and 25 to 80 bpm; 0 to 30 s.
+    af_delay_s
+        Atrial fibrillation is reported, and its end, after so long. 5 to 300 s.
+    off_delay_s
+        A condition has ended when it was absent for so long. 2 to 10 s.
+    leads_off_delay_s, noise_delay_s, noise_medium_s
+        A lead is off, or no lead is usable, for so long; after ``noise_medium_s`` the low priority becomes medium.
+    gap_s
+        Lost signal of at least this length is reported.
+    pause_s, pause_max_s
+        Length of an audio pause when the command gives none, and the longest that is accepted. 30 to 180 s.
+    reminder_s
+        An acknowledged condition that is still present speaks up again after so long. 120 to 180 s.
+    disabled
+        Conditions not to report: tachycardia, bradycardia, atrial-fibrillation; no other can be switched off.
+    """
+
+    asystole_s: float = 4.0
+    vf_s: float = 4.0
+    vt_beats: int = 5
+    vt_rate_bpm: float = 100.0
+    vt_s: float = 3.0
+    extreme_tachy_bpm: float = 140.0
+    extreme_tachy_beats: int = 17
+    extreme_brady_bpm: float = 40.0
+    extreme_brady_beats: int = 5
+    hr_high_bpm: float = 120.0
+    hr_low_bpm: float = 50.0
+    hr_delay_s: float = 5.0
+    af_delay_s: float = 15.0
+    off_delay_s: float = 5.0
+    leads_off_delay_s: float = 2.0
+    noise_delay_s: float = 3.0
+    noise_medium_s: float = 15.0
+    gap_s: float = 0.5
+    pause_s: float = 120.0
+    pause_max_s: float = 180.0
+    reminder_s: float = 150.0
+    disabled: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for key, (low, high, reason) in _BOUNDS.items():
+            value = getattr(self, key)
+            if not low <= value <= high:
+                raise ConfigError(f"alarm.{key} = {value} must be {low:g} to {high:g}: {reason}")
+        for condition in self.disabled:
+            if condition in _NOT_SWITCHABLE:
+                raise ConfigError(f"alarm.disabled: {condition} is of high priority and cannot be switched off")
+            if condition not in _SWITCHABLE:
+                raise ConfigError(f"alarm.disabled: {condition!r} is not one of {', '.join(_SWITCHABLE)}")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        needed_s = (self.extreme_tachy_beats - 1) * 60 / self.extreme_tachy_bpm
+        if needed_s > ALARM_WITHIN_S - 1:
+            raise ConfigError(
+                f"alarm.extreme_tachy_beats = {self.extreme_tachy_beats} at {self.extreme_tachy_bpm:g} bpm take "
+                f"{needed_s:.1f} s: must be at most {ALARM_WITHIN_S - 1:g} s, or the alarm comes later than {ALARM_WITHIN_S:g} s after the onset"
+            )
+        if not self.extreme_brady_bpm <= self.hr_low_bpm < self.hr_high_bpm <= self.extreme_tachy_bpm:
+            raise ConfigError(
+                f"alarm: extreme_brady_bpm {self.extreme_brady_bpm:g} <= hr_low_bpm {self.hr_low_bpm:g} < hr_high_bpm "
+                f"{self.hr_high_bpm:g} <= extreme_tachy_bpm {self.extreme_tachy_bpm:g} must hold: "
+                "the medium alarm comes before the high one"
+            )
+        if self.pause_s > self.pause_max_s:
+            raise ConfigError(f"alarm.pause_s = {self.pause_s:g} is longer than alarm.pause_max_s = {self.pause_max_s:g}")
+
+    @property
+    def rhythm_span_s(self) -> float:
+        """Span over which the seconds of every rhythm class are to be counted for :class:`rules.Evidence`."""
+        return self.vf_s + 2.0

@@ -1,0 +1,281 @@
+"""The alarm stage of one bed: joins the rules, the technical conditions and the state machine.
+
+In come one :class:`~ecgnat_stream.alarm.rules.Observation` per frame, what other stages report, and a person's commands; out go
+``events.Alarm``. Everything about the heart is decided in stream time, so a record gives the same alarms at any speed; only
+pauses, reminders and the display time of momentary conditions are monotonic. Nothing is dropped, nothing waits, no clock is read.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from ecgnat_stream.alarm.config import AlarmConfig
+from ecgnat_stream.alarm.rules import (
+    COVERED_BY,
+    PHYSIOLOGICAL,
+    STALE_S,
+    BeatMark,
+    Evidence,
+    Finding,
+    Observation,
+    Picture,
+    physiological,
+)
+from ecgnat_stream.alarm.state import AlarmMachine, Stamp
+from ecgnat_stream.alarm.technical import MOMENTARY_S, SignalWatch, reported
+from ecgnat_stream.events import Alarm, Command, CommandResult, Technical
+
+__all__ = ["AlarmEngine"]
+
+BLIND_S = 1.0
+"""Unusable signal up to this length does not break a run of beats; longer, everything is judged anew."""
+
+_NEVER = float("-inf")
+
+
+class _History:
+    """What of the past observations the rules need."""
+
+    def __init__(self, config: AlarmConfig) -> None:
+        self._config = config
+        self._keep = max(config.extreme_tachy_beats, config.extreme_brady_beats, config.vt_beats) + 1
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: another stream begins, or the device was lost."""
+        self._since_s: float | None = None
+        self._blind_since_s: float | None = None
+        self._beats: tuple[BeatMark, ...] = ()
+        self._rhythm: Evidence | None = None
+        self._high_since_s: float | None = None
+        self._low_since_s: float | None = None
+        self._af_since_s: float | None = None
+
+    def picture(self, observation: Observation, before_s: float) -> Picture:
+        """Take one observation, which begins at ``before_s``, and return what is known at its end."""
+        at_s = observation.at_s
+        if observation.gap_s > 0:
+            self._since_s, self._beats = None, ()
+        self._see(observation, before_s)
+        if observation.beats and self._since_s is not None:
+            self._beats = (self._beats + observation.beats)[-self._keep :]
+        self._rate(observation.heart_rate_bpm, before_s)
+        if observation.rhythm is not None:
+            self._rhythm = observation.rhythm
+            if observation.rhythm.label != "AF":
+                self._af_since_s = None
+            elif self._af_since_s is None:
+                self._af_since_s = before_s
+        rhythm = self._rhythm
+        if rhythm is not None and not at_s - rhythm.stop_s <= STALE_S:
+            self._rhythm = rhythm = self._af_since_s = None
+        return Picture(
+            at_s=at_s,
+            since_s=self._since_s,
+            attached=observation.usable or any(state not in ("off", "missing") for _, state in observation.leads),
+            beats=self._beats,
+            heart_rate_bpm=observation.heart_rate_bpm,
+            rhythm=rhythm,
+            high_since_s=self._high_since_s,
+            low_since_s=self._low_since_s,
+            af_since_s=self._af_since_s,
+        )
+
+    def _see(self, observation: Observation, before_s: float) -> None:
+        # A line that goes flat after a heartbeat, with no lead reported off, is asystole until someone knows better.
+        flat = bool(self._beats and observation.leads) and all(state == "flat" for _, state in observation.leads)
+        if observation.usable or flat:
+            self._blind_since_s = None
+            if self._since_s is None:
+                self._since_s = before_s
+            return
+        if self._blind_since_s is None:
+            self._blind_since_s = before_s
+        if observation.at_s - self._blind_since_s > BLIND_S:
+            self._since_s, self._beats = None, ()
+
+    def _rate(self, bpm: float | None, before_s: float) -> None:
+        if bpm is None or not bpm > self._config.hr_high_bpm:
+            self._high_since_s = None
+        elif self._high_since_s is None:
+            self._high_since_s = before_s
+        if bpm is None or not bpm < self._config.hr_low_bpm:
+            self._low_since_s = None
+        elif self._low_since_s is None:
+            self._low_since_s = before_s
+
+
+class AlarmEngine:
+    """Alarms of one bed, or with an empty bed name those of the worker itself.
+
+    Parameters
+    ----------
+    bed
+        ``site/unit/bed``; empty for what concerns every bed.
+    config
+        Limits and delays.
+    session
+        Counter of the bed's streams.
+    """
+
+    def __init__(self, bed: str, config: AlarmConfig | None = None, session: int = 0) -> None:
+        self.bed = bed
+        self.config = config or AlarmConfig()
+        self._machine = AlarmMachine(bed, session, self.config.reminder_s)
+        self._history = _History(self.config)
+        self._watch = SignalWatch(self.config)
+        self._at_s = _NEVER
+        self._lost = False
+        self._last_seen_s: dict[str, float] = {}
+        self._momentary_ns: dict[str, int] = {}
+
+    def active(self) -> list[Alarm]:
+        """Return the latest event of every alarm that has not ended, the most urgent first: for whoever connects late."""
+        return self._machine.active()
+
+    def observe(self, observation: Observation, time: datetime, now_ns: int) -> list[Alarm]:
+        """Take the next frame's observation; one that is not later on the stream than the last is ignored.
+
+        Parameters
+        ----------
+        observation
+            One per frame, in order.
+        time
+            Wall time of the end of the frame.
+        now_ns
+            Monotonic time, for reminders only.
+        """
+        at_s = observation.at_s
+        if not at_s > self._at_s:
+            return []
+        before_s = at_s if self._at_s == _NEVER else self._at_s
+        self._at_s = at_s
+        found = self._watch.watch(observation, before_s)
+        found += physiological(self._history.picture(observation, before_s), self.config)
+        if not found and not self._last_seen_s and not self._lost:
+            return []
+        stamp = Stamp(time, at_s, now_ns)
+        events: list[Alarm] = []
+        if self._lost:
+            self._lost = False
+            events += self._machine.clear("no-data", stamp)
+        return events + self._settle(found, stamp)
+
+    def _settle(self, found: list[Finding], stamp: Stamp) -> list[Alarm]:
+        """Bring the machine in line with what was found in an observation."""
+        at_s = self._at_s
+        events: list[Alarm] = []
+        names = {finding.condition for finding in found}
+        for finding in found:
+            name = finding.condition
+            covered = any(other in names for other in COVERED_BY.get(name, ()))
+            if covered and not self._machine.present(name):
+                continue
+            self._last_seen_s[name] = at_s
+            events += self._machine.set(finding, stamp)
+        for name in [name for name, last_s in self._last_seen_s.items() if at_s - last_s >= self._off_delay_s(name)]:
+            del self._last_seen_s[name]
+            events += self._machine.clear(name, stamp)
+        return events
+
+    def _off_delay_s(self, condition: str) -> float:
+        if condition == "asystole":
+            return max(self.config.off_delay_s, self.config.asystole_s + 1.0)
+        if condition == "atrial-fibrillation":
+            return self.config.af_delay_s
+        return self.config.off_delay_s if condition in PHYSIOLOGICAL else 1.0
+
+    def technical(self, event: Technical, now_ns: int) -> list[Alarm]:
+        """Take what a stage reports; ``no-data`` is a disconnection.
+
+        Raises
+        ------
+        ValueError
+            If the condition is one of the heart, which only the rules decide.
+        """
+        if event.condition in PHYSIOLOGICAL:
+            raise ValueError(f"{event.condition} is a physiological condition: it cannot be reported as a technical one")
+        if event.condition == "no-data" and event.present:
+            return self.disconnect(event.time, now_ns, event.detail)
+        stamp = Stamp(event.time, event.at_s, now_ns)
+        if not event.present:
+            self._momentary_ns.pop(event.condition, None)
+            return self._machine.clear(event.condition, stamp)
+        if event.condition in MOMENTARY_S:
+            self._momentary_ns[event.condition] = now_ns + round(MOMENTARY_S[event.condition] * 1e9)
+        return self._machine.set(reported(event), stamp)
+
+    def disconnect(self, time: datetime, now_ns: int, detail: str = "") -> list[Alarm]:
+        """Take note that the device is lost: ``no-data`` is on, the heart cannot be judged, latched stays latched."""
+        stamp = self._stamp(time, now_ns)
+        events = self._unverified(stamp)
+        self._lost = True
+        report = Technical(bed=self.bed, time=time, at_s=stamp.at_s, condition="no-data", present=True, detail=detail)
+        return self._machine.set(reported(report), stamp) + events
+
+    def session(self, session: int, time: datetime, now_ns: int) -> list[Alarm]:
+        """Begin another stream of the same bed at 0 s; what is latched stays, the event numbers run on."""
+        events = self._unverified(self._stamp(time, now_ns))
+        self._machine.session = session
+        self._at_s = _NEVER
+        return events
+
+    def close(self, time: datetime, now_ns: int) -> list[Alarm]:
+        """End every alarm, latched ones too: the recording is over, or the bed is no longer monitored."""
+        stamp = self._stamp(time, now_ns)
+        self._unverified_state()
+        self._momentary_ns.clear()
+        self._lost = False
+        return self._machine.close(stamp)
+
+    def _unverified(self, stamp: Stamp) -> list[Alarm]:
+        """Clear whatever the observations had raised: it cannot be seen any more."""
+        events = [event for name in self._last_seen_s for event in self._machine.clear(name, stamp)]
+        self._unverified_state()
+        return events
+
+    def _unverified_state(self) -> None:
+        self._last_seen_s.clear()
+        self._history.reset()
+        self._watch.reset()
+
+    def command(self, command: Command, time: datetime, now_ns: int) -> tuple[CommandResult, list[Alarm]]:
+        """Carry out a person's order, or say why not."""
+        stamp, condition, machine = self._stamp(time, now_ns), command.condition, self._machine
+        duration_s = self.config.pause_s if command.duration_s is None else command.duration_s
+        events: list[Alarm] = []
+        if command.action == "acknowledge":
+            events, reason = machine.acknowledge(condition, stamp), "nothing to acknowledge"
+        elif command.action == "resume":
+            events, reason = machine.resume(condition, stamp), "nothing is paused"
+        elif command.action == "reset":
+            events, reason = machine.reset(condition, stamp), "nothing is latched; what is present can be acknowledged, not reset"
+        elif duration_s > self.config.pause_max_s:
+            reason = f"a pause of {duration_s:g} s is longer than the {self.config.pause_max_s:g} s allowed"
+        else:
+            events, reason = machine.pause(condition, duration_s, stamp), "nothing to pause: alarms are not paused in advance"
+        if not events and condition is not None and condition not in machine.conditions():
+            reason = f"{condition}: no such alarm is active"
+        result = CommandResult(
+            bed=self.bed,
+            time=time,
+            at_s=stamp.at_s,
+            accepted=bool(events),
+            action=command.action,
+            reason="" if events else reason,
+            source=command.source,
+            correlation=command.correlation,
+        )
+        return result, events
+
+    def tick(self, now_ns: int, utc: datetime) -> list[Alarm]:
+        """Let pauses run out, reminders come due and momentary conditions end; about once a second."""
+        stamp = self._stamp(utc, now_ns)
+        events = self._machine.tick(stamp)
+        for name in [name for name, due_ns in self._momentary_ns.items() if due_ns <= now_ns]:
+            del self._momentary_ns[name]
+            events += self._machine.clear(name, stamp)
+        return events
+
+    def _stamp(self, time: datetime, now_ns: int) -> Stamp:
+        return Stamp(time, None if self._at_s == _NEVER else self._at_s, now_ns)

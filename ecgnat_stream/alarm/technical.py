@@ -1,0 +1,116 @@
+"""The conditions of the equipment: what the monitor cannot do, how urgent that is, and which lead is to blame.
+
+Two sources. :class:`SignalWatch` finds leads off, unusable and lost signal in the observations, in stream time; every other
+condition is reported by the stage that noticed it, as an ``events.Technical``, and gets its priority here, once.
+"""
+
+from __future__ import annotations
+
+from ecgnat_stream.alarm.config import AlarmConfig
+from ecgnat_stream.alarm.rules import Condition, Finding, Observation
+from ecgnat_stream.events import Priority, Technical
+
+__all__ = ["MOMENTARY_S", "TECHNICAL", "SignalWatch", "reported"]
+
+TECHNICAL: dict[str, Condition] = {
+    "worker-lost": Condition("high", False, "the monitoring worker is lost"),
+    "model-failed": Condition("high", False, "the network has failed: no fibrillation is recognised"),
+    "sink-stuck": Condition("high", False, "an alarm receiver does not take its alarms"),
+    "no-data": Condition("medium", False, "no data from the device"),
+    "leads-off": Condition("medium", False, "leads off"),
+    "signal-missing": Condition("medium", False, "the device delivers no values"),
+    "noise": Condition("medium", False, "the signal is not usable"),
+    "model-late": Condition("medium", False, "the network is late"),
+    "broker-lost": Condition("medium", False, "the message broker is lost"),
+    "recorder-failed": Condition("medium", False, "the recorder has failed"),
+    "gap": Condition("low", False, "signal was lost"),
+    "clock-jump": Condition("low", False, "the device's clock has jumped"),
+    "malformed-frame": Condition("low", False, "a malformed frame was dropped"),
+}
+"""Priority of every technical condition when nothing else carries on; none latches. One not listed here is medium."""
+
+MOMENTARY_S = {"gap": 10.0, "clock-jump": 10.0, "malformed-frame": 10.0}
+"""Conditions that have no end of their own are shown for so long."""
+
+_OFF, _MISSING = "off", "missing"
+
+
+def _finding(condition: str, priority: Priority, detail: str, onset_s: float | None, lead: str | None) -> Finding:
+    about = TECHNICAL.get(condition, Condition("medium", False, condition))
+    text = f"{about.text}: {detail}" if detail else about.text
+    return Finding(condition, "technical", priority, about.latching, text, onset_s, lead)
+
+
+def reported(event: Technical) -> Finding:
+    """Return the finding for a condition that a stage reports."""
+    priority = TECHNICAL[event.condition].priority if event.condition in TECHNICAL else "medium"
+    return _finding(event.condition, priority, event.detail, event.at_s, event.lead)
+
+
+class SignalWatch:
+    """Finds in one bed's observations why its signal cannot be judged, frame by frame.
+
+    Parameters
+    ----------
+    config
+        Delays.
+    """
+
+    def __init__(self, config: AlarmConfig) -> None:
+        self._config = config
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: another stream begins."""
+        self._off_since_s: float | None = None
+        self._unusable_since_s: float | None = None
+        self._gap_at_s: float | None = None
+        self._gap_s = 0.0
+
+    def watch(self, observation: Observation, before_s: float) -> list[Finding]:
+        """Return the technical conditions that are present at the end of this observation, which begins at ``before_s``."""
+        if observation.usable and not observation.leads and observation.gap_s <= 0 and self._gap_at_s is None:
+            self._off_since_s = self._unusable_since_s = None
+            return []
+        found = [self._leads_off(observation, before_s), self._unusable(observation, before_s), self._gap(observation)]
+        return [finding for finding in found if finding is not None]
+
+    def _leads_off(self, observation: Observation, before_s: float) -> Finding | None:
+        off = [lead for lead, state in observation.leads if state == _OFF]
+        if not off:
+            self._off_since_s = None
+            return None
+        if self._off_since_s is None:
+            self._off_since_s = before_s
+        if observation.at_s - self._off_since_s < self._config.leads_off_delay_s:
+            return None
+        names = ", ".join(off)
+        if observation.usable:
+            return _finding("leads-off", "low", names, self._off_since_s, off[0])
+        return _finding("leads-off", "medium", f"{names}; no lead is usable", self._off_since_s, off[0])
+
+    def _unusable(self, observation: Observation, before_s: float) -> Finding | None:
+        if observation.usable:
+            self._unusable_since_s = None
+            return None
+        if self._unusable_since_s is None:
+            self._unusable_since_s = before_s
+        since_s, leads = self._unusable_since_s, observation.leads
+        lasted_s = observation.at_s - since_s
+        if lasted_s < self._config.noise_delay_s or any(state == _OFF for _, state in leads):
+            return None
+        if leads and all(state == _MISSING for _, state in leads):
+            return _finding("signal-missing", "medium", ", ".join(lead for lead, _ in leads), since_s, leads[0][0])
+        priority: Priority = "medium" if lasted_s >= self._config.noise_medium_s else "low"
+        reason = ", ".join(f"{lead} {state}" for lead, state in leads)
+        return _finding("noise", priority, reason, since_s, leads[0][0] if leads else None)
+
+    def _gap(self, observation: Observation) -> Finding | None:
+        if observation.gap_s >= self._config.gap_s:
+            self._gap_at_s, self._gap_s = observation.at_s, observation.gap_s
+        if self._gap_at_s is None:
+            return None
+        if observation.at_s - self._gap_at_s >= MOMENTARY_S["gap"]:
+            self._gap_at_s = None
+            return None
+        return _finding("gap", "low", f"{self._gap_s:.1f} s", self._gap_at_s - self._gap_s, None)

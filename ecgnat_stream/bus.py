@@ -1,8 +1,8 @@
 """The alert bus: in-process publish and subscribe.
 
-Publishing never waits. Every subscription is bounded: a ``NEWEST`` one keeps the latest event per type and bed (or, for waveforms,
-the latest few); a ``KEEP`` one loses nothing, and reports itself as overfull when its reader is stuck, which is a technical condition.
-A recording, which can wait, is held back by :meth:`Bus.drained`.
+Publishing never waits. Every subscription is bounded: a ``NEWEST`` one keeps the latest event per type, bed and condition (or, for
+waveforms, the latest few); a ``KEEP`` one loses no event, and reports itself as overfull when its reader is stuck, which is a
+technical condition. A recording, which can wait, is held back by :meth:`Bus.drained`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from enum import Enum
 from types import TracebackType
 from typing import Self
 
-from ecgnat_stream.events import Alarm, Event, Trace, Wave
+from ecgnat_stream.events import Alarm, Event, Technical, Trace, Wave
 
 __all__ = ["Bus", "Policy", "Subscription"]
 
@@ -28,6 +28,12 @@ class Policy(Enum):
     KEEP = "keep"
 
 
+def _key(event: Published) -> tuple[object, ...]:
+    """What a newer event replaces: the same thing about the same bed."""
+    about = (event.condition, event.lead) if isinstance(event, Alarm | Technical) else ()
+    return (type(event), event.bed, *about)
+
+
 class Subscription:
     """One reader's bounded queue; iterate it, it ends when the bus is closed and the queue is empty.
 
@@ -38,12 +44,14 @@ class Subscription:
     policy
         ``NEWEST`` or ``KEEP``.
     capacity
-        Bound of the queue. ``NEWEST`` drops the oldest and counts it in ``dropped``. ``KEEP`` never drops: beyond the bound,
-        ``overfull`` is True until the reader has caught up to half of it, and ``Alarm`` updates and continuations that a
-        newer one of the same alarm follows are folded together.
+        Bound of the queue. ``NEWEST`` drops the oldest waveforms and counts what it dropped or replaced in ``dropped``. ``KEEP``
+        never drops an event: beyond the bound ``overfull`` is True until the reader has caught up to half of it, waveforms are
+        dropped and counted, and an ``Alarm`` update or continuation takes the place of the one before it of the same alarm.
+    taken
+        Set whenever an event is taken out.
     """
 
-    def __init__(self, name: str, types: tuple[type, ...], policy: Policy, capacity: int) -> None:
+    def __init__(self, name: str, types: tuple[type, ...], policy: Policy, capacity: int, taken: asyncio.Event) -> None:
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1, got {capacity=}")
         self.name = name
@@ -54,8 +62,9 @@ class Subscription:
         self.delivered = 0
         self.overfull = False
         self._queue: deque[Published] = deque()
-        self._latest: OrderedDict[tuple[type, str], Published] = OrderedDict()
+        self._latest: OrderedDict[tuple[object, ...], Published] = OrderedDict()
         self._wake = asyncio.Event()
+        self._taken = taken
         self._closed = False
 
     def __len__(self) -> int:
@@ -72,25 +81,31 @@ class Subscription:
                 self._queue.popleft()
                 self.dropped += 1
         else:
-            key = (type(event), event.bed)
-            self.dropped += self._latest.pop(key, None) is not None
+            # A replaced event keeps its place, or a slow reader would see the first beds of every round and never the last.
+            key = _key(event)
+            self.dropped += key in self._latest
             self._latest[key] = event
         self._wake.set()
 
     def _keep(self, event: Published) -> None:
         if len(self._queue) >= self.capacity:
             self.overfull = True
-            last = next((e for e in reversed(self._queue) if isinstance(e, Alarm)), None)
-            if (
-                isinstance(event, Alarm)
-                and isinstance(last, Alarm)
-                and last.alarm_id == event.alarm_id
-                and last.phase == event.phase
-                and event.phase in ("update", "continue")
-            ):
-                self._queue.remove(last)
+            if isinstance(event, Wave | Trace):
                 self.dropped += 1
+                return
+            if isinstance(event, Alarm):
+                self._fold(event)
         self._queue.append(event)
+
+    def _fold(self, alarm: Alarm) -> None:
+        """Take out the newest waiting event of this alarm if ``alarm`` says the same, newer."""
+        for index in range(len(self._queue) - 1, -1, -1):
+            waiting = self._queue[index]
+            if isinstance(waiting, Alarm) and waiting.alarm_id == alarm.alarm_id:
+                if waiting.phase == alarm.phase and alarm.phase in ("update", "continue"):
+                    del self._queue[index]
+                    self.dropped += 1
+                return
 
     def close(self) -> None:
         """End the iteration once the queue is empty."""
@@ -114,6 +129,7 @@ class Subscription:
         if self.overfull and len(self._queue) <= self.capacity // 2:
             self.overfull = False
         self.delivered += 1
+        self._taken.set()
         return event
 
     def __aiter__(self) -> AsyncIterator[Published]:
@@ -129,13 +145,14 @@ class Bus:
     def __init__(self) -> None:
         self._subscriptions: list[Subscription] = []
         self._listeners: list[tuple[tuple[type, ...], Callable[[Published], None]]] = []
+        self._taken = asyncio.Event()
         self.published = 0
 
     def subscribe(self, name: str, *types: type, policy: Policy = Policy.KEEP, capacity: int = 10_000) -> Subscription:
         """Return a new bounded queue of the given event types; subscribe before the monitor starts, or miss its beginning."""
         if not types:
             raise ValueError(f"subscription {name!r} names no event types")
-        subscription = Subscription(name, types, policy, capacity)
+        subscription = Subscription(name, types, policy, capacity, self._taken)
         self._subscriptions.append(subscription)
         return subscription
 
@@ -147,6 +164,7 @@ class Bus:
         """Take a subscription off the bus and end its iteration."""
         if subscription in self._subscriptions:
             self._subscriptions.remove(subscription)
+            self._taken.set()
         subscription.close()
 
     def publish(self, event: Published) -> None:
@@ -178,13 +196,16 @@ class Bus:
 
     async def drained(self) -> None:
         """Wait until every ``KEEP`` queue is at most half full: how a recording is held back."""
-        while any(s.policy is Policy.KEEP and len(s) > s.capacity // 2 for s in self._subscriptions):
-            await asyncio.sleep(0.001)
+        await self._until(lambda: not any(s.policy is Policy.KEEP and len(s) > s.capacity // 2 for s in self._subscriptions))
 
     async def flushed(self) -> None:
         """Wait until every queue is empty."""
-        while any(len(s) for s in self._subscriptions):
-            await asyncio.sleep(0.001)
+        await self._until(lambda: not any(len(s) for s in self._subscriptions))
+
+    async def _until(self, reached: Callable[[], bool]) -> None:
+        while not reached():
+            self._taken.clear()
+            await self._taken.wait()
 
     def close(self) -> None:
         """End every subscription once it is read out."""

@@ -1,0 +1,372 @@
+"""What leaves the process, byte for byte: wave frames, topic names, JSON and its schema.
+
+Every sink and every gateway speaks this. Nothing here waits or does I/O. A frame or a message that is not exactly as described
+is a :class:`~ecgnat_stream.errors.FrameError` that says what is wrong with it; the caller counts it and goes on.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgnat_stream.errors import FrameError
+from ecgnat_stream.events import (
+    Alarm,
+    Beat,
+    Command,
+    CommandResult,
+    DeviceStatus,
+    EngineStatus,
+    Event,
+    Meta,
+    Quality,
+    Rhythm,
+    Technical,
+    Vitals,
+    Wave,
+)
+from ecgnat_stream.signal import FRAME_S
+
+__all__ = [
+    "HEADER",
+    "MISSING",
+    "BedStatus",
+    "CommandRequest",
+    "WaveCutter",
+    "WaveFrame",
+    "alarm_state_topic",
+    "decode_json",
+    "encode_json",
+    "epoch_ns",
+    "quantise",
+    "schema",
+    "topic",
+    "wave_topic",
+]
+
+ROOT = "ecg/v1"
+MAGIC = b"ECGW"
+VERSION = 1
+MISSING = -32768
+"""Sample code for "no sample here", as in WFDB format 16."""
+
+HEADER = struct.Struct("<4sBBBxQQIIIIf")
+"""magic, version, flags, leads, a zero byte, start, t0_ns, samples, fs_mhz, sequence, lead_off, uv_per_lsb: 44 bytes."""
+
+_FLAG_LOSS = 0x01
+MAX_LEADS = 32
+MAX_SAMPLES = 65535
+
+
+class BedStatus(Event, frozen=True, kw_only=True):
+    """Whether a bed is monitored; retained, and the last will of its monitor.
+
+    Parameters
+    ----------
+    online
+        True while samples arrive.
+    since
+        Wall time at which ``state`` began.
+    worker
+        The monitor that has the bed; when ``engine/{worker}/status`` is offline, so is the bed.
+    session
+        Counts the bed's streams, to tell a stale will from a fresh status.
+    """
+
+    online: bool
+    since: datetime
+    worker: str
+    session: int
+    state: Literal["connecting", "online", "stalled", "offline", "ended"]
+    detail: str = ""
+
+
+class CommandRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a person's program sends to ``.../alarm/command``; the bed is that of the topic, the time that of its arrival."""
+
+    action: Literal["acknowledge", "pause", "resume", "reset"]
+    condition: str | None = None
+    duration_s: float | None = None
+    source: str = ""
+    correlation: str = ""
+
+
+_Message = (
+    Alarm
+    | Beat
+    | BedStatus
+    | Command
+    | CommandResult
+    | DeviceStatus
+    | EngineStatus
+    | Meta
+    | Quality
+    | Rhythm
+    | Technical
+    | Vitals
+)
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(_Message)
+
+_SUFFIXES: dict[type[Event], str] = {
+    Alarm: "alarm/event",
+    Beat: "beat",
+    BedStatus: "status",
+    Command: "alarm/command",
+    CommandResult: "alarm/command/result",
+    DeviceStatus: "status",
+    EngineStatus: "status",
+    Meta: "meta",
+    Quality: "quality",
+    Rhythm: "rhythm",
+    Technical: "technical",
+    Vitals: "vitals",
+}
+
+
+def topic(event: Event, engine: str = "") -> str:
+    """Return the topic of an event, ``ecg/v1/{site}/{unit}/{bed}/...``.
+
+    Parameters
+    ----------
+    engine
+        ``{site}/engine/{worker}``, where events that concern no single bed go.
+    """
+    place = f"{event.site}/engine/{event.worker}" if isinstance(event, EngineStatus) else event.bed or engine
+    if not place:
+        raise ValueError(f"a {type(event).__name__} without a bed needs an engine to be published under")
+    return f"{ROOT}/{place}/{_SUFFIXES[type(event)]}"
+
+
+def wave_topic(bed: str) -> str:
+    """Return the topic of a bed's wave frames."""
+    return f"{ROOT}/{bed}/wave"
+
+
+def alarm_state_topic(alarm: Alarm) -> str:
+    """Return the retained topic that holds the latest phase of an alarm condition."""
+    return f"{ROOT}/{alarm.bed}/alarm/state/{alarm.condition}"
+
+
+def encode_json(event: Event) -> bytes:
+    """Return an event as JSON, with its ``type``; values that are not a number become null."""
+    return _encoder.encode(event)
+
+
+def decode_json(data: bytes) -> Event:
+    """Return the event that JSON bytes hold.
+
+    Raises
+    ------
+    FrameError
+        If they are not JSON, or no event; the message names the field.
+    """
+    try:
+        return _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise FrameError(f"not an event: {error}") from error
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of every message, and of the request to ``alarm/command``."""
+    (events, request), components = msgspec.json.schema_components((_Message, CommandRequest), ref_template="#/$defs/{name}")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "ecgnat-stream messages, version 1",
+        **events,
+        "$defs": dict(sorted(components.items())),
+        "x-command-request": request,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class WaveFrame:
+    """A stretch of one bed's samples as it travels.
+
+    Parameters
+    ----------
+    sequence
+        Numbers a bed's frames, 0 to 2**32 - 1 and around; a jump is a frame lost on the way.
+    start
+        Absolute index of the first sample at ``fs_mhz``.
+    t0_ns
+        Wall time of the first sample, ns since 1970-01-01 UTC.
+    fs_mhz
+        Sampling rate in mHz.
+    uv_per_lsb
+        Microvolts per step, exact in float32.
+    codes
+        ``(L, T)`` int16; :data:`MISSING` where there is no sample.
+    lead_off
+        Bit i: the device reports row i as disconnected.
+    loss
+        True if some sample of the frame is missing.
+    """
+
+    sequence: int
+    start: int
+    t0_ns: int
+    fs_mhz: int
+    uv_per_lsb: float
+    codes: NDArray[np.int16]
+    lead_off: int = 0
+    loss: bool = False
+
+    @property
+    def fs(self) -> float:
+        """Sampling rate in Hz."""
+        return self.fs_mhz / 1000
+
+    @property
+    def samples(self) -> NDArray[np.float32]:
+        """``(L, T)`` float32 in mV, NaN where there is no sample."""
+        samples = self.codes.astype(np.float32) * np.float32(self.uv_per_lsb / 1000)
+        samples[self.codes == MISSING] = np.nan
+        return samples
+
+    def encode(self) -> bytes:
+        """Return the header and the samples, row after row, little-endian."""
+        leads, samples = self.codes.shape
+        header = HEADER.pack(
+            MAGIC,
+            VERSION,
+            _FLAG_LOSS if self.loss else 0,
+            leads,
+            self.start,
+            self.t0_ns,
+            samples,
+            self.fs_mhz,
+            self.sequence,
+            self.lead_off,
+            self.uv_per_lsb,
+        )
+        return header + self.codes.astype("<i2", copy=False).tobytes()
+
+    @classmethod
+    def decode(cls, data: bytes) -> WaveFrame:
+        """Return the frame that bytes hold.
+
+        Raises
+        ------
+        FrameError
+            Naming the first thing that is wrong.
+        """
+        if len(data) < HEADER.size:
+            raise FrameError(f"wave frame of {len(data)} bytes is shorter than its header of {HEADER.size}")
+        magic, version, flags, leads, start, t0_ns, samples, fs_mhz, sequence, lead_off, uv_per_lsb = HEADER.unpack_from(data)
+        if magic != MAGIC:
+            raise FrameError(f"wave frame begins with {magic!r}, not with {MAGIC!r}")
+        if version != VERSION:
+            raise FrameError(f"wave frame of version {version}: this program knows version {VERSION}")
+        if flags & ~_FLAG_LOSS or data[7]:
+            raise FrameError(f"wave frame with unknown flags {flags:#04x} or a reserved byte {data[7]:#04x} that is not zero")
+        if not 1 <= leads <= MAX_LEADS:
+            raise FrameError(f"wave frame of {leads} leads: 1 to {MAX_LEADS} are possible")
+        if not 1 <= samples <= MAX_SAMPLES:
+            raise FrameError(f"wave frame of {samples} samples: 1 to {MAX_SAMPLES} are possible")
+        if not fs_mhz:
+            raise FrameError("wave frame with a sampling rate of 0")
+        if not (math.isfinite(uv_per_lsb) and uv_per_lsb > 0):
+            raise FrameError(f"wave frame with {uv_per_lsb} microvolts per step")
+        if lead_off >> leads:
+            raise FrameError(f"wave frame of {leads} leads reports leads beyond them as off ({lead_off:#x})")
+        expected = HEADER.size + 2 * leads * samples
+        if len(data) != expected:
+            raise FrameError(f"wave frame of {len(data)} bytes: {leads} leads of {samples} samples need {expected}")
+        codes = np.frombuffer(data, "<i2", offset=HEADER.size).reshape(leads, samples).astype(np.int16)
+        return cls(sequence, start, t0_ns, fs_mhz, uv_per_lsb, codes, lead_off, bool(flags & _FLAG_LOSS))
+
+
+def quantise(samples: NDArray[np.float32], uv_per_lsb: float) -> NDArray[np.int16]:
+    """Return samples in mV as int16 steps: NaN as :data:`MISSING`, what is out of range at the end of it."""
+    steps = np.rint(samples * (1000 / uv_per_lsb))
+    codes: NDArray[np.int16] = np.clip(np.nan_to_num(steps, nan=0.0), -32767, 32767).astype(np.int16)
+    codes[np.isnan(samples)] = MISSING
+    return codes
+
+
+class WaveCutter:
+    """Cuts one bed's waves into frames of 0.2 s, whatever the device's block size.
+
+    Frame k holds the samples ``[k n, (k + 1) n)``; lost samples are MISSING, frames without any sample are left out. Where the
+    signal does not fit into int16 steps of ``uv_per_lsb``, that frame's step is doubled until it does.
+
+    Parameters
+    ----------
+    fs
+        Sampling rate in Hz.
+    leads
+        The names of the rows.
+    uv_per_lsb
+        Finest step, in microvolts.
+    sequence
+        Number of the first frame, to go on where a cutter before this one stopped.
+    """
+
+    def __init__(self, fs: float, leads: tuple[str, ...], uv_per_lsb: float, sequence: int = 0) -> None:
+        self.fs, self.leads, self.uv_per_lsb = fs, leads, uv_per_lsb
+        self.sequence = sequence
+        self.length = max(1, round(FRAME_S * fs))
+        self._samples = np.full((len(leads), self.length), np.nan, np.float32)
+        self._start: int | None = None
+        self._t0_ns = 0
+        self._lead_off = 0
+
+    def fits(self, wave: Wave) -> bool:
+        """Return whether a wave is of the stream that this cutter was made for."""
+        return (wave.fs, wave.leads, wave.uv_per_lsb) == (self.fs, self.leads, self.uv_per_lsb)
+
+    def cut(self, wave: Wave, stop_ns: int) -> list[WaveFrame]:
+        """Take a wave whose last sample was taken at wall time ``stop_ns``; return the frames that are now full."""
+        block, frames = wave.block, []
+        for first in range(block.start - block.start % self.length, block.stop, self.length):
+            if self._start is not None and first != self._start:
+                frames += self.flush()
+            start, stop = max(first, block.start), min(first + self.length, block.stop)
+            if self._start is None:
+                self._start = first
+                self._t0_ns = max(0, stop_ns - round((block.stop - first) / self.fs * 1e9))
+            self._samples[:, start - first : stop - first] = block.samples[:, start - block.start : stop - block.start]
+            self._lead_off |= sum(1 << row for row, name in enumerate(self.leads) if name in block.lead_off)
+            if stop == first + self.length:
+                frames += self.flush()
+        return frames
+
+    def flush(self) -> list[WaveFrame]:
+        """Return the frame that is begun, if any: at the end of a stream."""
+        if self._start is None or np.isnan(self._samples).all():
+            self._reset()
+            return []
+        uv_per_lsb = float(np.float32(self.uv_per_lsb))
+        while float(np.nanmax(np.abs(self._samples))) * 1000 > 32767 * uv_per_lsb:
+            uv_per_lsb *= 2
+        codes = quantise(self._samples, uv_per_lsb)
+        frame = WaveFrame(
+            self.sequence,
+            self._start,
+            self._t0_ns,
+            round(self.fs * 1000),
+            uv_per_lsb,
+            codes,
+            self._lead_off,
+            bool((codes == MISSING).any()),
+        )
+        self.sequence = (self.sequence + 1) % 2**32
+        self._reset()
+        return [frame]
+
+    def _reset(self) -> None:
+        self._samples[:] = np.nan
+        self._start, self._lead_off = None, 0
+
+
+def epoch_ns(time: datetime) -> int:
+    """Return a wall time as ns since 1970-01-01 UTC, without rounding."""
+    return (time - datetime(1970, 1, 1, tzinfo=time.tzinfo)) // timedelta(microseconds=1) * 1000

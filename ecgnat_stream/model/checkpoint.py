@@ -1,0 +1,138 @@
+"""A model on disk: one directory with ``model.safetensors``, ``config.json`` and a model card ``README.md``.
+
+The configuration holds everything needed to rebuild the network and to read its outputs, so that code and weights cannot disagree
+silently: what does not fit is a :class:`CheckpointError` that says which file and what.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+import ecgnat_stream.weights
+from ecgnat_stream.codes import RHYTHMS
+from ecgnat_stream.errors import CheckpointError
+from ecgnat_stream.model.ecgnat import EcgNat, EcgNatConfig
+from ecgnat_stream.signal import LEADS, MODEL_FS
+
+__all__ = ["Calibration", "ModelCard", "load_checkpoint", "save_checkpoint", "shipped"]
+
+_WEIGHTS, _CONFIG, _CARD = "model.safetensors", "config.json", "README.md"
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How rhythm logits become probabilities: ``softmax(logits / temperature + bias)``, fitted on validation records.
+
+    Parameters
+    ----------
+    bias
+        One number per rhythm class, or empty for none.
+    """
+
+    temperature: float = 1.0
+    bias: tuple[float, ...] = ()
+
+
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What ``config.json`` holds.
+
+    Parameters
+    ----------
+    model
+        The network's configuration; its ``rhythm_classes`` and ``window_classes`` are the labels.
+    fs, leads
+        What the input must be.
+    trained_on
+        Database name to number of records.
+    metrics
+        Measured figures, as they came out of the evaluation.
+    """
+
+    model: EcgNatConfig
+    fs: int = MODEL_FS
+    leads: tuple[str, ...] = LEADS
+    calibration: Calibration = Calibration()
+    trained_on: dict[str, int] = {}
+    metrics: dict[str, Any] = {}
+
+
+def save_checkpoint(path: Path | str, network: EcgNat, card: ModelCard, text: str = "") -> Path:
+    """Write a checkpoint directory and return its path.
+
+    Parameters
+    ----------
+    text
+        The model card, markdown.
+    """
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.detach().contiguous().cpu() for name, tensor in network.state_dict().items()}, path / _WEIGHTS)
+    (path / _CONFIG).write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
+    if text or not (path / _CARD).exists():
+        (path / _CARD).write_text(text or f"# {card.model.name}\n\nNo model card was written.\n", encoding="utf-8")
+    return path
+
+
+def load_checkpoint(path: Path | str) -> tuple[EcgNat, ModelCard]:
+    """Rebuild a network in eval mode, with what its configuration says.
+
+    Raises
+    ------
+    CheckpointError
+        For a directory that is not a checkpoint: missing or damaged files, other labels or leads, weights of other shapes.
+    """
+    path = Path(path)
+    for name in (_CONFIG, _WEIGHTS):
+        if not (path / name).is_file():
+            raise CheckpointError(f"{path} is not a checkpoint: it has no {name}")
+    card = _read_card(path / _CONFIG)
+    try:
+        tensors = load_file(path / _WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path / _WEIGHTS} cannot be read: {error}") from error
+    network = EcgNat(card.model)
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    if wrong:
+        name = wrong[0]
+        raise CheckpointError(
+            f"{path / _WEIGHTS} does not fit {_CONFIG}: {len(wrong)} tensors differ, "
+            f"first {name}: {wanted.get(name, 'absent')} wanted, {found.get(name, 'absent')} found"
+        )
+    network.load_state_dict(tensors)
+    return network.eval(), card
+
+
+def shipped(name: str = "ecgnat-nano") -> Path:
+    """Return the folder of a checkpoint that comes with the package.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none of that name.
+    """
+    folder = Path(next(iter(ecgnat_stream.weights.__path__)))
+    path = folder / name
+    if not (path / _CONFIG).is_file():
+        there = ", ".join(sorted(p.parent.name for p in folder.glob(f"*/{_CONFIG}"))) or "none"
+        raise CheckpointError(f"no checkpoint named {name!r} comes with the package; there: {there}")
+    return path
+
+
+def _read_card(path: Path) -> ModelCard:
+    try:
+        card = msgspec.json.decode(path.read_bytes(), type=ModelCard)
+    except (msgspec.DecodeError, ValueError, OSError) as error:
+        raise CheckpointError(f"{path} is not a model configuration: {error}") from error
+    if card.model.rhythm_classes != RHYTHMS:
+        raise CheckpointError(f"{path}: rhythm classes {card.model.rhythm_classes} are not {RHYTHMS}")
+    if card.leads != LEADS or card.fs != MODEL_FS:
+        raise CheckpointError(f"{path}: made for leads {card.leads} at {card.fs} Hz, not for {LEADS} at {MODEL_FS} Hz")
+    if card.calibration.temperature <= 0 or len(card.calibration.bias) not in (0, len(RHYTHMS)):
+        raise CheckpointError(f"{path}: calibration {card.calibration} needs temperature > 0 and {len(RHYTHMS)} biases or none")
+    return card

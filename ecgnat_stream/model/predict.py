@@ -1,0 +1,231 @@
+"""The running model: windows of many beds in, probabilities out.
+
+One worker thread runs the network, so that :meth:`Predictor.submit` never blocks the event loop. Batches are padded to a few
+fixed sizes, so that a compiled graph never compiles again in service. Nothing is dropped here: the caller decides what is late.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from ecgnat_stream.errors import ConfigError
+from ecgnat_stream.model.attention import choose_backend
+from ecgnat_stream.model.checkpoint import load_checkpoint, shipped
+from ecgnat_stream.model.preprocess import TOKEN_S, prepare
+from ecgnat_stream.signal import LEADS, MODEL_FS
+
+__all__ = ["ModelConfig", "Prediction", "Predictor"]
+
+
+class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which model runs, and how.
+
+    Parameters
+    ----------
+    checkpoint
+        Name of a shipped checkpoint, or the path of a checkpoint directory.
+    compile
+        "on" compiles every batch size at start-up and needs a C++ compiler, "off" never does, "auto" compiles on CUDA only: see
+        docs/models.md for the measurement.
+    device
+        "auto" takes CUDA where there is one.
+    threads
+        Threads of the network on a CPU; 0 leaves torch's choice.
+    max_batch
+        Largest batch; more windows are run in several.
+    window_s
+        Window length to warm up and compile for, s.
+    """
+
+    checkpoint: str = "ecgnat-nano"
+    compile: Literal["auto", "on", "off"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = 0
+    max_batch: int = 64
+    window_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Probabilities for a batch of windows.
+
+    Parameters
+    ----------
+    rhythm
+        ``(B, P, 8)`` over ``codes.RHYTHMS``, each token sums to 1; token p speaks for window time ``[p, p + 1) * token_s``.
+        The last token may reach beyond the window.
+    window
+        ``(B, K)`` diagnostic statements, independent of each other; names in :attr:`Predictor.window_classes`.
+    ready_ns
+        Host monotonic time when the batch was ready.
+    took_s
+        Time in the worker, s.
+    """
+
+    rhythm: NDArray[np.float32]
+    window: NDArray[np.float32]
+    token_s: float
+    ready_ns: int
+    took_s: float
+
+
+class Predictor:
+    """Load a checkpoint, warm up, predict. Use as a context manager, or call :meth:`close`."""
+
+    def __init__(self, config: ModelConfig | None = None) -> None:
+        self.config = config or ModelConfig()
+        _check(self.config)
+        if self.config.threads:
+            torch.set_num_threads(self.config.threads)
+        self.path = _find(self.config.checkpoint)
+        network, self.card = load_checkpoint(self.path)
+        self.device = _choose_device(self.config.device)
+        self.parameters = sum(p.numel() for p in network.parameters())
+        self._network = fold_batch_norm(network).to(self.device)
+        self._compiled, self._why = _choose_compile(self.config.compile, self.device)
+        self._run = torch.compile(self._network, dynamic=False) if self._compiled else self._network
+        self.buckets = _buckets(self.config.max_batch)
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._warm_up()
+
+    @property
+    def rhythm_classes(self) -> tuple[str, ...]:
+        """Names of the last axis of :attr:`Prediction.rhythm`."""
+        return self.card.model.rhythm_classes
+
+    @property
+    def window_classes(self) -> tuple[str, ...]:
+        """Names of the last axis of :attr:`Prediction.window`."""
+        return self.card.model.window_classes
+
+    def describe(self) -> str:
+        """Say in one line what runs."""
+        return (
+            f"{self.path.name}: {self.card.model.name}, {self.parameters / 1e6:.2f} M parameters, "
+            f"{choose_backend(self.device)} attention, {'compiled' if self._compiled else 'eager'} ({self._why}), "
+            f"{self.device}, {torch.get_num_threads()} threads"
+        )
+
+    def submit(self, windows: NDArray[np.float32]) -> Future[Prediction]:
+        """Predict in the worker thread; see :meth:`predict`."""
+        _check_windows(windows)
+        return self._worker.submit(self._predict, windows)
+
+    def predict(self, windows: NDArray[np.float32]) -> Prediction:
+        """Predict and wait.
+
+        Parameters
+        ----------
+        windows
+            ``(B, 12, T)`` mV at 100 Hz, NaN = missing. A window of NaN alone gives finite probabilities without meaning: mask it.
+
+        Raises
+        ------
+        ValueError
+            For any other shape.
+        """
+        return self.submit(windows).result()
+
+    def close(self) -> None:
+        """Finish what was submitted and end the worker."""
+        self._worker.shutdown(wait=True)
+
+    def __enter__(self) -> Predictor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _predict(self, windows: NDArray[np.float32]) -> Prediction:
+        began = time.perf_counter()
+        parts = [self._batch(windows[at : at + self.config.max_batch]) for at in range(0, len(windows), self.config.max_batch)]
+        rhythm, window = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return Prediction(rhythm, window, TOKEN_S, time.monotonic_ns(), time.perf_counter() - began)
+
+    @torch.inference_mode()
+    def _batch(self, windows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        count = len(windows)
+        bucket = next(size for size in self.buckets if size >= count)
+        batch = torch.full((bucket, *windows.shape[1:]), torch.nan)
+        batch[:count] = torch.from_numpy(np.ascontiguousarray(windows, dtype=np.float32))
+        output = self._run(prepare(batch.to(self.device), self.card.model.scaling))
+        rhythm = calibrate(output.rhythm[:count].float(), self.card.calibration.temperature, self.card.calibration.bias)
+        return rhythm.cpu().numpy(), output.window[:count].float().sigmoid().cpu().numpy()
+
+    def _warm_up(self) -> None:
+        """Run every batch size once where graphs have to be compiled; else one window, for masks and first allocations."""
+        length = round(self.config.window_s * MODEL_FS)
+        for size in self.buckets if self._compiled else (1,):
+            self.predict(np.zeros((size, len(LEADS), length), np.float32))
+
+
+def calibrate(logits: Tensor, temperature: float, bias: tuple[float, ...]) -> Tensor:
+    """Turn rhythm logits ``(..., C)`` into probabilities; see :class:`ecgnat_stream.model.checkpoint.Calibration`."""
+    logits = logits / temperature
+    if bias:
+        logits = logits + torch.tensor(bias, device=logits.device)
+    return logits.softmax(dim=-1)
+
+
+def fold_batch_norm(network: nn.Module) -> nn.Module:
+    """Fold every BatchNorm into the convolution before it, in place; eval mode only, the outputs stay the same."""
+    for module in network.modules():
+        if not isinstance(module, nn.Sequential):
+            continue
+        for at in range(len(module) - 1):
+            conv, norm = module[at], module[at + 1]
+            if isinstance(conv, nn.Conv1d) and isinstance(norm, nn.BatchNorm1d):
+                module[at], module[at + 1] = fuse_conv_bn_eval(conv, norm), nn.Identity()
+    return network
+
+
+def _find(checkpoint: str) -> Path:
+    path = Path(checkpoint).expanduser()
+    return path if path.exists() or len(path.parts) > 1 else shipped(checkpoint)
+
+
+def _choose_device(device: str) -> torch.device:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("model.device is 'cuda', but torch finds no CUDA device; use 'auto' or 'cpu'")
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _choose_compile(wish: str, device: torch.device) -> tuple[bool, str]:
+    """Decide whether to compile, and say why."""
+    if wish == "off":
+        return False, "compile = off"
+    if wish == "auto" and device.type == "cpu":
+        return False, "on a CPU eager starts faster and is about as fast"
+    if shutil.which("c++") is None and shutil.which("g++") is None and shutil.which("clang++") is None:
+        return False, "no C++ compiler found"
+    return True, f"compile = {wish}"
+
+
+def _buckets(max_batch: int) -> tuple[int, ...]:
+    sizes = [1 << power for power in range(max_batch.bit_length()) if 1 << power < max_batch]
+    return (*sizes, max_batch)
+
+
+def _check(config: ModelConfig) -> None:
+    if config.max_batch < 1 or config.threads < 0 or config.window_s <= 0:
+        raise ConfigError(
+            f"model: want max_batch >= 1, threads >= 0, window_s > 0, "
+            f"got {config.max_batch=}, {config.threads=}, {config.window_s=}"
+        )
+
+
+def _check_windows(windows: NDArray[np.float32]) -> None:
+    if windows.ndim != 3 or windows.shape[1] != len(LEADS) or 0 in windows.shape:
+        raise ValueError(f"want windows (B, {len(LEADS)}, T), got {windows.shape}")

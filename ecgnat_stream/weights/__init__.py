@@ -1,0 +1,1 @@
+"""The shipped checkpoints, one folder each with its model card."""

@@ -1,21 +1,35 @@
 """The device stage: what an adapter is, how one is opened by name, how a lost one is brought back.
 
 In come the samples of one device; out go :class:`~ecgnat_stream.signal.SampleBlock` with an absolute index that never runs
-backwards, over any number of reconnections. Nothing is dropped here; what the device lost stays a gap.
+backwards, over any number of reconnections. What the device lost stays a gap. Only blocks that repeat or overlap earlier ones
+are dropped here, and that is said.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import EntryPoint, entry_points
 from types import TracebackType
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import msgspec
+import numpy as np
 
 from ecgnat_stream.clock import Clock
+from ecgnat_stream.errors import ConfigError, DeviceError
 from ecgnat_stream.signal import SampleBlock, StreamInfo
 
-__all__ = ["Device"]
+__all__ = ["ENTRY_POINTS", "Device", "LinkState", "SuperviseConfig", "device_names", "open_device", "supervise"]
+
+ENTRY_POINTS = "ecgnat_stream.devices"
+"""Entry-point group under which adapters register their class."""
+
+FS_RANGE = (100.0, 1000.0)
+"""Sampling rates in Hz that the stages behind this one take."""
 
 
 @runtime_checkable
@@ -24,8 +38,9 @@ class Device(Protocol):
 
     An adapter is a class with its options as a frozen ``msgspec.Struct`` (``forbid_unknown_fields=True``) in ``Options``, built
     from them and a clock, and registered under the entry-point group ``ecgnat_stream.devices``. Entering connects and returns
-    the :class:`StreamInfo`; iterating yields blocks until a recording ends; leaving disconnects. Everything that goes wrong is
-    a :class:`~ecgnat_stream.errors.DeviceError`.
+    the :class:`StreamInfo`; iterating yields blocks until a recording ends; leaving disconnects. Block indices count from the
+    first sample after connecting. Everything that goes wrong is a :class:`~ecgnat_stream.errors.DeviceError`; an iteration that
+    merely ends says that there is nothing more to come.
     """
 
     Options: ClassVar[type[msgspec.Struct]]
@@ -43,3 +58,292 @@ class Device(Protocol):
     def __aiter__(self) -> AsyncIterator[SampleBlock]:
         """Yield blocks as they come."""
         ...
+
+
+def _adapters() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+
+
+def device_names() -> tuple[str, ...]:
+    """Return the names of all installed adapters, sorted."""
+    return tuple(sorted(_adapters()))
+
+
+def open_device(name: str, options: Mapping[str, Any], clock: Clock) -> Device:
+    """Build the adapter registered as ``name``; it connects when it is entered.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown adapter, an unknown option or a value that does not fit; the message lists what is known.
+    DeviceError
+        If the adapter's module cannot be imported.
+    """
+    adapters = _adapters()
+    if name not in adapters:
+        raise ConfigError(f"unknown device {name!r}: installed are {', '.join(sorted(adapters)) or 'none'}")
+    try:
+        adapter = adapters[name].load()
+    except ImportError as error:
+        message = f"device {name!r} cannot be imported ({error}): install what it needs"
+        raise DeviceError(message, permanent=True) from error
+    device: Device = adapter(_convert_options(name, options, adapter.Options), clock)
+    return device
+
+
+def _convert_options(name: str, options: Mapping[str, Any], kind: type[msgspec.Struct]) -> msgspec.Struct:
+    known = [field.encode_name for field in msgspec.structs.fields(kind)]
+    for key in options:
+        if key not in known:
+            raise ConfigError(f"device {name!r}: unknown option {key!r}: valid are {', '.join(known)}")
+    try:
+        return msgspec.convert(dict(options), kind)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$")
+        where = f"option {path.strip('.`')!r}: " if path else ""
+        raise ConfigError(f"device {name!r}: {where}{message} (options: {', '.join(known)})") from error
+
+
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class SuperviseConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a link counts as stalled, and how it is brought back.
+
+    Parameters
+    ----------
+    connect_s
+        Longest time that connecting may take, in s.
+    stall_s
+        A live device that is silent for this long is stalled, in s.
+    reconnect_s
+        A device that is silent for this long is disconnected and opened again, in s.
+    backoff_first_s, backoff_max_s
+        First and longest wait before the next attempt, in s; each wait is twice the one before.
+    jitter
+        Part of each wait that is random, 0 to 1, so that many beds do not come back at the same instant.
+    stable_s
+        A link that has delivered for this long starts again with the first wait, in s.
+    """
+
+    connect_s: Seconds = 10.0
+    stall_s: Seconds = 3.0
+    reconnect_s: Seconds = 10.0
+    backoff_first_s: Seconds = 0.5
+    backoff_max_s: Seconds = 30.0
+    jitter: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5
+    stable_s: Seconds = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class LinkState:
+    """State of the link to a device; words as in ``events.DeviceStatus``.
+
+    ``session`` counts the connections from 1. An ``online`` with a ``detail`` reports samples that were dropped or masked.
+    """
+
+    state: Literal["connecting", "online", "stalled", "offline", "ended"]
+    detail: str = ""
+    session: int = 0
+
+
+async def supervise(
+    open_link: Callable[[], Device], clock: Clock, config: SuperviseConfig | None = None, rng: random.Random | None = None
+) -> AsyncIterator[StreamInfo | SampleBlock | LinkState]:
+    """Yield what a device delivers, over any number of reconnections.
+
+    Each connection gives ``connecting``, its :class:`StreamInfo`, ``online``, then blocks. Indices continue after a
+    reconnection at the previous stop plus the time lost. Ends after ``ended`` (the recording is over) or after an ``offline``
+    that trying again cannot mend. Close it (``contextlib.aclosing``) when leaving early.
+
+    A block of a wrong type, shape or dtype, or with a time that runs backwards, takes the link down and a new one is made; one
+    that repeats or overlaps earlier samples is dropped; infinite values become NaN. The first of the latter two is reported
+    per connection.
+    """
+    config = config or SuperviseConfig()
+    rng = rng or random.Random()
+    index = _Index()
+    wait_s = config.backoff_first_s
+    session = 0
+    while True:
+        session += 1
+        link = _Link(open_link, clock, config, session, index)
+        try:
+            while (item := await link.get()) is not None:
+                yield item
+            yield LinkState("ended", session=session)
+            return
+        except DeviceError as error:
+            yield LinkState("offline", str(error), session)
+            if error.permanent:
+                return
+        finally:
+            await link.close()
+        if link.delivered_s >= config.stable_s:
+            wait_s = config.backoff_first_s
+        pause_s = wait_s * (1 - config.jitter * rng.random())
+        wait_s = min(2 * wait_s, config.backoff_max_s)
+        await clock.sleep_until(clock.monotonic_ns() + round(pause_s * 1e9))
+
+
+class _Index:
+    """Keeps the sample index of one bed running forwards over all its connections."""
+
+    def __init__(self) -> None:
+        self.fs = 0.0
+        self.stop = 0
+        self.last_ns = 0
+        self._offset: int | None = 0
+
+    def connected(self, info: StreamInfo) -> None:
+        """Begin a connection; its first block will say how much was lost."""
+        if self.last_ns:
+            self.stop = int(np.ceil(self.stop * info.fs / self.fs))
+            self._offset = None
+        self.fs = info.fs
+
+    def place(self, block: SampleBlock) -> SampleBlock:
+        """Return the block on the bed's own index."""
+        if self._offset is None:
+            begun_ns = block.t_ns - round(block.samples.shape[1] / self.fs * 1e9)
+            lost = max(0, round((begun_ns - self.last_ns) / 1e9 * self.fs))
+            self._offset = self.stop + lost - block.start
+        return replace(block, start=block.start + self._offset) if self._offset else block
+
+    def passed(self, block: SampleBlock) -> None:
+        """Note a placed block as delivered."""
+        self.stop = block.stop
+        self.last_ns = block.t_ns
+
+
+_Item = StreamInfo | SampleBlock | LinkState
+_MAILBOX = 8
+
+
+class _Link:
+    """One connection: a task that reads the device and one that watches for silence; :meth:`close` ends both."""
+
+    def __init__(
+        self, open_link: Callable[[], Device], clock: Clock, config: SuperviseConfig, session: int, index: _Index
+    ) -> None:
+        self._open, self._clock, self._config, self._session, self._index = open_link, clock, config, session, index
+        self._mailbox: deque[_Item] = deque()
+        self._filled, self._emptied = asyncio.Event(), asyncio.Event()
+        self._heard_ns: int | None = clock.monotonic_ns()  # None while the device waits for the receiver
+        self._info: StreamInfo | None = None
+        self._stalled = False
+        self._told: set[str] = set()
+        self._silence: DeviceError | None = None
+        self.delivered_s = 0.0
+        self._reader = asyncio.create_task(self._read(), name=f"device link {session}")
+        self._reader.add_done_callback(lambda _: self._filled.set())
+        self._watcher = asyncio.create_task(self._watch(), name=f"device watch {session}")
+
+    async def get(self) -> _Item | None:
+        """Return what comes next, None at the end of a recording; raises what broke the link."""
+        while not self._mailbox:
+            if self._silence:
+                raise self._silence
+            if self._reader.done():
+                return self._reader.result()
+            self._filled.clear()
+            await self._filled.wait()
+        self._emptied.set()
+        return self._mailbox.popleft()
+
+    async def close(self) -> None:
+        """Disconnect and leave nothing running."""
+        self._reader.cancel()
+        self._watcher.cancel()
+        await asyncio.gather(self._reader, self._watcher, return_exceptions=True)
+
+    def _say(self, state: Literal["connecting", "online", "stalled"], detail: str = "") -> None:
+        self._post(LinkState(state, detail, self._session))
+
+    def _post(self, item: _Item) -> None:
+        self._mailbox.append(item)
+        self._filled.set()
+
+    async def _read(self) -> None:
+        self._say("connecting")
+        device = self._open()
+        async with device as info:
+            _check_info(info)
+            self._index.connected(info)
+            self._info = info
+            self._heard_ns = self._clock.monotonic_ns()
+            self._post(info)
+            self._say("online")
+            async for block in device:
+                self._take(block, info)
+                if len(self._mailbox) >= _MAILBOX:
+                    await self._room()
+
+    async def _room(self) -> None:
+        self._heard_ns = None
+        while len(self._mailbox) >= _MAILBOX:
+            self._emptied.clear()
+            await self._emptied.wait()
+        self._heard_ns = self._clock.monotonic_ns()
+
+    def _take(self, block: SampleBlock, info: StreamInfo) -> None:
+        self._heard_ns = self._clock.monotonic_ns()
+        _check_block(block, info)
+        placed = self._index.place(block)
+        if self._stalled:
+            self._stalled = False
+            self._say("online")
+        if placed.start < self._index.stop:
+            self._tell("overlap", f"dropped samples {placed.start} to {placed.stop}: {self._index.stop} was reached already")
+            return
+        if placed.t_ns < self._index.last_ns:
+            raise DeviceError(f"{info.device}: the time of its samples runs backwards at sample {placed.start}")
+        if np.isinf(placed.samples).any():
+            self._tell("infinite", f"infinite values from sample {placed.start} on are shown as missing")
+            samples = np.where(np.isinf(placed.samples), np.float32(np.nan), placed.samples)
+            placed = replace(placed, samples=samples)
+        self._index.passed(placed)
+        self.delivered_s += placed.samples.shape[1] / info.fs
+        self._post(placed)
+
+    def _tell(self, what: str, detail: str) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            self._say("online", detail)
+
+    async def _watch(self) -> None:
+        """Report silence; a recording, which may be held back at will, is only watched while it opens."""
+        config = self._config
+        while self._info is None or self._info.live:
+            heard_ns, opening = self._heard_ns, self._info is None
+            limit_s = config.connect_s if opening else config.reconnect_s if self._stalled else config.stall_s
+            now = self._clock.monotonic_ns()
+            deadline = (now if heard_ns is None else heard_ns) + round(limit_s * 1e9)
+            if now < deadline:
+                await self._clock.sleep_until(deadline)
+            elif opening or self._stalled:
+                what = "no connection" if opening else "no samples"
+                self._silence = DeviceError(f"{what} for {limit_s:g} s")
+                self._filled.set()
+                return
+            else:
+                self._stalled = True
+                self._say("stalled", f"no samples for {limit_s:g} s")
+
+
+def _check_info(info: StreamInfo) -> None:
+    low, high = FS_RANGE
+    if not low <= info.fs <= high:
+        raise DeviceError(f"{info.device}: a sampling rate of {info.fs:g} Hz is outside {low:g} to {high:g} Hz", permanent=True)
+    if not info.leads:
+        raise DeviceError(f"{info.device}: it names no leads", permanent=True)
+
+
+def _check_block(block: SampleBlock, info: StreamInfo) -> None:
+    samples = block.samples
+    rows = len(info.leads)
+    if samples.dtype != np.float32 or samples.ndim != 2 or samples.shape[0] != rows or not samples.shape[1] or block.start < 0:
+        raise DeviceError(
+            f"{info.device}: a block of {samples.dtype} {samples.shape} at sample {block.start} is no "
+            f"float32 block of {rows} leads at a sample from 0 on"
+        )

@@ -16,7 +16,17 @@ class ConfigError(EcgnatError):
 
 
 class DeviceError(EcgnatError):
-    """A device that cannot be opened, or that delivers what it must not."""
+    """A device that cannot be opened, or that delivers what it must not.
+
+    Parameters
+    ----------
+    permanent
+        True where trying again cannot mend it: a file that is no record, an option that does not fit.
+    """
+
+    def __init__(self, message: str, *, permanent: bool = False) -> None:
+        super().__init__(message)
+        self.permanent = permanent
 
 
 class FrameError(EcgnatError):

@@ -1,0 +1,368 @@
+"""Recordings on disk as one thing: rate, leads, length, and samples in mV read in pieces.
+
+WFDB (signal formats as in wfdb, FLAC and .mat included), EDF and BDF, CSV, NPY. Every way in which a file can be wrong is a
+permanent :class:`~ecgnat_stream.errors.DeviceError` that names the file, what is wrong and what to do.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyedflib
+import soundfile
+import wfdb
+from numpy.typing import NDArray
+
+from ecgnat_stream.errors import DeviceError
+from ecgnat_stream.signal import NOT_ECG
+
+__all__ = ["Format", "Record", "Units", "open_record"]
+
+Format = Literal["auto", "wfdb", "edf", "csv", "npy"]
+Units = Literal["uV", "mV", "V"]
+
+_MV = {"nv": 1e-6, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "microvolt": 1e-3, "mv": 1.0, "millivolt": 1.0, "v": 1e3}
+_SUFFIXES: dict[str, Format] = {".edf": "edf", ".bdf": "edf", ".csv": "csv", ".tsv": "csv", ".txt": "csv", ".npy": "npy"}
+_WFDB_SUFFIXES = (".hea", ".dat", ".mat", ".flac")
+
+_EDF_LOCK = threading.Lock()  # edflib refuses a file that is open already, so that two beds take turns
+_WFDB_BYTES = {
+    "8": 1.0,
+    "80": 1.0,
+    "16": 2.0,
+    "61": 2.0,
+    "160": 2.0,
+    "24": 3.0,
+    "32": 4.0,
+    "212": 1.5,
+    "310": 4 / 3,
+    "311": 4 / 3,
+}
+"""Bytes per sample of the WFDB signal formats (signal(5) of the WFDB Applications Guide)."""
+_WFDB_FLAC = ("508", "516", "524")
+
+Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An open recording.
+
+    Parameters
+    ----------
+    path
+        What was opened.
+    fs
+        Rate in Hz.
+    leads
+        One name per row.
+    total
+        Length in samples.
+    uv_per_lsb
+        Coarsest resolution among the leads, microvolts per step.
+    read
+        ``read(start, stop)`` gives ``(L, stop - start)`` float32 in mV, NaN where invalid.
+    left_out
+        Signals of the file that are not delivered.
+    """
+
+    path: Path
+    fs: float
+    leads: tuple[str, ...]
+    total: int
+    uv_per_lsb: float
+    read: Callable[[int, int], Samples]
+    left_out: tuple[str, ...] = ()
+
+
+def open_record(
+    path: str | Path,
+    fmt: Format = "auto",
+    *,
+    fs: float | None = None,
+    units: Units | None = None,
+    scale: float = 1.0,
+    leads: Sequence[str] | None = None,
+) -> Record:
+    """Open a recording.
+
+    Parameters
+    ----------
+    path
+        A WFDB record with or without suffix, or a file.
+    fmt
+        Format, "auto": by suffix, WFDB otherwise.
+    fs
+        Rate in Hz; replaces what the file says, required for CSV and NPY.
+    units
+        Unit of the samples; replaces what the file says, required for CSV and NPY.
+    scale
+        Multiplies the samples of CSV and NPY before the unit counts (uV per step, say).
+    leads
+        WFDB and EDF: which leads to read. CSV and NPY: names of the columns.
+
+    Raises
+    ------
+    DeviceError
+        If there is no usable recording.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        raise _wrong(path, "is a folder: name one record in it")
+    kind = _SUFFIXES.get(path.suffix.lower(), "wfdb") if fmt == "auto" else fmt
+    if kind != "wfdb" and not path.is_file():
+        raise _wrong(path, "does not exist")
+    if kind == "wfdb":
+        record = _open_wfdb(_wfdb_name(path), fs, units, leads)
+    elif kind == "edf":
+        record = _open_edf(path, fs, units, leads)
+    else:
+        if fs is None or units is None:
+            missing = " and ".join(name for name, value in (("fs", fs), ("units", units)) if value is None)
+            raise _wrong(path, f"does not say its {missing}: set the option (fs in Hz, units uV, mV or V)")
+        table = _load_csv if kind == "csv" else _load_npy
+        record = _from_table(path, table(path), fs, units, scale, leads)
+    if not (math.isfinite(record.fs) and record.fs > 0):
+        raise _wrong(path, f"states a sampling rate of {record.fs:g} Hz: set the option fs")
+    if record.total < 1:
+        raise _wrong(path, "holds no samples")
+    return record
+
+
+def _wrong(path: Path, what: str) -> DeviceError:
+    return DeviceError(f"{path}: {what}", permanent=True)
+
+
+def _to_mv(path: Path, lead: str, unit: str) -> float:
+    factor = _MV.get(unit.strip().lower().removesuffix("s"))
+    if factor is None:
+        raise _wrong(
+            path, f"lead {lead} is in {unit.strip() or 'no unit'}, which is no voltage: set units (uV, mV or V), or leads"
+        )
+    return factor
+
+
+def _choose(path: Path, names: Sequence[str], units: Sequence[str], leads: Sequence[str] | None) -> list[int]:
+    """Return the signals to read: those asked for, or all but what is known to be no ECG and no voltage."""
+    if leads is None:
+        voltage = [unit.strip().lower() in _MV for unit in units]
+        return [i for i, name in enumerate(names) if voltage[i] or name.upper().rstrip("0123456789 ") not in NOT_ECG]
+    if unknown := [lead for lead in leads if lead not in names]:
+        raise _wrong(path, f"has no lead {', '.join(unknown)}: it has {', '.join(names)}")
+    return [i for i, name in enumerate(names) if name in leads]
+
+
+# WFDB
+
+
+def _wfdb_name(path: Path) -> Path:
+    if path.suffix.lower() in _WFDB_SUFFIXES:
+        path = path.with_suffix("")
+    if not path.with_name(path.name + ".hea").is_file():
+        raise _wrong(path, "is no recording: there is no header with this name and .hea, and the suffix names no other format")
+    return path
+
+
+_HEADER_TROUBLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OSError, ZeroDivisionError, OverflowError)
+
+
+def _open_wfdb(path: Path, fs: float | None, units: Units | None, leads: Sequence[str] | None) -> Record:
+    header_name = f"{path.name}.hea"
+    try:
+        header = wfdb.rdheader(str(path), rd_segments=True)
+    except _HEADER_TROUBLE as error:
+        raise _wrong(path.with_name(header_name), f"is no WFDB header ({error})") from error
+    if not header.n_sig:
+        raise _wrong(path.with_name(header_name), "describes no signals")
+    if not header.fs:
+        header.fs = 0.0
+    segments = [s for s in header.segments if s is not None] if isinstance(header, wfdb.MultiRecord) else [header]
+    lengths = [_check_wfdb_files(path, segment) for segment in segments]
+    total = lengths[0] if len(segments) == 1 else int(header.sig_len or 0)
+    if total < 1:
+        raise _wrong(path, "holds no samples")
+    described = segments[0]
+    names = [name or f"CH{i + 1}" for i, name in enumerate(described.sig_name)]
+    chosen = _choose(path, names, [units or unit for unit in described.units], leads)
+    factors = np.array([_to_mv(path, names[i], units or described.units[i]) for i in chosen])
+    gains = np.array([described.adc_gain[i] for i in chosen], dtype=float)
+
+    def read(start: int, stop: int) -> Samples:
+        try:
+            part = wfdb.rdrecord(str(path), sampfrom=start, sampto=stop, channels=chosen, m2s=True)
+        except (*_HEADER_TROUBLE, soundfile.LibsndfileError) as error:
+            raise _wrong(path, f"cannot be read at sample {start} ({error})") from error
+        if part.p_signal is None or part.p_signal.shape != (stop - start, len(chosen)):
+            raise _wrong(path, f"cannot be read from sample {start} to {stop}")
+        return np.ascontiguousarray((part.p_signal * factors).T, dtype=np.float32)
+
+    return Record(
+        path=path,
+        fs=fs or float(header.fs),
+        leads=tuple(names[i] for i in chosen),
+        total=total,
+        uv_per_lsb=float(np.max(1e3 * factors / gains)) if chosen else 1.0,
+        read=read,
+        left_out=tuple(name for i, name in enumerate(names) if i not in chosen),
+    )
+
+
+def _check_wfdb_files(path: Path, segment: wfdb.Record) -> int:
+    """Return the length of a record whose signal files hold what the header says."""
+    length = segment.sig_len
+    for name in dict.fromkeys(segment.file_name or ()):
+        if name == "~":
+            continue
+        file = path.with_name(name)
+        rows = [i for i, other in enumerate(segment.file_name) if other == name]
+        fmt = segment.fmt[rows[0]]
+        if not file.is_file():
+            raise _wrong(file, f"does not exist, but the header {segment.record_name}.hea names it")
+        if fmt in _WFDB_FLAC:
+            try:
+                found = soundfile.info(str(file)).frames // (segment.samps_per_frame[rows[0]] or 1)
+            except soundfile.LibsndfileError as error:
+                raise _wrong(file, f"is no FLAC file ({error})") from error
+            if length is not None and found < length:
+                raise _wrong(file, f"is truncated: {length} samples expected, {found} found")
+            length = found if length is None else length
+        elif fmt in _WFDB_BYTES:
+            per_frame = sum(segment.samps_per_frame[i] or 1 for i in rows) * _WFDB_BYTES[fmt]
+            offset = segment.byte_offset[rows[0]] or 0
+            size = file.stat().st_size
+            if length is None:
+                length = int((size - offset) / per_frame)
+            expected = offset + math.floor(length * per_frame)
+            if size < expected:
+                raise _wrong(file, f"is truncated: {expected} bytes expected, {size} found; fetch the record again")
+        else:
+            raise _wrong(file, f"has the signal format {fmt}, which is not known")
+    return int(length or 0)
+
+
+# EDF and BDF
+
+
+def _open_edf(path: Path, fs: float | None, units: Units | None, leads: Sequence[str] | None) -> Record:
+    try:
+        with _EDF_LOCK, pyedflib.EdfReader(str(path), pyedflib.DO_NOT_READ_ANNOTATIONS, pyedflib.CHECK_FILE_SIZE) as edf:
+            names = [_edf_lead(label) for label in edf.getSignalLabels()]
+            stated = [edf.getPhysicalDimension(i) for i in range(edf.signals_in_file)]
+            rates = [edf.getSampleFrequency(i) for i in range(edf.signals_in_file)]
+            lengths = [int(n) for n in edf.getNSamples()]
+            steps = [
+                abs(
+                    (edf.getPhysicalMaximum(i) - edf.getPhysicalMinimum(i))
+                    / ((edf.getDigitalMaximum(i) - edf.getDigitalMinimum(i)) or 1)
+                )
+                for i in range(edf.signals_in_file)
+            ]
+    except OSError as error:
+        raise _wrong(path, f"is no readable EDF or BDF file ({error})") from error
+    chosen = _choose(path, names, [units or unit for unit in stated], leads)
+    if not chosen:
+        raise _wrong(path, f"holds no voltage: {', '.join(names) or 'no signals at all'}")
+    rate = max(rates[i] for i in chosen)
+    chosen = [i for i in chosen if rates[i] == rate]
+    factors = [_to_mv(path, names[i], units or stated[i]) for i in chosen]
+
+    def read(start: int, stop: int) -> Samples:
+        try:
+            with (
+                _EDF_LOCK,
+                pyedflib.EdfReader(str(path), pyedflib.DO_NOT_READ_ANNOTATIONS, pyedflib.DO_NOT_CHECK_FILE_SIZE) as edf,
+            ):
+                rows = [edf.readSignal(i, start, stop - start) * factor for i, factor in zip(chosen, factors, strict=True)]
+        except OSError as error:
+            raise _wrong(path, f"cannot be read at sample {start} ({error})") from error
+        return np.array(rows, dtype=np.float32)
+
+    return Record(
+        path=path,
+        fs=fs or float(rate),
+        leads=tuple(names[i] for i in chosen),
+        total=min(lengths[i] for i in chosen),
+        uv_per_lsb=max(1e3 * f * steps[i] for i, f in zip(chosen, factors, strict=True)),
+        read=read,
+        left_out=tuple(name for i, name in enumerate(names) if i not in chosen),
+    )
+
+
+def _edf_lead(label: str) -> str:
+    """Return the lead of an EDF+ label: the standard writes "ECG V1" (EDF+ 2003, 3.2)."""
+    kind, _, lead = label.strip().partition(" ")
+    return lead.strip() if kind.upper() in ("ECG", "EKG") and lead.strip() else label.strip()
+
+
+# Tables
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    values: NDArray[np.generic]  # (L, T)
+    names: tuple[str, ...] = ()
+
+
+def _load_npy(path: Path) -> _Table:
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise _wrong(path, f"is no NPY file ({error})") from error
+    if values.ndim == 1:
+        values = values[None]
+    if values.ndim != 2 or values.dtype.kind not in "fiu":
+        raise _wrong(path, f"holds {values.dtype} {values.shape}: numbers of shape (leads, samples) are needed")
+    return _Table(values.T if values.shape[0] > values.shape[1] else values)
+
+
+def _number(text: str) -> float:
+    return float(text) if text.strip() else math.nan
+
+
+def _load_csv(path: Path) -> _Table:
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            first = file.readline().strip()
+        delimiter = next((mark for mark in ",;\t" if mark in first), None)
+        cells = [cell.strip().strip('"') for cell in first.split(delimiter)]
+        names = () if all(_is_number(cell) for cell in cells) else tuple(cells)
+        values = np.loadtxt(
+            path, delimiter=delimiter, skiprows=bool(names), converters=_number, ndmin=2, encoding="utf-8-sig", dtype=np.float64
+        ).T
+    except (ValueError, OSError) as error:
+        raise _wrong(path, f"is no table of numbers ({error})") from error
+    if values.size == 0:
+        raise _wrong(path, "holds no samples")
+    if names and names[0].lower().partition(" ")[0].partition("_")[0] in ("time", "t", "sample", "index"):
+        return _Table(values[1:], names[1:])
+    return _Table(values, names)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        _number(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _from_table(path: Path, table: _Table, fs: float, units: Units, scale: float, leads: Sequence[str] | None) -> Record:
+    rows = table.values.shape[0]
+    names = tuple(leads or table.names)
+    if not names:
+        raise _wrong(path, f"does not name its {rows} leads: set the option leads")
+    if len(names) != rows:
+        raise _wrong(path, f"has {rows} columns of samples, but {len(names)} leads are named ({', '.join(names)})")
+    factor = _MV[units.lower()] * scale
+
+    def read(start: int, stop: int) -> Samples:
+        return np.asarray(table.values[:, start:stop].astype(np.float64) * factor, dtype=np.float32)
+
+    is_step = table.values.dtype.kind in "iu"
+    return Record(path, fs, names, table.values.shape[1], 1e3 * factor if is_step else 1.0, read)

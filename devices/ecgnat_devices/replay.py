@@ -1,0 +1,131 @@
+"""The ``replay`` adapter: a recording as if it were a device, at any multiple of real time.
+
+Samples are read in pieces in a thread, so that neither a long record nor a slow disk holds the monitor up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Annotated, ClassVar
+
+import msgspec
+
+from ecgnat_devices.pace import BlockSeconds, Pace, Speed
+from ecgnat_devices.records import Format, Record, Units, open_record
+from ecgnat_stream.clock import Clock
+from ecgnat_stream.errors import DeviceError
+from ecgnat_stream.signal import SampleBlock, StreamInfo
+
+__all__ = ["ReplayDevice", "ReplayOptions"]
+
+_PIECE_S = 60.0
+
+
+class ReplayOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to replay, and how.
+
+    Parameters
+    ----------
+    path
+        A WFDB record (with or without .hea), an EDF, BDF, CSV or NPY file.
+    fmt
+        Format; "auto" goes by the suffix.
+    fs, units
+        Rate in Hz and unit; required for CSV and NPY, otherwise they replace what the file says.
+    scale
+        Multiplies CSV and NPY samples before the unit counts.
+    leads
+        WFDB and EDF: the leads to deliver (all). CSV and NPY: the names of the columns.
+    speed
+        Multiple of real time, or "max": then nothing is live, and a slow receiver holds the record back.
+    loop
+        Begin again at the end; the sample index runs on.
+    start_s, stop_s
+        The part to replay, in s of the record; the sample index counts from its beginning.
+    block_s, block
+        Length of a block in s, or, if given, in samples.
+    """
+
+    path: str
+    fmt: Format = "auto"
+    fs: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    units: Units | None = None
+    scale: float = 1.0
+    leads: tuple[str, ...] | None = None
+    speed: Speed = 1.0
+    loop: bool = False
+    start_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    stop_s: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    block_s: BlockSeconds = 0.1
+    block: Annotated[int, msgspec.Meta(gt=0)] | None = None
+
+
+class ReplayDevice:
+    """Delivers a recording."""
+
+    Options: ClassVar[type[msgspec.Struct]] = ReplayOptions
+
+    def __init__(self, options: ReplayOptions, clock: Clock) -> None:
+        self._options = options
+        self._clock = clock
+        self._record: Record | None = None
+        self._range = (0, 0)
+
+    async def __aenter__(self) -> StreamInfo:
+        """Open the recording and check it."""
+        options = self._options
+        record = await asyncio.to_thread(
+            open_record,
+            options.path,
+            options.fmt,
+            fs=options.fs,
+            units=options.units,
+            scale=options.scale,
+            leads=options.leads,
+        )
+        start = round(options.start_s * record.fs)
+        stop = record.total if options.stop_s is None else min(record.total, round(options.stop_s * record.fs))
+        if start >= stop:
+            raise DeviceError(
+                f"{record.path}: nothing between start_s {options.start_s:g} and stop_s "
+                f"{'the end' if options.stop_s is None else f'{options.stop_s:g}'}: it is {record.total / record.fs:g} s long",
+                permanent=True,
+            )
+        self._record, self._range = record, (start, stop)
+        left_out = f", without {', '.join(record.left_out)}" if record.left_out else ""
+        return StreamInfo(
+            fs=record.fs,
+            leads=record.leads,
+            device=f"replay {record.path.name}{left_out}",
+            uv_per_lsb=record.uv_per_lsb,
+            live=options.speed != "max",
+            total=None if options.loop else stop - start,
+        )
+
+    async def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        """Close the recording."""
+        self._record = None
+
+    async def __aiter__(self) -> AsyncIterator[SampleBlock]:
+        """Yield the blocks, each when its last sample is due."""
+        record = self._record
+        if record is None:
+            raise DeviceError(f"{self._options.path}: not open: enter the device before reading it", permanent=True)
+        start, stop = self._range
+        block = self._options.block or max(1, round(self._options.block_s * record.fs))
+        piece = block * max(1, round(_PIECE_S * record.fs / block))
+        pace = Pace(self._clock, record.fs, self._options.speed)
+        at = 0
+        while True:
+            for piece_start in range(start, stop, piece):
+                piece_stop = min(stop, piece_start + piece)
+                samples = await asyncio.to_thread(record.read, piece_start, piece_stop)
+                for cut in range(0, piece_stop - piece_start, block):
+                    part = samples[:, cut : cut + block]
+                    t_ns = await pace.until(at + part.shape[1])
+                    yield SampleBlock(at, part, t_ns)
+                    at += part.shape[1]
+            if not self._options.loop:
+                return

@@ -23,7 +23,7 @@ from ecgnat_stream.clock import Clock
 from ecgnat_stream.errors import ConfigError, DeviceError
 from ecgnat_stream.signal import SampleBlock, StreamInfo
 
-__all__ = ["ENTRY_POINTS", "Device", "LinkState", "SuperviseConfig", "device_names", "open_device", "supervise"]
+__all__ = ["ENTRY_POINTS", "Device", "LinkState", "SuperviseConfig", "adapter", "device_names", "open_device", "supervise"]
 
 ENTRY_POINTS = "ecgnat_stream.devices"
 """Entry-point group under which adapters register their class."""
@@ -79,16 +79,30 @@ def open_device(name: str, options: Mapping[str, Any], clock: Clock) -> Device:
     DeviceError
         If the adapter's module cannot be imported.
     """
+    kind = adapter(name)
+    device: Device = kind(_convert_options(name, options, kind.Options), clock)
+    return device
+
+
+def adapter(name: str) -> type[Device]:
+    """Return the class registered as ``name``.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown adapter; the message lists what is installed.
+    DeviceError
+        If the adapter's module cannot be imported.
+    """
     adapters = _adapters()
     if name not in adapters:
         raise ConfigError(f"unknown device {name!r}: installed are {', '.join(sorted(adapters)) or 'none'}")
     try:
-        adapter = adapters[name].load()
+        kind: type[Device] = adapters[name].load()
     except ImportError as error:
         message = f"device {name!r} cannot be imported ({error}): install what it needs"
         raise DeviceError(message, permanent=True) from error
-    device: Device = adapter(_convert_options(name, options, adapter.Options), clock)
-    return device
+    return kind
 
 
 def _convert_options(name: str, options: Mapping[str, Any], kind: type[msgspec.Struct]) -> msgspec.Struct:

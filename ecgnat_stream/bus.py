@@ -1,7 +1,7 @@
 """The alert bus: in-process publish and subscribe.
 
-Publishing never waits. Every subscription is bounded: a ``NEWEST`` one keeps the latest event per type, bed and condition (or, for
-waveforms, the latest few); a ``KEEP`` one loses no event, and reports itself as overfull when its reader is stuck, which is a
+Publishing never waits. Every subscription is bounded: a ``NEWEST`` one keeps the latest event per type, bed and condition (for
+waveforms the latest few); a ``KEEP`` one loses no event, and reports itself as overfull when its reader is stuck, which is a
 technical condition. A recording, which can wait, is held back by :meth:`Bus.drained`.
 """
 

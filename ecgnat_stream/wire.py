@@ -37,6 +37,8 @@ from ecgnat_stream.signal import FRAME_S
 __all__ = [
     "HEADER",
     "MISSING",
+    "RETAINED",
+    "ROOT",
     "BedStatus",
     "CommandRequest",
     "WaveCutter",
@@ -129,6 +131,9 @@ _SUFFIXES: dict[type[Event], str] = {
     Technical: "technical",
     Vitals: "vitals",
 }
+
+RETAINED = (BedStatus, EngineStatus, Meta, Quality, Rhythm, Vitals)
+"""Events that are the present state of something: a late subscriber gets the last one first."""
 
 
 def topic(event: Event, engine: str = "") -> str:

@@ -1,0 +1,85 @@
+"""A broker in the same process, so that the demo and the tests need none: amqtt, MQTT 3.1.1, on loopback.
+
+No accounts, no encryption, nothing kept on disk; for real use there is mosquitto.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import warnings
+from types import TracebackType
+from typing import Self
+
+from ecgnat_stream.errors import SinkError
+
+with warnings.catch_warnings():
+    # amqtt's account plugins, which are not used here, import the standard library's deprecated crypt.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from amqtt.broker import Broker
+    from amqtt.errors import AMQTTError
+    from amqtt.plugins import authentication  # noqa: F401 - imported while its warning is off
+
+__all__ = ["EmbeddedBroker"]
+
+# amqtt logs clients that leave and the like as warnings and errors, with stack traces; on a terminal that hides the dashboard.
+for _name in ("amqtt", "transitions"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+
+class EmbeddedBroker:
+    """An MQTT 3.1.1 broker while the context lasts.
+
+    Parameters
+    ----------
+    host
+        Address to listen at.
+    port
+        0 takes a free one, which is then in ``port``.
+    """
+
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        self.host = host
+        self.port = port
+        self._broker: Broker | None = None
+
+    @property
+    def url(self) -> str:
+        """Where clients find it."""
+        return f"mqtt://{self.host}:{self.port}"
+
+    async def __aenter__(self) -> Self:
+        """Start listening.
+
+        Raises
+        ------
+        SinkError
+            If the port is in use.
+        """
+        self.port = self.port or _free_port(self.host)
+        broker = Broker(
+            {
+                "listeners": {"default": {"type": "tcp", "bind": f"{self.host}:{self.port}"}},
+                "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+            }
+        )
+        try:
+            await broker.start()
+        except AMQTTError as error:
+            raise SinkError(
+                f"the embedded broker cannot listen at {self.host}:{self.port}: {error}; choose another port"
+            ) from error
+        self._broker = broker
+        return self
+
+    async def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        """Drop every client and stop listening."""
+        if self._broker is not None:
+            await self._broker.shutdown()
+            self._broker = None
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])

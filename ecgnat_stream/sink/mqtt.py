@@ -1,0 +1,477 @@
+"""The MQTT sink: events, retained state, wave frames and commands, on any MQTT 5 or 3.1.1 broker.
+
+In come events from the bus, read at once into buffers of our own, which are bounded: alarm events are kept in order over a lost
+connection, states are newest wins per topic and sent again on every connection, waves and beats are dropped while there is no
+broker. A lost broker is a technical condition and nothing more; the connection is tried again for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+
+import aiomqtt
+import msgspec
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from ecgnat_stream import wire
+from ecgnat_stream.bus import Bus, Published
+from ecgnat_stream.clock import Clock
+from ecgnat_stream.errors import FrameError
+from ecgnat_stream.events import Alarm, Command, CommandResult, DeviceStatus, EngineStatus, Event, Technical, Wave
+from ecgnat_stream.sink.broker import EmbeddedBroker
+from ecgnat_stream.sink.mqtt_config import MqttConfig, Target, target
+
+__all__ = ["MqttConfig", "MqttSink"]
+
+_log = logging.getLogger(__name__)
+# What the client library would log is told by the technical condition; on a terminal it would break the dashboard.
+_client_log = logging.getLogger(f"{__name__}.client")
+_client_log.setLevel(logging.CRITICAL)
+
+_UNSUPPORTED_PROTOCOL = 132  # MQTT 5, table 3-1; paho gives it for the 3.1.1 return code 1 as well
+_COMMAND_BYTES = 4096
+_STATES_IN_FLIGHT = 16
+_ASKERS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    topic: str
+    payload: bytes
+    correlation: bytes | None = None
+    expiry_s: int | None = None
+
+
+class _Lost(Exception):  # noqa: N818 - not an error: the state of a link
+    """No connection, and why."""
+
+    def __init__(self, reason: str, *, other_protocol: bool = False) -> None:
+        super().__init__(reason)
+        self.other_protocol = other_protocol
+
+
+class _Link:
+    """One connection with one last will, made again whenever it is lost or ``serve`` returns.
+
+    Parameters
+    ----------
+    will
+        Returns the message for the broker to publish, retained, when this connection breaks; also our farewell.
+    serve
+        Called with every new client; returns to have a new connection with a fresh will.
+    report
+        Called with the reason when there is no connection, with None when there is.
+    """
+
+    def __init__(
+        self,
+        client_id: str,
+        to: Target,
+        config: MqttConfig,
+        clock: Clock,
+        will: Callable[[], _Message],
+        serve: Callable[[aiomqtt.Client, bool], Awaitable[None]],
+        report: Callable[[str | None], None],
+    ) -> None:
+        self._id, self._to, self._config, self._clock = client_id, to, config, clock
+        self._will, self._serve, self._report = will, serve, report
+        self._v5 = config.protocol != "3.1.1"
+
+    async def run(self) -> None:
+        """Stay connected until cancelled; then say farewell and disconnect."""
+        wait_s = self._config.backoff_first_s
+        while True:
+            lost = await self._once()
+            if lost is None:
+                wait_s = self._config.backoff_first_s
+                continue
+            if lost.other_protocol and self._config.protocol == "auto" and self._v5:
+                self._v5 = False
+                continue
+            self._report(str(lost))
+            pause_s = wait_s * (1 - 0.5 * random.random())
+            wait_s = min(2 * wait_s, self._config.backoff_max_s)
+            await self._clock.sleep_until(self._clock.monotonic_ns() + round(pause_s * 1e9))
+
+    async def _once(self) -> _Lost | None:
+        lost: _Lost | None = None
+        try:
+            async with _entered(self._client()) as client:
+                self._report(None)
+                try:
+                    await self._serve(client, self._v5)
+                except asyncio.CancelledError:
+                    with suppress(aiomqtt.MqttError, TimeoutError):
+                        async with asyncio.timeout(self._config.linger_s):
+                            await publish(client, self._will(), self._v5, retain=True)
+                    raise
+        except* aiomqtt.MqttError as group:
+            error: BaseException = group
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+            code = getattr(getattr(error, "rc", None), "value", None)
+            lost = _Lost(f"{self._to.host}:{self._to.port}: {error}", other_protocol=code == _UNSUPPORTED_PROTOCOL)
+        return lost
+
+    def _client(self) -> aiomqtt.Client:
+        will = self._will()
+        client = aiomqtt.Client(
+            self._to.host,
+            self._to.port,
+            username=self._to.username,
+            password=self._to.password,
+            logger=_client_log,
+            identifier=self._id,
+            protocol=aiomqtt.ProtocolVersion.V5 if self._v5 else aiomqtt.ProtocolVersion.V311,
+            will=aiomqtt.Will(will.topic, will.payload, qos=1, retain=True),
+            clean_session=None if self._v5 else True,
+            timeout=self._config.timeout_s,
+            keepalive=self._config.keepalive_s,
+            max_queued_incoming_messages=1000,
+            tls_params=self._to.tls,
+        )
+        client.pending_calls_threshold = 2 * _STATES_IN_FLIGHT
+        return client
+
+
+@asynccontextmanager
+async def _entered(client: aiomqtt.Client) -> AsyncIterator[aiomqtt.Client]:
+    """Connect and disconnect; a cancellation waits for the connecting thread, so that no socket stays behind."""
+    entering = asyncio.ensure_future(client.__aenter__())
+    try:
+        await asyncio.shield(entering)
+    except asyncio.CancelledError:
+        with suppress(aiomqtt.MqttError):
+            await entering
+            await client.__aexit__(None, None, None)
+        raise
+    try:
+        yield client
+    finally:
+        with suppress(aiomqtt.MqttError):
+            await client.__aexit__(None, None, None)
+
+
+async def publish(client: aiomqtt.Client, message: _Message, v5: bool, *, qos: int = 1, retain: bool = False) -> None:
+    """Publish a message; with MQTT 5 with its correlation data and expiry. Waits for the acknowledgement if ``qos`` is 1."""
+    properties = None
+    if v5 and (message.correlation is not None or message.expiry_s is not None):
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        if message.correlation is not None:
+            properties.CorrelationData = message.correlation
+        if message.expiry_s is not None:
+            properties.MessageExpiryInterval = message.expiry_s
+    await client.publish(message.topic, message.payload, qos=qos, retain=retain, properties=properties)
+
+
+class _BedLink:
+    """Publishes one bed's status on a connection of its own, whose last will is that the bed is offline."""
+
+    def __init__(self, status: wire.BedStatus) -> None:
+        self.status = status
+        self._changed = asyncio.Event()
+
+    def update(self, status: wire.BedStatus) -> None:
+        """Publish a new status."""
+        self.status = status
+        self._changed.set()
+
+    def will(self) -> _Message:
+        """Return the status of a bed whose monitor is gone."""
+        gone = msgspec.structs.replace(self.status, online=False, state="offline", detail="the monitor is gone")
+        return _Message(wire.topic(gone), wire.encode_json(gone))
+
+    async def serve(self, client: aiomqtt.Client, v5: bool) -> None:
+        """Publish what changes; return when the will no longer fits the session."""
+        session = self.status.session
+
+        async def send() -> None:
+            while self.status.session == session:
+                self._changed.clear()
+                await publish(client, _Message(wire.topic(self.status), wire.encode_json(self.status)), v5, retain=True)
+                await self._changed.wait()
+            watch.cancel()
+
+        async def watch_connection() -> None:
+            async for _ in client.messages:
+                pass
+
+        async with asyncio.TaskGroup() as group:
+            watch = group.create_task(watch_connection())
+            group.create_task(send())
+
+
+class MqttSink:
+    """Publishes what the bus carries, and brings commands back.
+
+    Parameters
+    ----------
+    config
+        See :class:`MqttConfig`.
+    site, worker
+        Where the monitor's own status goes: ``ecg/v1/{site}/engine/{worker}/status``.
+    session
+        Counts the starts of this monitor; travels in its status and its last will.
+    """
+
+    def __init__(
+        self, config: MqttConfig, bus: Bus, clock: Clock, *, site: str = "home", worker: str = "monitor", session: int = 1
+    ) -> None:
+        self._config, self._bus, self._clock = config, bus, clock
+        self._site, self._worker = site, worker
+        self._engine = f"{site}/engine/{worker}"
+        self._target = target(config)
+        types = (Event, Wave) if config.wave else (Event,)
+        self._subscription = bus.subscribe("mqtt", *types)
+        self._status = EngineStatus(bed="", time=clock.utc(), site=site, worker=worker, online=True, session=session)
+        self._alarms: deque[_Message] = deque()
+        self._states: dict[str, bytes] = {}
+        self._dirty: dict[str, None] = {}
+        self._stream: deque[_Message] = deque(maxlen=config.stream_backlog)
+        self._in_flight = 0
+        self._work = asyncio.Event()
+        self._sent = asyncio.Event()
+        self._cutters: dict[str, wire.WaveCutter] = {}
+        self._beds: dict[str, wire.BedStatus] = {}
+        self._links: dict[str, _BedLink] = {}
+        self._askers: dict[str, _Asker] = {}
+        self._lost: str | None = None
+        self._asked = 0
+        self.malformed = 0
+        self.lost_alarms = 0
+        self._state(self._status)
+
+    async def run(self) -> None:
+        """Publish until the bus is closed and everything is out, or ``linger_s`` has passed."""
+        async with AsyncExitStack() as stack:
+            if self._config.embedded:
+                broker = EmbeddedBroker(self._target.host, self._target.port)
+                await stack.enter_async_context(broker)
+                self._target = msgspec.structs.replace(self._target, port=broker.port)
+            tasks = await stack.enter_async_context(asyncio.TaskGroup())
+            main = self._link(f"ecgnat-{self._site}-{self._worker}", self._will, self._serve, self._report)
+            links = [tasks.create_task(main.run(), name="mqtt")]
+            async for event in self._subscription:
+                self._take(event)
+                if isinstance(event, DeviceStatus):
+                    links += self._bed_status(event, tasks)
+            for bed, cutter in self._cutters.items():
+                self._waves(cutter.flush(), bed)
+            await self._finish()
+            for link in links:
+                link.cancel()
+
+    def _link(
+        self,
+        client_id: str,
+        will: Callable[[], _Message],
+        serve: Callable[[aiomqtt.Client, bool], Awaitable[None]],
+        report: Callable[[str | None], None],
+    ) -> _Link:
+        return _Link(self._config.client_id + client_id, self._target, self._config, self._clock, will, serve, report)
+
+    def _will(self) -> _Message:
+        gone = msgspec.structs.replace(self._status, time=self._clock.utc(), online=False, detail="the monitor is gone")
+        return _Message(wire.topic(gone), wire.encode_json(gone))
+
+    async def _finish(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._config.linger_s):
+                while self._alarms or self._dirty or self._stream or self._in_flight:
+                    self._sent.clear()
+                    await self._sent.wait()
+        if self._alarms:
+            _log.warning("%d alarm events could not be delivered to %s", len(self._alarms), self._target.host)
+
+    def _report(self, reason: str | None) -> None:
+        if reason == self._lost:
+            return
+        self._lost = reason
+        self._bus.publish(
+            Technical(bed="", time=self._clock.utc(), condition="broker-lost", present=reason is not None, detail=reason or "")
+        )
+
+    # From the bus into the buffers.
+
+    def _take(self, event: Published) -> None:
+        match event:
+            case Wave():
+                self._wave(event)
+            case Alarm():
+                self._urgent(_Message(wire.topic(event), wire.encode_json(event)))
+                self._state(event, wire.alarm_state_topic(event))
+            case CommandResult():
+                self._answer(event)
+            case EngineStatus():
+                self._status = event
+                self._state(event)
+            case DeviceStatus() | Command():
+                pass
+            case Event() if type(event) in wire.RETAINED:
+                self._state(event)
+            case Event():
+                self._stream.append(_Message(wire.topic(event, self._engine), wire.encode_json(event)))
+                self._work.set()
+
+    def _urgent(self, message: _Message) -> None:
+        self._alarms.append(message)
+        if len(self._alarms) > self._config.alarm_backlog:
+            self._alarms.popleft()
+            self.lost_alarms += 1
+        self._work.set()
+
+    def _state(self, event: Event, topic: str = "") -> None:
+        topic = topic or wire.topic(event, self._engine)
+        self._states[topic] = wire.encode_json(event)
+        self._dirty[topic] = None
+        self._work.set()
+
+    def _bed_status(self, event: DeviceStatus, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        before = self._beds.get(event.bed)
+        status = wire.BedStatus(
+            bed=event.bed,
+            time=event.time,
+            at_s=event.at_s,
+            online=event.online,
+            since=before.since if before and before.state == event.state else event.time,
+            worker=self._worker,
+            session=event.session,
+            state=event.state,
+            detail=event.detail,
+        )
+        self._beds[event.bed] = status
+        if event.bed in self._links:
+            self._links[event.bed].update(status)
+        elif len(self._links) < self._config.bed_wills:
+            link = self._links[event.bed] = _BedLink(status)
+            client_id = f"ecgnat-{self._worker}-{event.bed.replace('/', '-')}"
+            run = self._link(client_id, link.will, link.serve, lambda _: None).run()
+            return [tasks.create_task(run, name=f"mqtt {event.bed}")]
+        else:
+            self._state(status)
+        return []
+
+    def _wave(self, wave: Wave) -> None:
+        cutter = self._cutters.get(wave.bed)
+        if cutter is None or not cutter.fits(wave):
+            if cutter is not None:
+                self._waves(cutter.flush(), wave.bed)
+            cutter = wire.WaveCutter(wave.fs, wave.leads, wave.uv_per_lsb, cutter.sequence if cutter else 0)
+            self._cutters[wave.bed] = cutter
+        self._waves(cutter.cut(wave, wire.epoch_ns(self._clock.utc(wave.block.t_ns))), wave.bed)
+
+    def _waves(self, frames: list[wire.WaveFrame], bed: str) -> None:
+        for frame in frames:
+            message = _Message(wire.wave_topic(bed), frame.encode(), expiry_s=self._config.wave_expiry_s)
+            self._stream.append(message)
+            self._work.set()
+
+    # From the buffers to the broker.
+
+    async def _serve(self, client: aiomqtt.Client, v5: bool) -> None:
+        self._stream.clear()
+        self._dirty = dict.fromkeys(self._states)
+        self._in_flight = 0
+        self._work.set()
+        await client.subscribe(f"{wire.ROOT}/{self._site}/+/+/alarm/command", qos=1)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._receive(client))
+            group.create_task(self._send(client, v5))
+
+    async def _send(self, client: aiomqtt.Client, v5: bool) -> None:
+        while True:
+            while self._alarms:
+                message = self._alarms[0]
+                await publish(client, message, v5)
+                if self._alarms and self._alarms[0] is message:
+                    self._alarms.popleft()
+            await self._send_states(client, v5)
+            for _ in range(min(len(self._stream), 64)):
+                await publish(client, self._stream.popleft(), v5, qos=0)
+            self._sent.set()
+            if not (self._alarms or self._dirty or self._stream):
+                self._work.clear()
+                await self._work.wait()
+
+    async def _send_states(self, client: aiomqtt.Client, v5: bool) -> None:
+        topics = list(self._dirty)[:_STATES_IN_FLIGHT]
+        for topic in topics:
+            del self._dirty[topic]
+        self._in_flight = len(topics)
+        async with asyncio.TaskGroup() as group:
+            for topic in topics:
+                group.create_task(publish(client, _Message(topic, self._states[topic]), v5, retain=True))
+        self._in_flight = 0
+
+    # Commands.
+
+    async def _receive(self, client: aiomqtt.Client) -> None:
+        async for message in client.messages:
+            try:
+                self._bus.publish(self._command(message))
+            except FrameError as error:
+                self.malformed += 1
+                bed = "/".join(message.topic.value.split("/")[2:5])
+                detail = f"command on {message.topic.value}: {error}"
+                self._bus.publish(
+                    Technical(bed=bed, time=self._clock.utc(), condition="malformed-frame", present=True, detail=detail)
+                )
+
+    def _command(self, message: aiomqtt.Message) -> Command:
+        payload = message.payload
+        if message.retain:
+            raise FrameError("it is retained: a command must be given now, not before")
+        if not isinstance(payload, bytes) or len(payload) > _COMMAND_BYTES:
+            raise FrameError(f"more than {_COMMAND_BYTES} bytes")
+        try:
+            request = msgspec.json.decode(payload, type=wire.CommandRequest)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise FrameError(str(error)) from error
+        bed = "/".join(message.topic.value.split("/")[2:5])
+        response = getattr(message.properties, "ResponseTopic", None)
+        if response is not None:
+            _check_response(response)
+        self._asked += 1
+        token = f"mqtt-{self._worker}-{self._asked}"
+        data = getattr(message.properties, "CorrelationData", None)
+        self._askers[token] = _Asker(response, data, request.correlation)
+        if len(self._askers) > _ASKERS:
+            del self._askers[next(iter(self._askers))]
+        return Command(
+            bed=bed,
+            time=self._clock.utc(),
+            action=request.action,
+            condition=request.condition,
+            duration_s=request.duration_s,
+            source=request.source or "mqtt",
+            correlation=token,
+        )
+
+    def _answer(self, result: CommandResult) -> None:
+        asker = self._askers.pop(result.correlation, _Asker())
+        if asker.correlation is not None:
+            result = msgspec.structs.replace(result, correlation=asker.correlation)
+        topic = asker.response or wire.topic(result, self._engine)
+        self._urgent(_Message(topic, wire.encode_json(result), correlation=asker.data))
+
+
+@dataclass(frozen=True, slots=True)
+class _Asker:
+    """Where and how to answer a command; None for one that did not come from here."""
+
+    response: str | None = None
+    data: bytes | None = None
+    correlation: str | None = None
+
+
+def _check_response(topic: str) -> None:
+    """Refuse an answer on a topic where it would pass for something else."""
+    if "+" in topic or "#" in topic or (topic.startswith(f"{wire.ROOT}/") and not topic.endswith("/alarm/command/result")):
+        raise FrameError(f"response topic {topic!r} is not allowed: take one outside {wire.ROOT}")

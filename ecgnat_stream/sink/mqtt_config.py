@@ -1,0 +1,136 @@
+"""What the MQTT sink is told: where the broker is, how to be let in, what to publish."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+from aiomqtt import TLSParameters
+
+from ecgnat_stream.errors import ConfigError
+
+__all__ = ["MqttConfig", "Target", "target"]
+
+USER, PASSWORD = "ECGNAT_MQTT_USER", "ECGNAT_MQTT_PASSWORD"
+
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class MqttConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The MQTT sink.
+
+    User and password come from the environment (``ECGNAT_MQTT_USER``, ``ECGNAT_MQTT_PASSWORD``) or from ``credentials_file``,
+    never from here.
+
+    Parameters
+    ----------
+    url
+        ``mqtt://[user@]host[:port]`` or ``mqtts://...``; ports 1883 and 8883 unless given.
+    embedded
+        Start a broker of our own (MQTT 3.1.1, for trying things out) at ``url``; port 0 takes a free one.
+    protocol
+        MQTT version; ``auto`` takes 5, and 3.1.1 where the broker refuses it.
+    credentials_file
+        File with ``user:password`` in its first line.
+    ca_file, cert_file, key_file
+        PEM files for ``mqtts``: the authority (the system's if empty), and this client's certificate and key.
+    client_id
+        Put before the client identifiers, which are made of site, worker and bed and must be unique at the broker.
+    keepalive_s
+        Longest silence before the broker holds the monitor for dead and publishes its last will, s (MQTT: after 1.5 times it).
+    timeout_s
+        Longest wait for an acknowledgement, s.
+    wave
+        Publish wave frames.
+    wave_expiry_s
+        How long a broker keeps a wave frame for a slow subscriber, s (MQTT 5).
+    bed_wills
+        This many beds get a connection of their own, so that their status is a last will; the status of further beds has to be
+        read together with that of the engine.
+    backoff_first_s, backoff_max_s
+        First and longest wait before the next attempt to connect, s; half of each wait is random.
+    linger_s
+        Longest time to deliver what is left at the end, s.
+    alarm_backlog
+        Alarm events kept while the broker is away.
+    stream_backlog
+        Wave frames, beats and technical events that may wait; the oldest go first.
+    """
+
+    url: str = "mqtt://127.0.0.1:1883"
+    embedded: bool = False
+    protocol: Literal["auto", "5", "3.1.1"] = "auto"
+    credentials_file: str = ""
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    client_id: str = ""
+    keepalive_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 15
+    timeout_s: Seconds = 5.0
+    wave: bool = True
+    wave_expiry_s: Annotated[int, msgspec.Meta(ge=1, le=60)] = 3
+    bed_wills: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 64
+    backoff_first_s: Seconds = 0.5
+    backoff_max_s: Seconds = 30.0
+    linger_s: Seconds = 3.0
+    alarm_backlog: Count = 10_000
+    stream_backlog: Count = 2_000
+
+
+class Target(msgspec.Struct, frozen=True):
+    """A broker and the way in; never shown, it holds the password."""
+
+    host: str
+    port: int
+    username: str | None
+    password: str | None
+    tls: TLSParameters | None
+
+    def __repr__(self) -> str:
+        return f"Target({self.host}:{self.port})"
+
+
+def target(config: MqttConfig) -> Target:
+    """Read URL, credentials and certificate paths.
+
+    Raises
+    ------
+    ConfigError
+        For a URL that is none or holds a password, and for files that cannot be read.
+    """
+    example = "give mqtt://host:port or mqtts://host:port"
+    try:
+        parts = urlsplit(config.url)
+        host, port = parts.hostname or "", parts.port
+        host.encode("idna")
+    except (ValueError, UnicodeError) as error:
+        raise ConfigError(f"mqtt.url: {error}: {example}") from error
+    if parts.scheme not in ("mqtt", "mqtts") or not host or parts.path.strip("/") or parts.query or parts.fragment:
+        # Not the URL itself: it may hold a password.
+        raise ConfigError(f"mqtt.url: scheme {parts.scheme!r}, host {host!r} and path {parts.path!r}: {example}")
+    if parts.password is not None:
+        raise ConfigError(f"mqtt.url holds a password: give it in {PASSWORD} or in credentials_file")
+    for name in ("ca_file", "cert_file", "key_file", "credentials_file"):
+        path = getattr(config, name)
+        if path and not os.access(path, os.R_OK):
+            raise ConfigError(f"mqtt.{name}: cannot read {path!r}")
+    tls = None
+    if parts.scheme == "mqtts":
+        tls = TLSParameters(config.ca_file or None, config.cert_file or None, config.key_file or None)
+    default = 8883 if tls else 1883
+    username, password = _credentials(config, parts.username)
+    return Target(host, default if port is None else port, username, password, tls)
+
+
+def _credentials(config: MqttConfig, user: str | None) -> tuple[str | None, str | None]:
+    if not config.credentials_file:
+        return user or os.environ.get(USER), os.environ.get(PASSWORD)
+    first = Path(config.credentials_file).read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
+    name, colon, password = first.partition(":")
+    if not colon:
+        raise ConfigError(f"mqtt.credentials_file: the first line of {config.credentials_file!r} is not user:password")
+    return user or name, password

@@ -1,0 +1,122 @@
+"""Ring stage: the last seconds of every bed of one device rate, addressed by absolute sample index.
+
+In: blocks per row as they come. Out: any stretch of any rows at once, ``(R, 12, n)``, NaN where a sample was lost, overwritten or
+never came. The memory is allocated once: it never grows and never rolls. When the reader is late, the oldest samples are
+overwritten and counted.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgnat_stream.signal import LEADS
+
+__all__ = ["RingBuffer"]
+
+_GAPS_KEPT = 64
+"""Gaps remembered per row; older ones are forgotten, ``lost`` still counts them."""
+
+
+class RingBuffer:
+    """Fixed memory ``(rows, n_leads, capacity)``, float32 mV.
+
+    Parameters
+    ----------
+    rows
+        Number of rows (beds).
+    capacity
+        Samples kept per row.
+    n_leads
+        Leads per row.
+
+    Attributes
+    ----------
+    next
+        ``(rows,)`` index after the newest sample.
+    lost
+        ``(rows,)`` samples that never came (jumps of ``start``).
+    overwritten
+        ``(rows,)`` samples that were there but left the ring before anybody read them.
+    """
+
+    def __init__(self, rows: int, capacity: int, n_leads: int = len(LEADS)) -> None:
+        if rows < 1 or capacity < 1 or n_leads < 1:
+            raise ValueError(f"a ring needs at least one row, sample and lead, not {rows=}, {capacity=}, {n_leads=}")
+        self.capacity = capacity
+        # Time before lead: a block is then written, and a stretch read, as whole runs of memory.
+        self._memory = np.full((rows, capacity, n_leads), np.nan, np.float32)
+        self.next = np.zeros(rows, np.int64)
+        self._first = np.zeros(rows, np.int64)
+        self._read = np.zeros(rows, np.int64)
+        self.lost = np.zeros(rows, np.int64)
+        self.overwritten = np.zeros(rows, np.int64)
+        self._gaps: list[list[tuple[int, int]]] = [[] for _ in range(rows)]
+
+    @property
+    def oldest(self) -> NDArray[np.int64]:
+        """``(rows,)`` index of the oldest sample still held."""
+        return np.maximum(self._first, self.next - self.capacity)
+
+    def append(self, row: int, start: int, samples: NDArray[np.float32]) -> None:
+        """Add a block; a jump over ``next[row]`` is recorded as a gap.
+
+        Parameters
+        ----------
+        start
+            Absolute index of the first sample.
+        samples
+            ``(n_leads, T)`` mV, NaN where missing; any length.
+
+        Raises
+        ------
+        ValueError
+            If the block begins before ``next[row]``: what repeats is for the caller to cut off.
+        """
+        expected = int(self.next[row])
+        if start < expected:
+            raise ValueError(f"block starts at {start}, but row {row} already reaches {expected}")
+        stop = start + samples.shape[1]
+        if start > expected:
+            self.lost[row] += start - expected
+            self._gaps[row] = [*self._gaps[row][1 - _GAPS_KEPT :], (expected, start)]
+            self._write(row, max(expected, start - self.capacity), start, None)
+        kept = max(start, stop - self.capacity)
+        self._write(row, kept, stop, samples[:, kept - start :].T)
+        self.next[row] = stop
+        late = stop - self.capacity - max(int(self._read[row]), int(self._first[row]))
+        if late > 0:
+            self.overwritten[row] += late
+            self._read[row] = stop - self.capacity
+
+    def read(self, rows: NDArray[np.intp], start: NDArray[np.int64], length: int) -> NDArray[np.float32]:
+        """Return ``(R, n_leads, length)`` from ``start`` ``(R,)``; NaN for what is lost, overwritten or not there yet."""
+        if length > self.capacity:
+            raise ValueError(f"{length=} is more than the ring holds: {self.capacity}")
+        index = start[:, None] + np.arange(length)
+        out = self._memory[rows[:, None], index % self.capacity]
+        first, stop = self.oldest[rows], self.next[rows]
+        partly = np.flatnonzero((start < first) | (start + length > stop))
+        if partly.size:
+            outside = (index[partly] < first[partly, None]) | (index[partly] >= stop[partly, None])
+            out[partly] = np.where(outside[:, :, None], np.float32(np.nan), out[partly])
+        self._read[rows] = np.maximum(self._read[rows], np.minimum(start + length, stop))
+        return np.ascontiguousarray(out.transpose(0, 2, 1))
+
+    def gaps(self, row: int) -> list[tuple[int, int]]:
+        """Return the recorded gaps of a row as half-open index ranges, oldest first."""
+        return list(self._gaps[row])
+
+    def clear(self, row: int, start: int = 0) -> None:
+        """Forget a row's samples, gaps and counts; its next block may begin at ``start``."""
+        self.next[row] = self._first[row] = self._read[row] = start
+        self.lost[row] = self.overwritten[row] = 0
+        self._gaps[row] = []
+
+    def _write(self, row: int, start: int, stop: int, samples: NDArray[np.float32] | None) -> None:
+        """Write ``[start, stop)``, at most ``capacity`` samples: ``(T, n_leads)`` or NaN."""
+        at, length = start % self.capacity, stop - start
+        head = min(length, self.capacity - at)
+        memory = self._memory[row]
+        memory[at : at + head] = np.nan if samples is None else samples[:head]
+        memory[: length - head] = np.nan if samples is None else samples[head:]

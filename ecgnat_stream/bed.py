@@ -1,0 +1,257 @@
+"""One bed of the ward: its stream's identity and time, and the moments that wait for the network.
+
+A moment is what the signal stages found in one frame. The alarm engine of a bed sees its moments in stream order, each after the
+prediction it depends on, so that what is decided depends neither on block sizes nor on replay speed nor on how long the network
+took (docs/decisions/0001).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgnat_stream.alarm import AlarmConfig, AlarmEngine, BeatMark, Evidence, Observation
+from ecgnat_stream.bus import Published
+from ecgnat_stream.clock import Clock
+from ecgnat_stream.device import LinkState
+from ecgnat_stream.events import DeviceStatus, Meta, Technical, Vitals, Wave
+from ecgnat_stream.signal import LEADS, SampleBlock, StreamInfo, assign_leads
+
+__all__ = ["Bed", "Moment"]
+
+_CLOCK_JUMP_S = 2.0
+"""A live device whose samples and whose delivery times drift apart by more than this within one block has jumped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What the signal stages found in one frame of one bed.
+
+    ``due_stop`` is the model-rate stop of the window that was cut at its end, None if none was.
+    """
+
+    at_s: float
+    time: datetime
+    beats: tuple[BeatMark, ...]
+    heart_rate_bpm: float | None
+    usable: bool
+    leads: tuple[tuple[str, str], ...]
+    gap_s: float
+    due_stop: int | None
+    cut_ns: int
+
+
+class Bed:
+    """State of one bed between device and alarm engine.
+
+    Parameters
+    ----------
+    name
+        ``site/unit/bed``.
+    lead_map
+        See :func:`~ecgnat_stream.signal.assign_leads`.
+    """
+
+    def __init__(
+        self, name: str, lead_map: dict[str, str], config: AlarmConfig, clock: Clock, publish: Callable[[Published], None]
+    ) -> None:
+        self.name = name
+        self.alarms = AlarmEngine(name, config)
+        self.info: StreamInfo | None = None
+        self.session = 0
+        self.ended = False
+        self.last_ns = clock.monotonic_ns()
+        self.stop = 0
+        self._lead_map = lead_map
+        self._clock, self._publish = clock, publish
+        self._begun = clock.utc()
+        self._sources: NDArray[np.intp] = np.empty(0, np.intp)
+        self.slots: NDArray[np.intp] = np.empty(0, np.intp)
+        self._moments: deque[Moment] = deque()
+        self._evidence: Evidence | None = None
+        self._resolved = 0
+        self._gaps: deque[tuple[int, int]] = deque()
+        self._off: deque[tuple[int, NDArray[np.bool_]]] = deque()
+        self._off_now = np.zeros(len(LEADS), bool)
+
+    @property
+    def fs(self) -> float:
+        """Device rate in Hz."""
+        assert self.info is not None, "a bed has a rate only after its stream has begun"
+        return self.info.fs
+
+    @property
+    def live(self) -> bool:
+        """Whether the source cannot wait."""
+        return self.info is None or self.info.live
+
+    @property
+    def leads(self) -> tuple[str, ...]:
+        """The standard leads that the device delivers."""
+        return tuple(LEADS[slot] for slot in self.slots)
+
+    def begin(self, info: StreamInfo) -> None:
+        """Begin a stream, the bed's first or another one after a reconnection, which goes on in stream time.
+
+        Raises
+        ------
+        ConfigError
+            For lead names that cannot be assigned.
+        """
+        used_as = assign_leads(info.leads, self._lead_map)
+        self._sources = np.array([i for i, slot in enumerate(used_as) if slot is not None], np.intp)
+        self.slots = np.array([slot for slot in used_as if slot is not None], np.intp)
+        if self.info is not None:
+            self.stop = int(np.ceil(self.stop * info.fs / self.info.fs))
+        else:
+            self._begun = self._clock.utc()
+        self.info = info
+        self.session += 1
+        self._gaps.clear()
+        self._off.clear()
+        self._off_now[:] = False
+        self.say(self.alarms.session(self.session, self._clock.utc(), self._clock.monotonic_ns()))
+        meta = Meta(
+            bed=self.name,
+            time=self._clock.utc(),
+            leads=info.leads,
+            used_as=tuple(None if slot is None else LEADS[slot] for slot in used_as),
+            fs=info.fs,
+            uv_per_lsb=info.uv_per_lsb,
+            device=info.device,
+            live=info.live,
+            session=self.session,
+        )
+        self._publish(meta)
+
+    def say(self, events: Iterable[Published]) -> None:
+        """Publish events."""
+        for event in events:
+            self._publish(event)
+
+    def take(self, block: SampleBlock) -> NDArray[np.float32]:
+        """Note a block's place, time, gap and lead-off state, publish it; return it as ``(12, T)``, NaN without a lead."""
+        assert self.info is not None, "blocks come after begin()"
+        if self.live and self.stop and self._jumped(block):
+            samples_s, clock_s = (block.stop - self.stop) / self.fs, (block.t_ns - self.last_ns) / 1e9
+            detail = f"{samples_s:.1f} s of samples within {clock_s:.1f} s"
+            self.technical("clock-jump", present=True, detail=detail)
+        if block.start > self.stop:
+            self._gaps.append((self.stop, block.start))
+        self.stop, self.last_ns = block.stop, block.t_ns
+        off = np.zeros(len(LEADS), bool)
+        for source, slot in zip(self._sources, self.slots, strict=True):
+            off[slot] = self.info.leads[source] in block.lead_off
+        if not np.array_equal(off, self._off[-1][1] if self._off else self._off_now):
+            self._off.append((block.start, off))
+        time = self.time_of(block.start / self.fs)
+        self._publish(Wave(self.name, time, self.fs, self.info.leads, self.info.uv_per_lsb, block))
+        leads = np.full((len(LEADS), block.samples.shape[1]), np.nan, np.float32)
+        leads[self.slots] = block.samples[self._sources]
+        return leads
+
+    def _jumped(self, block: SampleBlock) -> bool:
+        by_samples_s = (block.stop - self.stop) / self.fs
+        by_clock_s = (block.t_ns - self.last_ns) / 1e9
+        # A block that was held up and is followed by a burst is late, not a jump; only samples that run ahead of time are.
+        return by_samples_s - max(by_clock_s, 0.0) > _CLOCK_JUMP_S
+
+    def time_of(self, at_s: float) -> datetime:
+        """Return the wall time of a place on the stream: by the newest sample of a live one, by the start of a recording."""
+        if self.live and self.info is not None:
+            return self._clock.utc(self.arrival_ns(at_s))
+        return self._begun + timedelta(seconds=at_s)
+
+    def arrival_ns(self, at_s: float) -> int:
+        """Return the host's monotonic time of a place on the stream."""
+        return self.last_ns - round((self.stop / self.fs - at_s) * 1e9)
+
+    def off_at(self, sample: int) -> NDArray[np.bool_]:
+        """Return ``(12,)`` which leads the device calls disconnected at a sample; samples are asked for in order."""
+        while self._off and self._off[0][0] <= sample:
+            self._off_now = self._off.popleft()[1]
+        return self._off_now
+
+    def lost_before(self, sample: int) -> float:
+        """Return how many seconds were lost before a sample, each once."""
+        lost = 0
+        while self._gaps and self._gaps[0][1] <= sample:
+            start, stop = self._gaps.popleft()
+            lost += stop - start
+        return lost / self.fs
+
+    @property
+    def waiting(self) -> bool:
+        """Whether moments wait for a prediction."""
+        return bool(self._moments)
+
+    def add(self, moment: Moment) -> None:
+        """Take the next frame's moment; the alarm engine sees it at once unless it or an earlier one waits for the network."""
+        self._moments.append(moment)
+        self._release()
+
+    def usable_at(self, due_stop: int) -> tuple[bool, float | None]:
+        """Return the signal's usability and the heart rate where a window stopped."""
+        for moment in self._moments:
+            if moment.due_stop == due_stop:
+                return moment.usable, moment.heart_rate_bpm
+        return True, None
+
+    def resolve(self, due_stop: int, evidence: Evidence | None) -> None:
+        """Take the network's opinion (None: none) on the window that stopped at ``due_stop``; let the moments up to it go."""
+        self._evidence = evidence or self._evidence
+        self._resolved = max(self._resolved, due_stop)
+        self._release()
+
+    def overdue(self, now_ns: int, bound_s: float) -> bool:
+        """Let moments go whose prediction is later than ``bound_s``; say whether there were any. Recordings wait."""
+        late = False
+        while self.live and self._moments and now_ns - self._moments[0].cut_ns > bound_s * 1e9:
+            self._resolved = self._moments[0].due_stop or self._resolved
+            self._release()
+            late = True
+        return late
+
+    def flush(self) -> None:
+        """Let every moment go: nothing more will come."""
+        while self._moments:
+            self._resolved = self._moments[0].due_stop or self._resolved
+            self._release()
+
+    def _release(self) -> None:
+        while self._moments and (self._moments[0].due_stop is None or self._moments[0].due_stop <= self._resolved):
+            moment = self._moments.popleft()
+            observation = Observation(
+                at_s=moment.at_s,
+                beats=moment.beats,
+                heart_rate_bpm=moment.heart_rate_bpm,
+                usable=moment.usable,
+                leads=moment.leads,
+                rhythm=self._evidence,
+                gap_s=moment.gap_s,
+            )
+            self._evidence = None
+            self.say(self.alarms.observe(observation, moment.time, self._clock.monotonic_ns()))
+
+    def technical(self, condition: str, *, present: bool, detail: str = "") -> None:
+        """Tell the alarm engine what a stage noticed about this bed."""
+        event = Technical(bed=self.name, time=self._clock.utc(), condition=condition, present=present, detail=detail)
+        self.say(self.alarms.technical(event, self._clock.monotonic_ns()))
+
+    def link(self, state: LinkState) -> None:
+        """Take a change of the link to the device: a lost one leaves no stale value behind and raises ``no-data``."""
+        now, now_ns = self._clock.utc(), self._clock.monotonic_ns()
+        self._publish(DeviceStatus(bed=self.name, time=now, state=state.state, detail=state.detail, session=state.session))
+        if state.state in ("stalled", "offline"):
+            self.flush()
+            self._publish(Vitals(bed=self.name, time=now, heart_rate_bpm=None))
+            self.say(self.alarms.disconnect(now, now_ns, state.detail or state.state))
+        elif state.state == "ended":
+            self.ended = True
+            self._publish(Vitals(bed=self.name, time=now, heart_rate_bpm=None))
+            self.say(self.alarms.close(now, now_ns))

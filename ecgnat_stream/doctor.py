@@ -1,0 +1,172 @@
+"""What ``ecgnat doctor`` finds out: what is installed, what is compiled, what is reachable.
+
+Each check gives a line: ``ok``, ``note`` (works without it) or ``FAIL`` (the monitor will not run), with what to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Coroutine, Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
+from typing import NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from ecgnat_stream.errors import EcgnatError
+from ecgnat_stream.signal import LEADS, MODEL_FS
+
+__all__ = ["Finding", "examine"]
+
+_STYLES = {"ok": "green", "note": "yellow", "FAIL": "bold red"}
+
+
+class Finding(NamedTuple):
+    """One line of the examination."""
+
+    verdict: str
+    what: str
+    detail: str
+
+
+def examine(mqtt: str | None = None) -> int:
+    """Print every finding; return 1 if one is a failure."""
+    console = Console()
+    table = Table("", "what", "found")
+    worst = 0
+    for finding in _findings(mqtt):
+        table.add_row(f"[{_STYLES[finding.verdict]}]{finding.verdict}[/]", finding.what, finding.detail)
+        worst |= finding.verdict == "FAIL"
+    console.print(table)
+    return worst
+
+
+def _findings(mqtt: str | None) -> Iterator[Finding]:
+    yield Finding(
+        "ok", "machine", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    )
+    yield from _packages()
+    yield from _torch()
+    yield from _model()
+    yield from _devices()
+    yield from _terminal()
+    yield from _brokers(mqtt)
+    yield _data()
+
+
+def _packages() -> Iterator[Finding]:
+    names = [line.partition(";")[0].split("[")[0] for line in requires("ecgnat-stream") or [] if "extra ==" not in line]
+    found: list[str] = []
+    for name in sorted({name.rstrip("<>=!~.,0123456789 ") for name in names}):
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            yield Finding("FAIL", name, f"not installed: pip install {name}")
+    yield Finding("ok", "packages", ", ".join(found))
+    try:
+        yield Finding("ok", "natten", f"{version('natten')}: fast path on CUDA")
+    except PackageNotFoundError:
+        yield Finding(
+            "note", "natten", "not installed; only needed on CUDA: pip install --no-build-isolation 'ecgnat-stream[natten]'"
+        )
+
+
+def _torch() -> Iterator[Finding]:
+    import torch
+
+    threads = f"{torch.get_num_threads()} threads"
+    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device"
+    yield Finding("ok", "torch", f"{torch.__version__}, {threads}, {cuda}")
+    compiler = next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None)
+    if compiler:
+        yield Finding("ok", "C++ compiler", f'{compiler}: model.compile = "on" is possible')
+    else:
+        yield Finding("note", "C++ compiler", "none: the network runs eagerly")
+
+
+def _model() -> Iterator[Finding]:
+    from ecgnat_stream.model import ModelConfig, Predictor
+
+    try:
+        began = time.perf_counter()
+        with Predictor(ModelConfig()) as predictor:
+            loaded_s = time.perf_counter() - began
+            took = []
+            for batch in (1, 32):
+                windows = np.zeros((batch, len(LEADS), 10 * MODEL_FS), np.float32)
+                predictor.predict(windows)
+                took.append(min(predictor.predict(windows).took_s for _ in range(3)) * 1e3)
+            speed = f"{took[0]:.0f} ms for 1 window, {took[1]:.0f} ms for 32"
+            yield Finding("ok", "network", f"{predictor.describe()}; loaded in {loaded_s:.1f} s; {speed}")
+    except EcgnatError as error:
+        yield Finding("FAIL", "network", str(error))
+
+
+def _devices() -> Iterator[Finding]:
+    from ecgnat_stream.device import adapter, device_names
+
+    for name in device_names():
+        try:
+            adapter(name)
+        except EcgnatError as error:
+            yield Finding("FAIL", f"device {name}", str(error))
+        else:
+            yield Finding("ok", f"device {name}", "loads")
+
+
+def _terminal() -> Iterator[Finding]:
+    if not sys.stdout.isatty():
+        yield Finding("note", "terminal", "standard output is no terminal: only --headless works here")
+        return
+    console = Console()
+    size = f"{console.width}x{console.height}, {console.color_system or 'no'} colour, {console.encoding}"
+    yield Finding(
+        "ok" if console.width >= 80 and console.height >= 24 else "note", "terminal", f"{size} (80x24 or more is comfortable)"
+    )
+
+
+def _brokers(mqtt: str | None) -> Iterator[Finding]:
+    yield _try("embedded MQTT broker", _embedded())
+    if mqtt is not None:
+        yield _try("MQTT broker", _reach(mqtt))
+    found = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+    yield Finding("ok" if found else "note", "mosquitto", found or "not installed; only needed for a broker of its own")
+
+
+async def _embedded() -> str:
+    from ecgnat_stream.sink.broker import EmbeddedBroker
+
+    async with EmbeddedBroker() as broker:
+        return f"starts, for example at {broker.url}"
+
+
+async def _reach(url: str) -> str:
+    from ecgnat_stream.sink.mqtt_config import MqttConfig, target
+
+    broker = target(MqttConfig(url=url))
+    async with asyncio.timeout(5):
+        _, writer = await asyncio.open_connection(broker.host, broker.port)
+    writer.close()
+    await writer.wait_closed()
+    return f"{broker.host}:{broker.port} takes connections"
+
+
+def _try(what: str, attempt: Coroutine[None, None, str]) -> Finding:
+    try:
+        return Finding("ok", what, asyncio.run(attempt))
+    except (EcgnatError, OSError) as error:
+        return Finding("FAIL", what, str(error) or type(error).__name__)
+
+
+def _data() -> Finding:
+    root = os.environ.get("ECGNAT_DATA")
+    if not root:
+        return Finding("note", "recorded databases", "ECGNAT_DATA is not set; only needed for training and the data tests")
+    names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir()) if os.path.isdir(root) else []
+    return Finding("ok" if names else "note", "recorded databases", f"{root}: {', '.join(names) or 'nothing there'}")

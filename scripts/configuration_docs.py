@@ -1,0 +1,78 @@
+"""Write docs/configuration.md from the configuration structs: ``python scripts/configuration_docs.py``."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ecgnat_stream.config import BedConfig, Config
+from ecgnat_stream.device import adapter, device_names
+
+PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
+
+HEAD = """# Configuration
+
+`ecgnat run CONFIG.toml` reads one TOML file. `ecgnat run --example` prints one to start from, `ecgnat run --check CONFIG.toml`
+only checks it. An unknown key, a wrong type or a value out of bounds is an error that names its path. This page is written by
+`python scripts/configuration_docs.py` from the settings themselves.
+
+"""
+
+
+def meanings(kind: type) -> dict[str, str]:
+    """Return the meaning of every field from a numpydoc ``Parameters`` section."""
+    text = re.sub(r"^    ", "", kind.__doc__ or "", flags=re.M)
+    _, _, section = text.partition("Parameters\n----------\n")
+    found: dict[str, str] = {}
+    for match in re.finditer(r"^(\w[\w, ]*)\n((?:    .*\n?|\n)+)", section, flags=re.M):
+        meaning = " ".join(match[2].split())
+        found |= {name.strip(): meaning for name in match[1].split(",")}
+    return found
+
+
+def _default(field: msgspec.structs.FieldInfo) -> str:
+    if field.required:
+        return "required"
+    if field.default_factory is not msgspec.NODEFAULT:
+        return f"`{field.default_factory()!r}`"
+    return (
+        "unset"
+        if field.default is None
+        else f"`{str(field.default).lower() if isinstance(field.default, bool) else repr(field.default)}`"
+    )
+
+
+def _structs(kind: Any) -> list[type[msgspec.Struct]]:
+    options = getattr(kind, "__args__", (kind,))
+    return [option for option in options if isinstance(option, type) and issubclass(option, msgspec.Struct)]
+
+
+def table(title: str, kind: type[msgspec.Struct]) -> str:
+    """Return the section of one table: its summary, then a row per key."""
+    meaning = meanings(kind)
+    summary = (kind.__doc__ or "").strip().partition("\n\n    Parameters")[0]
+    lines = [f"## {title}", "", " ".join(summary.split()), "", "| key | default | meaning |", "|---|---|---|"]
+    for field in msgspec.structs.fields(kind):
+        if _structs(field.type) or field.name == "bed":
+            continue
+        if field.name not in meaning:
+            sys.exit(f"{kind.__name__}.{field.name} has no entry in its docstring's Parameters")
+        lines.append(f"| `{field.encode_name}` | {_default(field)} | {meaning[field.name].replace('|', chr(92) + '|')} |")
+    return "\n".join(lines) + "\n"
+
+
+def page() -> str:
+    """Return the whole page."""
+    sections = [table("Top level", Config), table("`[[bed]]`", BedConfig)]
+    for field in msgspec.structs.fields(Config):
+        sections += [table(f"`[{field.name}]`", kind) for kind in _structs(field.type) if field.name != "bed"]
+    sections += [table(f"`options` of the device `{name}`", adapter(name).Options) for name in device_names()]
+    return HEAD + "\n".join(sections)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

@@ -1,0 +1,160 @@
+"""A bed: moments go to the alarm engine in order, each after its prediction; time, gaps and lead-off by sample index."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from ecgnat_stream.alarm import AlarmConfig, Evidence
+from ecgnat_stream.bed import Bed, Moment
+from ecgnat_stream.bus import Published
+from ecgnat_stream.clock import ManualClock
+from ecgnat_stream.codes import RHYTHMS
+from ecgnat_stream.device import LinkState
+from ecgnat_stream.errors import ConfigError
+from ecgnat_stream.events import Alarm, DeviceStatus, Meta, Vitals, Wave
+from ecgnat_stream.signal import LEADS, SampleBlock, StreamInfo
+
+VF = Evidence(label="VF", stop_s=0.0, seconds=tuple(6.0 if name == "VF" else 0.0 for name in RHYTHMS))
+
+
+class Desk:
+    """A bed, its clock and everything it has published."""
+
+    def __init__(
+        self, *, live: bool = True, leads: tuple[str, ...] = ("MLII", "V1"), lead_map: dict[str, str] | None = None
+    ) -> None:
+        self.clock = ManualClock()
+        self.said: list[Published] = []
+        self.bed = Bed("site/unit/bed", lead_map or {}, AlarmConfig(), self.clock, self.said.append)
+        self.bed.begin(StreamInfo(fs=250.0, leads=leads, device="test", live=live))
+
+    def moment(self, frame: int, due_stop: int | None = None) -> None:
+        at_s = (frame + 1) * 0.2
+        leads: tuple[tuple[str, str], ...] = ()
+        self.bed.add(Moment(at_s, self.bed.time_of(at_s), (), None, True, leads, 0.0, due_stop, self.clock.monotonic_ns()))
+
+    def of(self, kind: type) -> list[Published]:
+        return [event for event in self.said if isinstance(event, kind)]
+
+
+def block(start: int, stop: int, t_ns: int = 0, off: frozenset[str] = frozenset()) -> SampleBlock:
+    return SampleBlock(start, np.full((2, stop - start), 0.5, np.float32), t_ns, off)
+
+
+def test_meta_says_what_each_lead_is_taken_for() -> None:
+    desk = Desk(leads=("MLII", "RESP"))
+    (meta,) = desk.of(Meta)
+    assert isinstance(meta, Meta)
+    assert meta.used_as == ("II", None)
+    assert desk.bed.leads == ("II",)
+
+
+def test_unknown_leads_are_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match="unknown lead name 'X9'"):
+        Desk(leads=("X9",))
+    assert Desk(leads=("X9",), lead_map={"X9": "V5"}).bed.leads == ("V5",)
+
+
+def test_samples_are_put_into_their_leads() -> None:
+    desk = Desk()
+    leads = desk.bed.take(block(0, 50))
+    assert leads.shape == (12, 50)
+    present = np.isfinite(leads).all(axis=1)
+    assert [LEADS[i] for i in np.flatnonzero(present)] == ["II", "V1"]
+    (wave,) = desk.of(Wave)
+    assert isinstance(wave, Wave)
+    assert wave.leads == ("MLII", "V1")
+
+
+def test_a_jump_of_the_index_is_a_gap_counted_once() -> None:
+    desk = Desk()
+    desk.bed.take(block(0, 50))
+    desk.bed.take(block(175, 225))
+    assert desk.bed.lost_before(100) == 0.0
+    assert desk.bed.lost_before(200) == pytest.approx(0.5)
+    assert desk.bed.lost_before(225) == 0.0
+
+
+def test_lead_off_holds_from_its_sample_on() -> None:
+    desk = Desk()
+    desk.bed.take(block(0, 50))
+    desk.bed.take(block(50, 100, off=frozenset({"V1"})))
+    desk.bed.take(block(100, 150))
+    assert not desk.bed.off_at(49).any()
+    assert desk.bed.off_at(99)[LEADS.index("V1")]
+    assert not desk.bed.off_at(120).any()
+
+
+def test_live_time_follows_the_newest_sample_and_recorded_time_the_start() -> None:
+    live, recorded = Desk(), Desk(live=False)
+    t_ns = live.clock.monotonic_ns() + 7_000_000_000
+    for desk in (live, recorded):
+        desk.bed.take(block(0, 250, t_ns))
+    assert live.bed.time_of(1.0) == live.clock.utc(t_ns)
+    assert recorded.bed.time_of(1.0) == recorded.clock.utc() + timedelta(seconds=1)
+
+
+def test_moments_wait_for_the_prediction_they_depend_on() -> None:
+    desk = Desk(live=False)
+    desk.bed.alarms.observe = observed = Observed()  # type: ignore[method-assign, assignment]
+    for frame in range(4):
+        desk.moment(frame)
+    desk.moment(4, due_stop=100)
+    desk.moment(5)
+    assert observed.times == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    desk.bed.resolve(100, VF)
+    assert observed.times == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.2])
+    assert observed.rhythms == [None] * 4 + [VF, None]
+
+
+def test_a_late_network_does_not_hold_a_live_bed_back() -> None:
+    live, recorded = Desk(), Desk(live=False)
+    for desk in (live, recorded):
+        desk.moment(4, due_stop=100)
+        assert not desk.bed.overdue(desk.clock.monotonic_ns() + 1_900_000_000, 2.0)
+        assert desk.bed.overdue(desk.clock.monotonic_ns() + 2_100_000_000, 2.0) is desk.bed.live
+        assert desk.bed.waiting is not desk.bed.live
+
+
+def test_a_lost_device_leaves_no_stale_value_and_an_alarm() -> None:
+    desk = Desk()
+    desk.moment(0)
+    desk.bed.link(LinkState("offline", "cable pulled", 1))
+    (status,) = desk.of(DeviceStatus)
+    assert isinstance(status, DeviceStatus)
+    assert not status.online
+    vitals = desk.of(Vitals)[-1]
+    assert isinstance(vitals, Vitals)
+    assert vitals.heart_rate_bpm is None
+    (alarm,) = desk.of(Alarm)
+    assert isinstance(alarm, Alarm)
+    assert (alarm.condition, alarm.phase) == ("no-data", "start")
+    assert "cable pulled" in alarm.text
+
+
+def test_samples_that_run_ahead_of_time_are_a_clock_jump() -> None:
+    desk = Desk()
+    t_ns = desk.clock.monotonic_ns()
+    desk.bed.take(block(0, 50, t_ns))
+    desk.bed.take(block(50, 100, t_ns + 200_000_000))
+    assert not desk.of(Alarm)
+    desk.bed.take(block(5100, 5150, t_ns + 400_000_000))
+    (alarm,) = desk.of(Alarm)
+    assert isinstance(alarm, Alarm)
+    assert alarm.condition == "clock-jump"
+
+
+class Observed:
+    """Stands in for ``AlarmEngine.observe`` and notes what it is given."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.rhythms: list[Evidence | None] = []
+
+    def __call__(self, observation: object, time: object, now_ns: int) -> list[Alarm]:
+        self.times.append(observation.at_s)  # type: ignore[attr-defined]
+        self.rhythms.append(observation.rhythm)  # type: ignore[attr-defined]
+        return []

@@ -45,8 +45,9 @@ class RhythmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     edge_s, edge_weight
         A token at the very end of its window weighs ``edge_weight``, rising linearly to 1 at ``edge_s`` from the end.
     enter, leave
-        Mean probability above which a class may become the rhythm, and below which the present one is given up. The mean is over
-        the last seconds: 2.4 s for VT and VF, 3 s for asystole and noise, 4 s for sinus and SVT, 5 s for paced, 8 s for AF.
+        Mean probability above which a class may become the rhythm, and below which the present one is given up; then
+        ``leave + margin`` is enough for the next. The mean is over the last seconds: 2.4 s for VT and VF, 3 s for asystole and
+        noise, 4 s for sinus and SVT, 5 s for paced, 8 s for AF.
     margin
         By how much a new class must beat the present one.
     hold_s
@@ -247,9 +248,11 @@ class RhythmTimeline:
         current_score = np.where(current >= 0, scores[each, current], 0.0)
         best = scores.argmax(axis=1).astype(np.int8)
         held = stop - self._switched[rows] >= round(config.hold_s / FRAME_S)
-        enter = (best != current) & (scores[each, best] >= np.maximum(config.enter, current_score + config.margin))
+        lost = current_score < config.leave
+        needed = np.maximum(np.where(lost, config.leave + config.margin, config.enter), current_score + config.margin)
+        enter = (best != current) & (scores[each, best] >= needed)
         enter &= held | (_URGENT[best] & ~_URGENT[current]) | (current == UNKNOWN)
-        give_up = ~enter & held & (current_score < config.leave)
+        give_up = ~enter & held & lost
         label = np.where(enter, best, current)
         label = np.where(give_up | blind, UNKNOWN, label).astype(np.int8)
         changed = label != current

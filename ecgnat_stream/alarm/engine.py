@@ -24,6 +24,7 @@ from ecgnat_stream.alarm.rules import (
 from ecgnat_stream.alarm.state import AlarmMachine, Stamp
 from ecgnat_stream.alarm.technical import MOMENTARY_S, SignalWatch, reported
 from ecgnat_stream.events import Alarm, Command, CommandResult, Technical
+from ecgnat_stream.signal import FRAME_S
 
 __all__ = ["AlarmEngine"]
 
@@ -148,7 +149,7 @@ class AlarmEngine:
         at_s = observation.at_s
         if not at_s > self._at_s:
             return []
-        before_s = at_s if self._at_s == _NEVER else self._at_s
+        before_s = max(self._at_s, at_s - FRAME_S)
         self._at_s = at_s
         found = self._watch.watch(observation, before_s)
         found += physiological(self._history.picture(observation, before_s), self.config)
@@ -208,10 +209,10 @@ class AlarmEngine:
     def disconnect(self, time: datetime, now_ns: int, detail: str = "") -> list[Alarm]:
         """Take note that the device is lost: ``no-data`` is on, the heart cannot be judged, latched stays latched."""
         stamp = self._stamp(time, now_ns)
-        events = self._unverified(stamp)
         self._lost = True
         report = Technical(bed=self.bed, time=time, at_s=stamp.at_s, condition="no-data", present=True, detail=detail)
-        return self._machine.set(reported(report), stamp) + events
+        events = self._machine.set(reported(report), stamp)
+        return events + self._unverified(stamp)
 
     def session(self, session: int, time: datetime, now_ns: int) -> list[Alarm]:
         """Begin another stream of the same bed at 0 s; what is latched stays, the event numbers run on."""

@@ -7,6 +7,7 @@ cannot be judged there is no finding; ``technical.py`` then reports that instead
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -272,7 +273,8 @@ def extreme_tachycardia(picture: Picture, config: AlarmConfig) -> Finding | None
 def extreme_bradycardia(picture: Picture, config: AlarmConfig) -> Finding | None:
     """Find a mean rate below ``extreme_brady_bpm`` over ``extreme_brady_beats`` beats, or 8 s of nothing but longer intervals.
 
-    The interval that has not ended yet counts, so that the slowest rhythms are not found last.
+    At most one of the intervals may be shorter, so that a single pause is no bradycardia. The interval that has not ended yet
+    counts towards the 8 s, so that the slowest rhythms are not found last.
     """
     beats = picture.beats
     if picture.since_s is None or len(beats) < 2:
@@ -282,7 +284,8 @@ def extreme_bradycardia(picture: Picture, config: AlarmConfig) -> Finding | None
     if open_s <= limit_s and beats[-1].at_s - beats[-2].at_s <= limit_s:
         return None
     last = beats[-config.extreme_brady_beats :]
-    if len(last) == config.extreme_brady_beats and (rate := _rate_bpm(last)) < config.extreme_brady_bpm:
+    short = sum(after.at_s - before.at_s <= limit_s for before, after in pairwise(last))
+    if len(last) == config.extreme_brady_beats and short <= 1 and (rate := _rate_bpm(last)) < config.extreme_brady_bpm:
         return _finding("extreme-bradycardia", last[0].at_s, f"{rate:.0f} bpm over {len(last)} beats")
     start = len(beats) - 1
     while start and beats[start].at_s - beats[start - 1].at_s > limit_s:

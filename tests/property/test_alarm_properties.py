@@ -1,0 +1,227 @@
+"""What must hold for the alarms of any bed, whatever happens to it in whatever order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ecgnat_stream.alarm import PHYSIOLOGICAL, TECHNICAL, AlarmConfig, AlarmEngine, BeatMark, Evidence, Observation
+from ecgnat_stream.codes import RHYTHMS
+from ecgnat_stream.events import Alarm, Command, Technical
+
+TIME = datetime(2026, 1, 1, tzinfo=UTC)
+RANK = {"low": 0, "medium": 1, "high": 2}
+CONFIG = AlarmConfig(asystole_s=3.0, vt_beats=3, extreme_tachy_beats=5, extreme_brady_beats=3, off_delay_s=2.0, af_delay_s=5.0)
+
+Step = tuple[str, object]
+
+stretches = st.tuples(
+    st.just("stretch"),
+    st.fixed_dictionaries(
+        {
+            "seconds": st.integers(1, 12),
+            "bpm": st.sampled_from([None, 20.0, 38.0, 45.0, 75.0, 130.0, 160.0, 220.0]),
+            "beat": st.sampled_from("NV"),
+            "rhythm": st.sampled_from([*RHYTHMS, "UNKNOWN"]),
+            "usable": st.sampled_from([True, True, True, False]),
+            "leads": st.sampled_from([(), (("II", "noisy"),), (("II", "flat"),), (("II", "off"),), (("II", "missing"),)]),
+            "gap_s": st.sampled_from([0.0, 0.0, 0.0, 2.0]),
+        }
+    ),
+)
+commands = st.tuples(
+    st.just("command"),
+    st.tuples(
+        st.sampled_from(["acknowledge", "pause", "resume", "reset"]),
+        st.sampled_from([None, "asystole", "ventricular-fibrillation", "noise", "no-data"]),
+        st.sampled_from([None, 30.0, 600.0]),
+    ),
+)
+reports = st.tuples(st.just("report"), st.tuples(st.sampled_from([*TECHNICAL, "fan-stopped"]), st.booleans()))
+others = st.tuples(st.sampled_from(["disconnect", "session", "wait"]), st.integers(1, 200))
+stories = st.lists(st.one_of(stretches, stretches, commands, reports, others), max_size=25)
+relaxed = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+class Story:
+    """Plays steps to one engine; ``on_frame`` is called between frames."""
+
+    def __init__(self, on_frame: Callable[[Story], list[Alarm]] | None = None) -> None:
+        self.engine = AlarmEngine("site/unit/bed", CONFIG)
+        self.frame = 0
+        self.now_ns = 0
+        self.sessions = 0
+        self.events: list[Alarm] = []
+        self.on_frame = on_frame
+
+    @property
+    def time(self) -> datetime:
+        return TIME + timedelta(microseconds=self.now_ns // 1000)
+
+    def play(self, steps: list[Step]) -> list[Alarm]:
+        for step in steps:
+            self.tell(step)
+        return self.events
+
+    def tell(self, step: Step) -> list[Alarm]:
+        name, value = step
+        events: list[Alarm] = getattr(self, f"_{name}")(value)
+        self.events += events
+        return events
+
+    def _stretch(self, about: dict[str, object]) -> list[Alarm]:
+        events: list[Alarm] = []
+        bpm, leads, gap_s = about["bpm"], about["leads"], float(about["gap_s"])  # type: ignore[arg-type]
+        self.frame += round(gap_s / 0.2)
+        every = max(1, round(300 / bpm)) if bpm else 0  # type: ignore[operator]
+        for _ in range(5 * int(about["seconds"])):  # type: ignore[call-overload]
+            self.frame += 1
+            self.now_ns += 200_000_000
+            at_s = self.frame * 0.2
+            seen = tuple(6.0 if name == about["rhythm"] else 0.0 for name in RHYTHMS)
+            evidence = Evidence(label=str(about["rhythm"]), stop_s=at_s, seconds=seen) if self.frame % 5 == 0 else None
+            beats = (BeatMark(at_s - 0.1, str(about["beat"])),) if every and self.frame % every == 0 else ()
+            observation = Observation(
+                at_s=at_s,
+                beats=beats,
+                heart_rate_bpm=bpm,  # type: ignore[arg-type]
+                usable=bool(about["usable"]),
+                leads=leads,  # type: ignore[arg-type]
+                rhythm=evidence,
+                gap_s=gap_s,
+            )
+            gap_s = 0.0
+            events += self.engine.observe(observation, self.time, self.now_ns)
+            if self.on_frame:
+                events += self.on_frame(self)
+        return events
+
+    def _command(self, about: tuple[str, str | None, float | None]) -> list[Alarm]:
+        action, condition, duration_s = about
+        command = Command(bed="", time=self.time, action=action, condition=condition, duration_s=duration_s)  # type: ignore[arg-type]
+        result, events = self.engine.command(command, self.time, self.now_ns)
+        assert result.accepted == bool(events)
+        assert result.accepted == (result.reason == "")
+        return events
+
+    def _report(self, about: tuple[str, bool]) -> list[Alarm]:
+        condition, present = about
+        return self.engine.technical(Technical(bed="", time=self.time, condition=condition, present=present), self.now_ns)
+
+    def _disconnect(self, _: int) -> list[Alarm]:
+        return self.engine.disconnect(self.time, self.now_ns)
+
+    def _session(self, _: int) -> list[Alarm]:
+        self.sessions += 1
+        self.frame = 0
+        return self.engine.session(self.sessions, self.time, self.now_ns)
+
+    def _wait(self, seconds: int) -> list[Alarm]:
+        self.now_ns += seconds * 1_000_000_000
+        return self.engine.tick(self.now_ns, self.time)
+
+
+@relaxed
+@given(stories)
+def test_numbers_have_no_gaps_and_identifiers_never_repeat(steps: list[Step]) -> None:
+    events = Story().play(steps)
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    assert len({event.event_id for event in events}) == len(events)
+
+
+@relaxed
+@given(stories)
+def test_every_alarm_starts_once_ends_at_most_once_and_says_nothing_outside(steps: list[Step]) -> None:
+    story = Story()
+    alive: dict[str, Alarm] = {}
+    for event in story.play(steps):
+        if event.phase == "start":
+            assert event.alarm_id == event.event_id
+            assert event.condition not in alive
+            alive[event.condition] = event
+            continue
+        assert alive[event.condition].alarm_id == event.alarm_id
+        if event.phase in ("end", "reset"):
+            assert (event.presence, event.inactivation) == ("off", "none")
+            del alive[event.condition]
+        else:
+            assert event.presence != "off"
+            alive[event.condition] = event
+    assert {event.event_id for event in story.engine.active()} == {event.event_id for event in alive.values()}
+    closing = story.engine.close(story.time, story.now_ns)
+    assert {event.alarm_id for event in closing} == {event.alarm_id for event in alive.values()}
+    assert {event.phase for event in closing} <= {"end"}
+    assert story.engine.active() == []
+
+
+@relaxed
+@given(stories)
+def test_high_is_never_lowered_hidden_or_listed_after_lower(steps: list[Step]) -> None:
+    story = Story()
+    before: dict[str, Alarm] = {}
+    for event in story.play(steps):
+        last = before.get(event.alarm_id)
+        if last is not None and last.priority == "high":
+            assert event.priority == "high"
+        if last is not None and event.phase not in ("end", "reset"):
+            rise = RANK[event.priority] - RANK[last.priority]
+            assert (event.phase == "escalate") == (rise > 0)
+            assert (event.phase == "de-escalate") == (rise < 0)
+            if rise > 0:
+                assert event.inactivation == "none"
+        before[event.alarm_id] = event
+    ranks = [RANK[event.priority] for event in story.engine.active()]
+    assert ranks == sorted(ranks, reverse=True)
+
+
+@relaxed
+@given(stories)
+def test_a_latching_alarm_never_ends_without_a_person(steps: list[Step]) -> None:
+    latching = {name for name, about in PHYSIOLOGICAL.items() if about.latching}
+    story = Story()
+    known: dict[str, bool] = {}
+    for step in steps:
+        for event in story.tell(step):
+            if event.condition not in latching:
+                continue
+            if event.phase in ("end", "reset"):
+                assert step[0] == "command" or known[event.alarm_id]
+            known[event.alarm_id] = event.presence == "acknowledged"
+
+
+@relaxed
+@given(stories)
+def test_a_new_alarm_is_heard_whatever_was_silenced(steps: list[Step]) -> None:
+    for event in Story().play(steps):
+        if event.phase in ("start", "escalate", "continue"):
+            assert event.inactivation == "none"
+            assert event.presence in ("on", "latched")
+        assert (event.paused_until is not None) == (event.inactivation == "audio-paused")
+        assert (event.presence == "acknowledged") == (event.inactivation == "acknowledged")
+
+
+@relaxed
+@given(stories)
+def test_silence_ends_in_time(steps: list[Step]) -> None:
+    story = Story()
+    story.play(steps)
+    silent = [event.alarm_id for event in story.engine.active() if event.inactivation != "none"]
+    heard = story._wait(180)
+    assert {event.alarm_id for event in heard if event.phase in ("continue", "end")} >= set(silent)
+    assert all(event.inactivation == "none" for event in story.engine.active())
+
+
+@relaxed
+@given(st.lists(stretches, max_size=15), st.integers(1, 7))
+def test_physiological_alarms_do_not_depend_on_ticks_between_or_on_speed(steps: list[Step], every: int) -> None:
+    def decided(events: list[Alarm]) -> list[tuple[str, str, str, float | None, float | None]]:
+        return [(e.condition, e.phase, e.presence, e.at_s, e.onset_s) for e in events if e.kind == "physiological"]
+
+    def tick(story: Story) -> list[Alarm]:
+        story.now_ns += 3_000_000
+        return story.engine.tick(story.now_ns, story.time) if story.frame % every == 0 else []
+
+    assert decided(Story().play(steps)) == decided(Story(tick).play(steps))

@@ -1,0 +1,282 @@
+"""The alarm engine on scripted beds: onset to alarm, technical conditions in place of hidden ones, commands, lost devices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ecgnat_stream.alarm import AlarmConfig, AlarmEngine, BeatMark, Evidence, Observation
+from ecgnat_stream.codes import RHYTHMS
+from ecgnat_stream.events import Alarm, Command, Technical
+
+TIME = datetime(2026, 1, 1, tzinfo=UTC)
+FRAME_S = 0.2
+OFF = (("II", "off"),)
+
+
+class Bed:
+    """Feeds an engine frame by frame; monotonic time goes with the stream."""
+
+    def __init__(self, config: AlarmConfig | None = None) -> None:
+        self.engine = AlarmEngine("site/unit/bed", config)
+        self.frame = 0
+        self.last_beat_s = 0.0
+        self.events: list[Alarm] = []
+
+    @property
+    def at_s(self) -> float:
+        return round(self.frame * FRAME_S, 3)
+
+    @property
+    def time(self) -> datetime:
+        return TIME + timedelta(seconds=self.at_s)
+
+    @property
+    def now_ns(self) -> int:
+        return round(self.at_s * 1e9)
+
+    def live(
+        self,
+        seconds: float,
+        bpm: float | None,
+        beat: str = "N",
+        rhythm: str = "SINUS",
+        seen_s: float = 6.0,
+        usable: bool = True,
+        leads: tuple[tuple[str, str], ...] = (),
+    ) -> list[Alarm]:
+        """Let the stream run; ``bpm`` None: no beats. ``seen_s`` of the rhythm is in the network's span, once a second."""
+        new: list[Alarm] = []
+        for _ in range(round(seconds / FRAME_S)):
+            self.frame += 1
+            beats = tuple(BeatMark(at_s, beat) for at_s in self._beats(bpm))
+            evidence = None
+            if self.frame % 5 == 0 and usable:
+                counted = tuple(seen_s if name == rhythm else 0.0 for name in RHYTHMS)
+                evidence = Evidence(label=rhythm, stop_s=self.at_s, seconds=counted)
+            observation = Observation(
+                at_s=self.at_s, beats=beats, heart_rate_bpm=bpm, usable=usable, leads=leads, rhythm=evidence
+            )
+            new += self.engine.observe(observation, self.time, self.now_ns)
+            new += self.engine.tick(self.now_ns, self.time)
+        self.events += new
+        return new
+
+    def _beats(self, bpm: float | None) -> Iterator[float]:
+        while bpm is not None and self.last_beat_s + 60 / bpm <= self.at_s:
+            self.last_beat_s = max(self.last_beat_s + 60 / bpm, self.at_s - FRAME_S)
+            yield self.last_beat_s
+
+    def say(self, action: str, **options: object) -> tuple[bool, str, list[Alarm]]:
+        command = Command(bed="", time=self.time, action=action, **options)  # type: ignore[arg-type]
+        result, events = self.engine.command(command, self.time, self.now_ns)
+        self.events += events
+        return result.accepted, result.reason, events
+
+
+def phases(events: list[Alarm]) -> list[tuple[str, str, str]]:
+    return [(event.condition, event.phase, event.presence) for event in events]
+
+
+@pytest.fixture
+def bed() -> Bed:
+    bed = Bed()
+    assert bed.live(30, 75) == []
+    return bed
+
+
+@pytest.mark.parametrize(
+    ("condition", "script"),
+    [
+        ("asystole", {"bpm": None, "rhythm": "ASYSTOLE", "seen_s": 0.0}),
+        ("ventricular-fibrillation", {"bpm": None, "rhythm": "VF", "seen_s": 4.0}),
+        ("ventricular-tachycardia", {"bpm": 150, "beat": "V", "rhythm": "VT", "seen_s": 0.0}),
+        ("ventricular-tachycardia", {"bpm": 150, "beat": "Q", "rhythm": "VT", "seen_s": 4.0}),
+        ("extreme-tachycardia", {"bpm": 142, "rhythm": "SVT"}),
+        ("extreme-bradycardia", {"bpm": 38}),
+        ("extreme-bradycardia", {"bpm": 20}),
+    ],
+)
+def test_high_alarms_come_within_ten_seconds(bed: Bed, condition: str, script: dict[str, object]) -> None:
+    onset_s = bed.at_s
+    events = bed.live(12, **script)  # type: ignore[arg-type]
+    starts = [event for event in events if event.condition == condition and event.phase == "start"]
+    assert len(starts) == 1
+    assert starts[0].at_s is not None
+    assert starts[0].at_s - onset_s <= 10.0
+    assert starts[0].priority == "high"
+    assert starts[0].onset_s == pytest.approx(onset_s, abs=4.1)
+
+
+def test_a_latched_alarm_survives_the_return_of_sinus_rhythm(bed: Bed) -> None:
+    bed.live(10, 75, rhythm="VF", seen_s=5.0)
+    assert phases(bed.live(60, 75)) == [("ventricular-fibrillation", "update", "latched")]
+    assert bed.say("acknowledge")[0]
+    assert bed.engine.active() == []
+
+
+def test_one_alarm_through_an_asystole_with_escape_beats(bed: Bed) -> None:
+    bed.live(6, None, rhythm="UNKNOWN")
+    for _ in range(5):
+        bed.live(4.8, None, rhythm="UNKNOWN")
+        bed.live(0.2, 300, rhythm="UNKNOWN")
+    asystole = [event for event in bed.events if event.condition == "asystole"]
+    assert phases(asystole) == [("asystole", "start", "on")]
+
+
+def test_leads_off_in_place_of_asystole(bed: Bed) -> None:
+    events = bed.live(20, None, usable=False, leads=OFF)
+    assert phases(events) == [("leads-off", "start", "on")]
+    assert (events[0].priority, events[0].lead, events[0].kind) == ("medium", "II", "technical")
+    assert events[0].at_s is not None
+    assert events[0].at_s - 30 <= 2.2
+    assert phases(bed.live(10, 75)) == [("leads-off", "end", "off")]
+
+
+def test_noise_in_place_of_asystole_grows_in_urgency(bed: Bed) -> None:
+    events = bed.live(30, None, usable=False, leads=(("II", "noisy"),))
+    assert phases(events) == [("noise", "start", "on"), ("noise", "escalate", "on")]
+    assert [event.priority for event in events] == ["low", "medium"]
+
+
+def test_a_line_that_goes_flat_after_a_heartbeat_is_asystole(bed: Bed) -> None:
+    events = bed.live(8, None, usable=False, leads=(("II", "flat"),))
+    assert ("asystole", "start", "on") in phases(events)
+
+
+def test_a_line_that_always_was_flat_is_technical() -> None:
+    bed = Bed()
+    assert phases(bed.live(12, None, usable=False, leads=(("II", "flat"),))) == [("noise", "start", "on")]
+
+
+def test_a_condition_that_becomes_unverifiable_stays_latched(bed: Bed) -> None:
+    bed.live(8, None, rhythm="ASYSTOLE")
+    events = bed.live(20, None, usable=False, leads=OFF)
+    assert ("asystole", "update", "latched") in phases(events)
+    assert [event.condition for event in bed.engine.active()] == ["asystole", "leads-off"]
+
+
+def test_a_rate_beyond_its_limit_for_long_enough(bed: Bed) -> None:
+    assert phases(bed.live(4.8, 130)) == []
+    assert phases(bed.live(0.4, 130)) == [("tachycardia", "start", "on")]
+    assert phases(bed.live(4.8, 75)) == []
+    assert phases(bed.live(0.4, 75)) == [("tachycardia", "end", "off")]
+    assert phases(bed.live(6, 45)) == [("bradycardia", "start", "on")]
+
+
+def test_atrial_fibrillation_has_onset_and_end_only(bed: Bed) -> None:
+    assert phases(bed.live(60, 90, rhythm="AF")) == [("atrial-fibrillation", "start", "on")]
+    assert phases(bed.live(60, 75)) == [("atrial-fibrillation", "end", "off")]
+
+
+def test_a_stale_opinion_of_the_network_is_not_used(bed: Bed) -> None:
+    bed.live(1, 75, rhythm="VF", seen_s=3.0)
+    seen = Evidence(label="VF", stop_s=20.0, seconds=tuple(6.0 for _ in RHYTHMS))
+    observation = Observation(at_s=bed.at_s + 0.1, heart_rate_bpm=75.0, rhythm=seen)
+    assert bed.engine.observe(observation, bed.time, bed.now_ns) == []
+
+
+def test_a_gap_breaks_runs_and_is_reported(bed: Bed) -> None:
+    bed.live(4, 75)
+    observation = Observation(at_s=bed.at_s + 20, gap_s=20.0)
+    events = bed.engine.observe(observation, bed.time, bed.now_ns)
+    assert phases(events) == [("gap", "start", "on")]
+
+
+def test_an_observation_from_the_past_is_ignored(bed: Bed) -> None:
+    old = Observation(at_s=3.0, usable=False, gap_s=9.0)
+    assert bed.engine.observe(old, bed.time, bed.now_ns) == []
+    assert bed.live(5, 75) == []
+
+
+def test_a_lost_device_clears_what_cannot_be_verified(bed: Bed) -> None:
+    bed.live(10, 150, rhythm="SVT")
+    bed.say("acknowledge", condition="tachycardia")
+    events = bed.engine.disconnect(bed.time, bed.now_ns, "no samples for 2 s")
+    assert phases(events)[0] == ("no-data", "start", "on")
+    assert ("extreme-tachycardia", "update", "latched") in phases(events)
+    assert [event.condition for event in bed.engine.active()] == ["extreme-tachycardia", "no-data"]
+    assert bed.engine.disconnect(bed.time, bed.now_ns, "no samples for 2 s") == []
+    assert phases(bed.live(20, 75)) == [("no-data", "end", "off")]
+
+
+def test_no_data_as_reported_by_a_stage_is_a_disconnection(bed: Bed) -> None:
+    bed.live(10, 130)
+    lost = Technical(bed="site/unit/bed", time=bed.time, condition="no-data", present=True, detail="stalled")
+    assert phases(bed.engine.technical(lost, bed.now_ns)) == [("no-data", "start", "on"), ("tachycardia", "end", "off")]
+
+
+def test_a_new_session_begins_at_zero_and_keeps_what_is_latched(bed: Bed) -> None:
+    bed.live(10, None, rhythm="ASYSTOLE")
+    assert phases(bed.engine.session(1, bed.time, bed.now_ns)) == [("asystole", "update", "latched")]
+    bed.frame, bed.last_beat_s = 0, 0.0
+    assert bed.live(10, 75) == []
+    accepted, _, events = bed.say("reset")
+    assert accepted
+    assert phases(events) == [("asystole", "reset", "off")]
+    assert [event.sequence for event in bed.events] == [1, 3]
+    assert events[0].alarm_id == "site/unit/bed:0:1"
+    assert events[0].event_id == "site/unit/bed:1:3"
+
+
+def test_closing_a_bed_ends_everything(bed: Bed) -> None:
+    bed.live(10, None, rhythm="ASYSTOLE")
+    assert phases(bed.engine.close(bed.time, bed.now_ns)) == [("asystole", "end", "off")]
+    assert bed.engine.active() == []
+
+
+def test_a_stage_reports_a_beginning_and_an_end() -> None:
+    engine = AlarmEngine("")
+    lost = Technical(bed="", time=TIME, condition="broker-lost", present=True, detail="localhost:1883")
+    assert phases(engine.technical(lost, 0)) == [("broker-lost", "start", "on")]
+    assert engine.technical(lost, 1) == []
+    back = Technical(bed="", time=TIME, condition="broker-lost", present=False)
+    assert phases(engine.technical(back, 2)) == [("broker-lost", "end", "off")]
+    assert engine.technical(back, 3) == []
+
+
+def test_a_momentary_condition_ends_by_itself() -> None:
+    engine = AlarmEngine("site/unit/bed")
+    jump = Technical(bed="site/unit/bed", time=TIME, condition="clock-jump", present=True, detail="3 s")
+    assert phases(engine.technical(jump, 0)) == [("clock-jump", "start", "on")]
+    assert engine.tick(9_900_000_000, TIME) == []
+    assert phases(engine.tick(10_000_000_000, TIME)) == [("clock-jump", "end", "off")]
+
+
+def test_a_condition_of_the_heart_cannot_be_reported_as_technical() -> None:
+    event = Technical(bed="", time=TIME, condition="asystole", present=False)
+    with pytest.raises(ValueError, match="asystole is a physiological condition"):
+        AlarmEngine("").technical(event, 0)
+
+
+def test_commands_answer_with_the_reason_and_the_correlation(bed: Bed) -> None:
+    for action, reason in [("acknowledge", "nothing"), ("pause", "in advance"), ("resume", "nothing"), ("reset", "latched")]:
+        accepted, why, events = bed.say(action)
+        assert not accepted
+        assert reason in why
+        assert events == []
+    assert "asystole: no such alarm" in bed.say("acknowledge", condition="asystole")[1]
+    bed.live(10, 130)
+    assert "longer than the 180 s allowed" in bed.say("pause", duration_s=600.0)[1]
+    command = Command(bed="", time=TIME, action="pause", source="nurse", correlation="7")
+    result, events = bed.engine.command(command, TIME, bed.now_ns)
+    assert (result.accepted, result.bed, result.source, result.correlation) == (True, "site/unit/bed", "nurse", "7")
+    assert events[0].paused_until == TIME + timedelta(seconds=120)
+    assert "not reset" in bed.say("reset")[1]
+
+
+def test_a_reminder_comes_after_two_to_three_minutes(bed: Bed) -> None:
+    bed.live(10, 130)
+    bed.say("acknowledge")
+    begun_s = bed.at_s
+    events = bed.live(200, 130)
+    assert phases(events) == [("tachycardia", "continue", "on")]
+    assert events[0].at_s is not None
+    assert 120 <= events[0].at_s - begun_s <= 180
+
+
+def test_the_most_urgent_says_it_alone(bed: Bed) -> None:
+    events = bed.live(15, 220, beat="V", rhythm="VF", seen_s=5.0)
+    assert [event.condition for event in events if event.phase == "start"] == ["ventricular-fibrillation"]

@@ -44,7 +44,7 @@ _RATES = {
     "avb1": 68, "avb2": 75, "avb3": 36, "vflutter": 270, "vf": 310,
 }  # fmt: skip
 _FLUTTER_HZ = 5.0  # 300 per minute
-_FOCI = np.array([[0.35, 1.5, -0.25], [-1.05, 0.75, -1.0], [0.9, -1.1, 0.8]])  # outflow tract; left ventricle; right apex, mV
+_FOCI = np.array([[0.35, 1.5, -0.25], [-1.0, 1.15, -0.9], [0.9, -1.1, 0.8]])  # outflow tract; left ventricle; right apex, mV
 
 
 def begin(segment: Segment, start: float, last_r: float, fs: float, rng: np.random.Generator) -> Rhythm:
@@ -238,7 +238,7 @@ def _f_waves(rng: np.random.Generator) -> Field:
         size = 1 + 0.3 * np.sin(2 * np.pi * slow[1] * t + phases[2]) + 0.2 * np.sin(2 * np.pi * 0.7 * t + phases[3])
         saw = size * np.sum([np.sin(k * theta) / k for k in range(1, 4)], axis=0)
         second = np.sin(0.83 * theta + phases[4]) * (1 + 0.4 * np.sin(2 * np.pi * slow[2] * t + phases[5]))
-        return _column(0.02, 0.035, -0.06) * saw + _column(0.02, -0.02, 0.02) * second
+        return np.asarray(_column(0.02, 0.045, -0.065) * saw + _column(0.02, -0.02, 0.02) * second)
 
     return field
 
@@ -263,7 +263,7 @@ def _vf(segment: Segment, start: float, rng: np.random.Generator) -> Field:
             theta = 2 * np.pi * rates[k] * t + phases[0, k]
             theta += 0.45 / slow[0, k] * np.sin(2 * np.pi * slow[0, k] * t + phases[1, k])
             theta += 0.5 / slow[1, k] * np.sin(2 * np.pi * slow[1, k] * t + phases[2, k])
-            swell = 0.62 + 0.38 * np.sin(2 * np.pi * slow[2, k] * t + phases[3, k])
+            swell = 0.72 + 0.28 * np.sin(2 * np.pi * slow[2, k] * t + phases[3, k])
             out += axes[k][:, None] * (sizes[k] * swell * np.sin(theta))
         return np.asarray(1.25 * size * out)
 
@@ -281,6 +281,6 @@ def _vflutter(segment: Segment, start: float, rng: np.random.Generator) -> Field
         theta = 2 * np.pi * rate * (t - start) + 0.25 * np.sin(2 * np.pi * 0.2 * t + phase)
         size = np.interp(t, [start, start + segment.seconds], [begin_mv, end_mv])
         size = size * (1 + 0.06 * np.sin(2 * np.pi * 0.35 * t + phase))
-        return size * (_column(0.3, 0.85, -0.3) * np.sin(theta) + _column(0.2, -0.15, 0.25) * np.sin(2 * theta + 0.8))
+        return size * (_column(0.3, 0.85, -0.3) * np.sin(theta) + _column(0.08, -0.14, 0.07) * np.sin(2 * theta + 0.8))
 
     return field

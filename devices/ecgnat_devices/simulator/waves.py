@@ -45,7 +45,7 @@ _LIMBS = np.array([[-1, 1, 0], [-1, 0, 1], [0, -1, 1], [1, -0.5, -0.5], [-0.5, 1
 ELECTRODES_TO_LEADS = np.block([[_LIMBS, np.zeros((6, 6))], [np.full((6, 3), -1 / 3), np.eye(6)]])
 """``(12, 9)``: the definitions of Einthoven, Goldberger and Wilson."""
 
-_P: Waves = np.array([[-0.022, 0.020, 0.02, 0.06, -0.045], [0.016, 0.022, 0.055, 0.06, 0.035]])
+_P: Waves = np.array([[-0.022, 0.020, 0.03, 0.10, -0.065], [0.016, 0.022, 0.08, 0.085, 0.05]])
 _QRS: Waves = np.array(
     [
         [-0.028, 0.0080, -0.13, -0.04, -0.22],  # septum: to the right and the front
@@ -96,9 +96,9 @@ def ventricular(at: float, rr: float, axis: NDArray[np.float64], size: float = 1
     shorter = min(1.1, max(0.65, rr ** (1 / 3)))
     turned = 0.55 * axis + 0.35 * np.cross(axis, [0.3, 0.4, 0.86])
     waves = np.empty((4, 5))
-    waves[:, 0] = at + np.array([-0.022, 0.012, 0.050, 0.29 * shorter])
-    waves[:, 1] = [0.019, 0.022, 0.026, 0.058 * shorter]
-    waves[:, 2:] = [0.45 * axis, 0.8 * axis, turned, -0.33 * axis]
+    waves[:, 0] = at + np.array([-0.028, 0.008, 0.046, 0.28 * shorter])
+    waves[:, 1] = [0.016, 0.018, 0.021, 0.055 * shorter]
+    waves[:, 2:] = [0.4 * axis, 1.05 * axis, 0.8 * turned, -0.37 * axis]
     waves[:, 2:] *= size
     return waves
 

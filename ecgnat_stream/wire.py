@@ -10,7 +10,7 @@ import math
 import struct
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -95,7 +95,7 @@ class CommandRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     action: Literal["acknowledge", "pause", "resume", "reset"]
     condition: str | None = None
-    duration_s: float | None = None
+    duration_s: Annotated[float, msgspec.Meta(gt=0, le=600)] | None = None
     source: str = ""
     correlation: str = ""
 
@@ -375,3 +375,8 @@ class WaveCutter:
 def epoch_ns(time: datetime) -> int:
     """Return a wall time as ns since 1970-01-01 UTC, without rounding."""
     return (time - datetime(1970, 1, 1, tzinfo=time.tzinfo)) // timedelta(microseconds=1) * 1000
+
+
+if __name__ == "__main__":
+    # The schema in docs/schema: python -m ecgnat_stream.wire > docs/schema/messages.json
+    print(msgspec.json.format(msgspec.json.encode(schema(), order="sorted"), indent=2).decode())

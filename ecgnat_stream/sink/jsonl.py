@@ -11,10 +11,12 @@ import sys
 from typing import TextIO
 
 from ecgnat_stream import wire
-from ecgnat_stream.bus import Bus
+from ecgnat_stream.bus import Bus, Published
 from ecgnat_stream.events import Event
 
 __all__ = ["JsonLinesSink"]
+
+_BATCH = 1000
 
 
 class JsonLinesSink:
@@ -35,11 +37,11 @@ class JsonLinesSink:
         """Write until the bus is closed, or until nobody reads any more."""
         try:
             async for event in self._subscription:
-                lines = [wire.encode_json(event)]
-                while len(self._subscription) and len(lines) < 1000:
-                    lines.append(wire.encode_json(await self._subscription.get()))
+                batch = [event]
+                while len(self._subscription) and len(batch) < _BATCH:
+                    batch.append(await self._subscription.get())
                 # In a thread: a full pipe makes the writer wait, and the monitor must not.
-                await asyncio.to_thread(self._write, b"\n".join(lines).decode() + "\n")
+                await asyncio.to_thread(self._write, batch)
         except BrokenPipeError:
             if self._stream is sys.stdout:
                 # The interpreter flushes stdout once more when it ends, and would complain.
@@ -47,6 +49,8 @@ class JsonLinesSink:
         finally:
             self._bus.unsubscribe(self._subscription)
 
-    def _write(self, text: str) -> None:
-        self._stream.write(text)
+    def _write(self, batch: list[Published]) -> None:
+        for event in batch:
+            if isinstance(event, Event):
+                self._stream.write(wire.encode_json(event).decode() + "\n")
         self._stream.flush()

@@ -1,7 +1,7 @@
 """The ZeroMQ publisher: ``[topic, sequence, payload]`` on an XPUB socket, with the topics and payloads of MQTT.
 
-In come events from the bus, out they go at once; a subscriber that does not keep up loses messages at its high-water mark and sees
-that in the sequence. A new subscription is first sent the present state of what it asks for.
+In come events from the bus, out they go at once; a subscriber that does not keep up loses messages at its high-water mark and
+sees that in the sequence. A new subscription is first sent the present state of what it asks for.
 """
 
 from __future__ import annotations

@@ -1,0 +1,189 @@
+"""The wire: topics, JSON and its frozen schema, wave frames and how they are cut."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+
+from ecgnat_stream import events, wire
+from ecgnat_stream.codes import RHYTHM_CODES
+from ecgnat_stream.errors import FrameError
+from ecgnat_stream.signal import SampleBlock
+
+NOW = datetime(2026, 1, 1, 12, 0, 0, 250_000, tzinfo=UTC)
+BED = "home/icu/3"
+SCHEMA = Path(__file__).parents[2] / "docs" / "schema" / "messages.json"
+COMMON = {"bed": BED, "time": NOW}
+
+EXAMPLES: list[events.Event] = [
+    events.Meta(
+        **COMMON, leads=("MLII", "RESP"), used_as=("II", None), fs=360.0, uv_per_lsb=5.0, device="replay", live=False, session=2
+    ),
+    events.DeviceStatus(**COMMON, state="stalled", detail="silent for 3 s", session=2),
+    wire.BedStatus(**COMMON, online=True, since=NOW, worker="w1", session=2, state="online"),
+    events.Beat(**COMMON, at_s=3.2, sample=1152, rr_ms=812.5, label="N", lead="II"),
+    events.Vitals(**COMMON, at_s=3.2, heart_rate_bpm=None),
+    events.Quality(**COMMON, leads={"II": events.LeadQuality(0.9, "good")}, usable=True, best_lead="II"),
+    events.Rhythm(
+        **COMMON,
+        at_s=10.0,
+        label="AF",
+        text="atrial fibrillation or flutter",
+        probability=0.9,
+        probabilities={"AF": 0.9},
+        start_s=9.0,
+        stop_s=10.0,
+        window_start=0,
+        window_stop=3600,
+        codes=RHYTHM_CODES["AF"],
+        timing=events.Timing(1, 2, 3, 4),
+    ),
+    events.Alarm(
+        **COMMON,
+        condition="asystole",
+        kind="physiological",
+        priority="high",
+        phase="start",
+        presence="on",
+        text="asystole",
+        sequence=1,
+        alarm_id="a",
+        event_id="b",
+    ),
+    events.Technical(**COMMON, condition="no-data", present=True),
+    events.Command(**COMMON, action="pause", duration_s=120.0, correlation="c"),
+    events.CommandResult(**COMMON, accepted=True, action="pause"),
+    events.EngineStatus(bed="", time=NOW, site="home", worker="w1", online=True, session=4),
+]
+
+
+@pytest.mark.parametrize("event", EXAMPLES, ids=lambda e: type(e).__name__)
+def test_every_event_round_trips_fits_the_schema_and_has_a_topic(event: events.Event) -> None:
+    data = wire.encode_json(event)
+    assert wire.decode_json(data) == event
+    jsonschema.validate(json.loads(data), wire.schema())
+    assert wire.topic(event).startswith("ecg/v1/home/")
+
+
+def test_every_event_class_is_among_the_examples() -> None:
+    assert {type(e) for e in EXAMPLES} == set(events.Event.__subclasses__())
+
+
+@pytest.mark.parametrize(
+    ("kind", "topic"),
+    [
+        (events.Meta, "ecg/v1/home/icu/3/meta"),
+        (wire.BedStatus, "ecg/v1/home/icu/3/status"),
+        (events.Rhythm, "ecg/v1/home/icu/3/rhythm"),
+        (events.Alarm, "ecg/v1/home/icu/3/alarm/event"),
+        (events.Command, "ecg/v1/home/icu/3/alarm/command"),
+        (events.CommandResult, "ecg/v1/home/icu/3/alarm/command/result"),
+        (events.EngineStatus, "ecg/v1/home/engine/w1/status"),
+    ],
+)
+def test_topics(kind: type, topic: str) -> None:
+    assert wire.topic(next(e for e in EXAMPLES if type(e) is kind)) == topic
+
+
+def test_what_concerns_no_bed_goes_to_the_engine() -> None:
+    lost = events.Technical(bed="", time=NOW, condition="broker-lost", present=True)
+    assert wire.topic(lost, "home/engine/w1") == "ecg/v1/home/engine/w1/technical"
+    with pytest.raises(ValueError, match="Technical without a bed"):
+        wire.topic(lost)
+
+
+def test_the_schema_is_the_published_one() -> None:
+    assert json.loads(SCHEMA.read_text()) == wire.schema(), "python -m ecgnat_stream.wire > docs/schema/messages.json"
+
+
+@pytest.mark.parametrize(
+    ("data", "wrong"),
+    [
+        (b"", "truncated"),
+        (b"\xff", "not an event"),
+        (b"[" * 100_000, "not an event"),
+        (b'{"type":"nonsense"}', "nonsense"),
+        (b'{"type":"vitals","bed":"a","time":"2026-01-01T00:00:00Z","heart_rate_bpm":"fast"}', "heart_rate_bpm"),
+    ],
+)
+def test_json_that_is_no_event_says_why(data: bytes, wrong: str) -> None:
+    with pytest.raises(FrameError, match=wrong):
+        wire.decode_json(data)
+
+
+def frame(**changes: object) -> wire.WaveFrame:
+    codes = np.array([[1, -2, wire.MISSING], [32767, -32767, 0]], np.int16)
+    values = {"sequence": 7, "start": 100, "t0_ns": 10**18, "fs_mhz": 360_000, "uv_per_lsb": 5.0, "codes": codes} | changes
+    return wire.WaveFrame(**values)  # type: ignore[arg-type]
+
+
+def test_the_layout_is_as_documented() -> None:
+    data = frame(lead_off=2, loss=True).encode()
+    assert data[:8] == b"ECGW" + bytes([1, 1, 2, 0])
+    assert int.from_bytes(data[8:16], "little") == 100
+    assert int.from_bytes(data[16:24], "little") == 10**18
+    assert [int.from_bytes(data[i : i + 4], "little") for i in range(24, 40, 4)] == [3, 360_000, 7, 2]
+    assert np.frombuffer(data, "<f4", 1, 40)[0] == 5.0
+    assert np.frombuffer(data, "<i2", -1, 44).tolist() == [1, -2, -32768, 32767, -32767, 0]
+
+
+def test_samples_come_back_in_mv_with_missing_as_nan() -> None:
+    decoded = wire.WaveFrame.decode(frame().encode())
+    np.testing.assert_allclose(decoded.samples, [[0.005, -0.01, np.nan], [163.835, -163.835, 0]], rtol=1e-6)
+    assert decoded.fs == 360.0
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "wrong"),
+    [
+        (0, b"X", "begins with"),
+        (4, b"\x02", "version 2"),
+        (5, b"\x80", "flags 0x80"),
+        (7, b"\x01", "reserved"),
+        (6, b"\x00", "0 leads"),
+        (6, b"\x21", "33 leads"),
+        (6, b"\x03", "3 leads of 3 samples need 62"),
+        (24, b"\x00\x00\x00\x00", "0 samples"),
+        (28, b"\x00\x00\x00\x00", "rate of 0"),
+        (36, b"\x04", "leads beyond"),
+        (40, np.float32(math.nan).tobytes(), "nan microvolts"),
+        (40, np.float32(-1).tobytes(), "-1.0 microvolts"),
+    ],
+)
+def test_a_malformed_frame_says_what_is_wrong(offset: int, value: bytes, wrong: str) -> None:
+    data = bytearray(frame().encode())
+    data[offset : offset + len(value)] = value
+    with pytest.raises(FrameError, match=wrong):
+        wire.WaveFrame.decode(bytes(data))
+
+
+def wave(start: int, samples: np.ndarray, lead_off: frozenset[str] = frozenset(), uv_per_lsb: float = 5.0) -> events.Wave:
+    block = SampleBlock(start, samples.astype(np.float32), 0, lead_off)
+    return events.Wave(BED, NOW, 100.0, ("II", "V1")[: len(samples)], uv_per_lsb, block)
+
+
+def test_lost_samples_are_missing_and_lost_frames_are_left_out() -> None:
+    cutter = wire.WaveCutter(100.0, ("II",), 5.0)
+    frames = cutter.cut(wave(0, np.ones((1, 30))), 10**10) + cutter.cut(wave(95, np.ones((1, 25))), 11 * 10**9) + cutter.flush()
+    assert [(f.start, f.sequence, f.loss) for f in frames] == [(0, 0, False), (20, 1, True), (80, 2, True), (100, 3, False)]
+    assert np.isnan(frames[1].samples[0]).tolist() == [False] * 10 + [True] * 10
+    assert [f.t0_ns for f in frames] == [9_700_000_000, 9_900_000_000, 10_600_000_000, 10_800_000_000]
+
+
+def test_a_large_signal_gets_a_coarser_step_and_leads_off_are_told() -> None:
+    cutter = wire.WaveCutter(100.0, ("II", "V1"), 1.0)
+    large = np.vstack((np.full(20, 100.0), np.full(20, -1.0)))
+    (only,) = cutter.cut(wave(0, large, frozenset({"V1"}), 1.0), 10**10)
+    assert only.uv_per_lsb == 4.0
+    assert only.lead_off == 0b10
+    np.testing.assert_allclose(only.samples, large, atol=0.002)
+
+
+def test_wall_times_become_ns_without_rounding() -> None:
+    assert wire.epoch_ns(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=1, microseconds=1)) == 1_000_001_000

@@ -21,6 +21,9 @@ __all__ = ["PHYSIOLOGICAL", "BeatMark", "Condition", "Evidence", "Finding", "Obs
 SETTLE_S = 2.0
 """The QRS detector may need so long after the signal has come back; silence counts from then on."""
 
+BEAT_DELAY_S = 0.3
+"""A QRS complex is reported up to so long after its R peak (look-ahead of the detector), so silence is judged that much later."""
+
 STALE_S = 3.0
 """The network's opinion is not used once the stream is so far past what it saw (three hops: the model is late)."""
 
@@ -206,7 +209,7 @@ def asystole(picture: Picture, config: AlarmConfig) -> Finding | None:
         return None
     beats = picture.beats
     quiet_since_s = beats[-1].at_s if beats else picture.since_s + SETTLE_S
-    quiet_s = picture.at_s - quiet_since_s
+    quiet_s = picture.at_s - quiet_since_s - BEAT_DELAY_S
     seen_s = _seconds(picture, _ASYSTOLE)
     by_network = (
         seen_s >= min(config.asystole_s, config.rhythm_span_s)
@@ -273,8 +276,8 @@ def extreme_tachycardia(picture: Picture, config: AlarmConfig) -> Finding | None
 def extreme_bradycardia(picture: Picture, config: AlarmConfig) -> Finding | None:
     """Find a mean rate below ``extreme_brady_bpm`` over ``extreme_brady_beats`` beats, or 8 s of nothing but longer intervals.
 
-    At most one of the intervals may be shorter, so that a single pause is no bradycardia. The interval that has not ended yet
-    counts towards the 8 s, so that the slowest rhythms are not found last.
+    At most one of the intervals may be shorter, so that a single pause is no bradycardia, and none so long that it is asystole.
+    The interval that has not ended yet counts towards the 8 s, so that the slowest rhythms are not found last.
     """
     beats = picture.beats
     if picture.since_s is None or len(beats) < 2:
@@ -284,13 +287,14 @@ def extreme_bradycardia(picture: Picture, config: AlarmConfig) -> Finding | None
     if open_s <= limit_s and beats[-1].at_s - beats[-2].at_s <= limit_s:
         return None
     last = beats[-config.extreme_brady_beats :]
-    short = sum(after.at_s - before.at_s <= limit_s for before, after in pairwise(last))
-    if len(last) == config.extreme_brady_beats and short <= 1 and (rate := _rate_bpm(last)) < config.extreme_brady_bpm:
+    intervals_s = [after.at_s - before.at_s for before, after in pairwise(last)]
+    one_short = sum(interval_s <= limit_s for interval_s in intervals_s) <= 1 and max(intervals_s) <= config.asystole_s
+    if len(last) == config.extreme_brady_beats and one_short and (rate := _rate_bpm(last)) < config.extreme_brady_bpm:
         return _finding("extreme-bradycardia", last[0].at_s, f"{rate:.0f} bpm over {len(last)} beats")
     start = len(beats) - 1
-    while start and beats[start].at_s - beats[start - 1].at_s > limit_s:
+    while start and limit_s < beats[start].at_s - beats[start - 1].at_s <= config.asystole_s:
         start -= 1
-    stop_s = picture.at_s if open_s > limit_s else beats[-1].at_s
+    stop_s = picture.at_s if limit_s < open_s <= config.asystole_s else beats[-1].at_s
     if stop_s - beats[start].at_s < SLOW_STRETCH_S:
         return None
     return _finding("extreme-bradycardia", beats[start].at_s, f"below {config.extreme_brady_bpm:g} bpm for {SLOW_STRETCH_S:g} s")

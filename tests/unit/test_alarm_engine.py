@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 
 from ecgnat_stream.alarm import AlarmConfig, AlarmEngine, BeatMark, Evidence, Observation
 from ecgnat_stream.codes import RHYTHMS
 from ecgnat_stream.events import Alarm, Command, Technical
+from ecgnat_stream.rhythm import RhythmTimeline
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
 FRAME_S = 0.2
@@ -108,6 +110,30 @@ def test_high_alarms_come_within_ten_seconds(bed: Bed, condition: str, script: d
     assert starts[0].at_s - onset_s <= 10.0
     assert starts[0].priority == "high"
     assert starts[0].onset_s == pytest.approx(onset_s, abs=4.1)
+
+
+@pytest.mark.parametrize("condition", ["ventricular-fibrillation", "ventricular-tachycardia"])
+def test_from_overlapping_windows_to_the_alarm(condition: str) -> None:
+    onset_s, row = 30.0, np.array([0])
+    timeline, engine = RhythmTimeline(1), AlarmEngine("site/unit/bed")
+    classes = np.array([RHYTHMS.index("SINUS"), RHYTHMS.index("VF" if condition.endswith("fibrillation") else "VT")])
+    starts = []
+    for frame in range(1, 250):
+        at_s, evidence = round(frame * FRAME_S, 3), None
+        if frame % 5 == 0 and frame >= 50:
+            start = round(at_s * 100) - 1000
+            changed = (start / 100 + (np.arange(32) + 0.5) * 0.32 >= onset_s).astype(int)
+            probs = np.full((1, 32, len(RHYTHMS)), 0.05, np.float32)
+            probs[0, np.arange(32), classes[changed]] = 0.65
+            timeline.add(row, np.array([start]), np.array([start + 1000]), probs)
+            seconds = timeline.seconds(row, engine.config.rhythm_span_s)[0]
+            evidence = Evidence(label=timeline.decide(row).names[0], stop_s=at_s, seconds=tuple(seconds.tolist()))
+        beats = (BeatMark(at_s, "N"),) if frame % 4 == 0 and at_s < onset_s else ()
+        starts += engine.observe(Observation(at_s=at_s, beats=beats, rhythm=evidence), TIME, 0)
+    assert phases(starts)[0] == (condition, "start", "on")
+    assert starts[0].at_s is not None
+    assert starts[0].at_s - onset_s <= 6.0
+    assert starts[0].onset_s == pytest.approx(onset_s, abs=0.7)
 
 
 def test_a_latched_alarm_survives_the_return_of_sinus_rhythm(bed: Bed) -> None:

@@ -1,0 +1,273 @@
+"""The dashboard as the monitor sees it, and the textual application that draws it.
+
+The readers only change the :class:`Board`; a timer draws it ``fps`` times a second. So a flood of events costs no drawing,
+and the newest value wins. Everything runs in the monitor's event loop, in short turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, ClassVar
+from uuid import uuid4
+
+from rich.console import Console
+from rich.text import Text
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.widgets import ContentSwitcher
+
+from ecgnat_stream.bus import Bus, Policy, Subscription
+from ecgnat_stream.clock import Clock
+from ecgnat_stream.errors import SinkError
+from ecgnat_stream.events import Alarm, Command, CommandResult, DeviceStatus, EngineStatus, Meta, Quality, Rhythm, Trace, Vitals
+from ecgnat_stream.sink.dashboard.bell import Bell, Sound
+from ecgnat_stream.sink.dashboard.config import DashboardConfig
+from ecgnat_stream.sink.dashboard.messages import BedOpened, CommandOrdered, Redraw
+from ecgnat_stream.sink.dashboard.panels import spread, status_text
+from ecgnat_stream.sink.dashboard.state import BedState, Board
+from ecgnat_stream.sink.dashboard.style import Palette, palette_of
+from ecgnat_stream.sink.dashboard.views import BedView, HelpScreen, Panel, WallView
+
+__all__ = ["Dashboard", "DashboardApp"]
+
+NOT_A_DEVICE = "Not a certified medical device"
+_KEYS = "a ack  p pause  r reset  ⇥ next  w wall  l lead  +- gain  ? help  q quit"
+_TRACE_FRAMES = 1024
+_READ_AT_ONCE = 50
+
+
+class DashboardApp(App[None]):
+    """Draws a :class:`Board` and turns keys into :class:`CommandOrdered`."""
+
+    CSS_PATH = "dashboard.tcss"
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q,ctrl+c", "quit", priority=True),
+        Binding("tab,right", "step(1)", priority=True),
+        Binding("shift+tab,left", "step(-1)", priority=True),
+        Binding("down", "row(1)", priority=True),
+        Binding("up", "row(-1)", priority=True),
+        ("a", "order('acknowledge')"), ("p", "order('pause')"), ("r", "reset"),
+        ("w", "wall"), ("enter", "open"), ("l", "lead"),
+        ("1", "traces(1)"), ("2", "traces(2)"), ("3", "traces(3)"),
+        ("plus,equals_sign", "gain(2)"), ("minus", "gain(0.5)"), ("question_mark,h", "help"),
+    ]  # fmt: skip
+
+    def __init__(self, dashboard: Dashboard, palette: Palette, config: DashboardConfig) -> None:
+        super().__init__(ansi_color=palette.ansi)
+        self._dashboard, self._palette, self._config = dashboard, palette, config
+        self.board, self.clock = dashboard.board, dashboard.clock
+        self.chosen = ""
+        self._asked_for_view = config.view != "auto"
+        self._bell = Bell(dashboard.sound or self._ring, config.bell)
+        self._task_factory: Any = None
+
+    def _ring(self, _: object) -> None:
+        self.bell()
+
+    def compose(self) -> ComposeResult:
+        """Lay out head, views, status and keys."""
+        yield Panel(id="head")
+        with ContentSwitcher(id="views", initial="wall" if self._config.view == "wall" else "bed"):
+            yield BedView(self._palette, self._config, self._dashboard.limits)
+            yield WallView(self._palette, self._config)
+        yield Panel(id="status")
+        yield Panel(id="keys")
+
+    def on_mount(self) -> None:
+        """Choose the colours and begin to draw."""
+        # Textual makes every task of the loop eager where Python can; the loop is the monitor's, so its own way is put back.
+        asyncio.get_running_loop().set_task_factory(self._dashboard.task_factory)
+        self.register_theme(self._palette.theme)
+        self.theme = self._palette.theme.name
+        if self._config.colour == "16":
+            self.console = Console(color_system="standard", file=io.StringIO(), markup=True, highlight=False, emoji=False,
+                                   legacy_windows=False)  # fmt: skip
+        self.set_interval(1 / self._config.fps, lambda: self.post_message(Redraw()))
+        self.post_message(Redraw())
+
+    @property
+    def bed(self) -> BedState | None:
+        """The bed on display, or chosen on the wall."""
+        return self.board.beds.get(self.chosen)
+
+    @property
+    def on_wall(self) -> bool:
+        """True while the wall is shown."""
+        return self.query_one(ContentSwitcher).current == "wall"
+
+    def on_redraw(self) -> None:
+        """Show what is known now."""
+        now_ns = self.clock.monotonic_ns()
+        now = self.clock.utc(now_ns)
+        board = self.board
+        for state in board.beds.values():
+            state.trace.play(now_ns)
+        self._bell.update(board.audible(now), now_ns)
+        if self.chosen not in board.beds:
+            self.chosen = next(iter(board.beds), "")
+        if not self._asked_for_view and not isinstance(self.screen, HelpScreen):
+            self.query_one(ContentSwitcher).current = "wall" if len(board.beds) > 1 else "bed"
+        if isinstance(self.screen, HelpScreen):
+            return
+        bed, width = self.bed, self.size.width
+        place = (f"{len(board.beds)} beds" if self.on_wall else self.chosen) or "waiting for a bed"
+        left = spread(f" {place}", "", max(0, (width - len(NOT_A_DEVICE)) // 2 - 1))
+        head = spread(f"{left} {NOT_A_DEVICE}", f"{now:%H:%M:%S} UTC ", width)
+        self.query_one("#head", Panel).show(Text(head, self._palette.bar, no_wrap=True))
+        self.query_one("#status", Panel).show(status_text(board, bed, width, self._palette))
+        self.query_one("#keys", Panel).show(Text(f" {_KEYS}", self._palette.text, no_wrap=True))
+        if self.on_wall:
+            self.query_one(WallView).draw(board, self.chosen, now_ns)
+        elif bed is not None:
+            self.query_one(BedView).draw(board, bed, now_ns, now)
+
+    def on_bed_opened(self, message: BedOpened) -> None:
+        """Show one bed."""
+        self.chosen = message.bed
+        self._show("bed")
+
+    def on_command_ordered(self, message: CommandOrdered) -> None:
+        """Pass a person's order on."""
+        if self.bed is not None:
+            self._dashboard.order(self.bed.name, message.action)
+
+    def _show(self, view: str) -> None:
+        self._asked_for_view = True
+        self.query_one(ContentSwitcher).current = view
+        self.post_message(Redraw())
+
+    def action_order(self, action: Any) -> None:
+        """Acknowledge or pause."""
+        self.post_message(CommandOrdered(action))
+
+    def action_reset(self) -> None:
+        """End a pause, and reset what is latched."""
+        self.post_message(CommandOrdered("resume"))
+        self.post_message(CommandOrdered("reset"))
+
+    def action_step(self, beds: int) -> None:
+        """Go some beds on, around the end."""
+        names = list(self.board.beds)
+        if names:
+            self.chosen = names[(names.index(self.chosen) + beds) % len(names)] if self.chosen in names else names[0]
+            self.post_message(Redraw())
+
+    def action_row(self, rows: int) -> None:
+        """Go a row of the wall up or down."""
+        names = list(self.board.beds)
+        if self.on_wall and self.chosen in names:
+            target = names.index(self.chosen) + rows * self.query_one(WallView).columns
+            self.chosen = names[target] if 0 <= target < len(names) else self.chosen
+            self.post_message(Redraw())
+
+    def action_wall(self) -> None:
+        """Show the wall."""
+        self._show("wall")
+
+    def action_open(self) -> None:
+        """Open the chosen bed."""
+        self._show("bed")
+
+    def action_lead(self) -> None:
+        """Begin with the next lead."""
+        self.query_one(BedView).first_lead += 1
+
+    def action_traces(self, count: int) -> None:
+        """Show so many leads, if there is room."""
+        self.query_one(BedView).traces = count
+
+    def action_gain(self, factor: float) -> None:
+        """Enlarge or reduce the traces."""
+        view = self.query_one(BedView)
+        view.gain_mm_mv = min(80.0, max(2.5, view.gain_mm_mv * factor))
+
+    def action_help(self) -> None:
+        """Show the keys."""
+        self.push_screen(HelpScreen())
+
+
+class Dashboard:
+    """The dashboard as a sink: construct it before the monitor starts, run it as a task; q ends :meth:`run`.
+
+    Parameters
+    ----------
+    beds
+        Names of the beds that are going to come, so that they are shown from the beginning.
+    limits
+        Heart rate alarm limits in bpm, for display.
+    sound
+        Called for every pulse of an alarm burst; the terminal bell if None.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        clock: Clock,
+        config: DashboardConfig | None = None,
+        *,
+        beds: Sequence[str] = (),
+        limits: tuple[float, float] | None = None,
+        sound: Sound | None = None,
+    ) -> None:
+        config = config or DashboardConfig()
+        self.bus, self.clock, self.limits, self.sound = bus, clock, limits, sound
+        self.task_factory: Any = None
+        self._pause_s = config.pause_s
+        self.board = Board(config.stale_s)
+        for bed in beds:
+            self.board.add(bed)
+        self._newest = bus.subscribe(
+            "dashboard", Trace, Vitals, Rhythm, Quality, Meta, DeviceStatus, EngineStatus,
+            policy=Policy.NEWEST, capacity=_TRACE_FRAMES,
+        )  # fmt: skip
+        self._alarms = bus.subscribe("dashboard-alarms", Alarm, CommandResult, policy=Policy.KEEP)
+        self.app = DashboardApp(self, palette_of(config.colour), config)
+
+    async def run(self, **options: Any) -> None:
+        """Draw until a person quits or the bus is closed and read out.
+
+        ``options`` go to textual's ``run_async`` (``headless``, ``size``, ``auto_pilot``).
+
+        Raises
+        ------
+        SinkError
+            When drawing failed; textual has then printed why.
+        """
+        self.task_factory = asyncio.get_running_loop().get_task_factory()
+        reader = asyncio.create_task(self._read_all(), name="dashboard readers")
+        try:
+            await self.app.run_async(**options)
+        finally:
+            self.bus.unsubscribe(self._newest)
+            self.bus.unsubscribe(self._alarms)
+            reader.cancel()
+            with suppress(asyncio.CancelledError):
+                await reader
+        if self.app.return_code:
+            raise SinkError("the dashboard stopped: its drawing failed, see the traceback above")
+
+    async def _read_all(self) -> None:
+        await asyncio.gather(self._read(self._newest), self._read(self._alarms))
+        self.app.exit()
+
+    async def _read(self, subscription: Subscription) -> None:
+        count = 0
+        async for event in subscription:
+            self.board.apply(event, self.clock.monotonic_ns())
+            count += 1
+            if count % _READ_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            if subscription is self._alarms and self.app.is_running:
+                self.app.post_message(Redraw())
+
+    def order(self, bed: str, action: Any) -> None:
+        """Publish a person's command for a bed."""
+        now = self.clock.utc()
+        duration_s = self._pause_s if action == "pause" else None
+        self.bus.publish(
+            Command(bed=bed, time=now, action=action, duration_s=duration_s, source="dashboard", correlation=uuid4().hex)
+        )

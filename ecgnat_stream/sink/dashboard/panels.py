@@ -1,0 +1,136 @@
+"""What the panels say, as rich texts: functions of a bed's state, without markup, so that a bed may be called ``[red]``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from textwrap import wrap
+
+from rich.cells import cell_len, set_cell_size
+from rich.style import Style
+from rich.text import Text
+
+from ecgnat_stream.events import Alarm, Quality
+from ecgnat_stream.sink.dashboard.state import SHOWN_FIRST, BedState, Board
+from ecgnat_stream.sink.dashboard.style import MARKS, Palette, big_digits, state_word
+
+__all__ = ["alarm_line", "alarm_text", "countdown", "number_text", "spread", "status_text"]
+
+_LEVELS = "▁▂▃▄▅▆▇█"
+_NO_SAMPLES = ("off", "missing")
+
+
+def spread(left: str, right: str, width: int) -> str:
+    """Put two texts at the ends of a line of ``width`` cells; the left one is cut if it must."""
+    room = width - cell_len(right) - 1 if right else width
+    if cell_len(left) > room:
+        left = set_cell_size(left, max(room - 1, 0)) + "…"
+    return set_cell_size(f"{set_cell_size(left, room)} {right}" if right else left, width)
+
+
+def countdown(until: datetime, now: datetime) -> str:
+    """Return the time left as m:ss."""
+    left = max(0, round((until - now).total_seconds()))
+    return f"{left // 60}:{left % 60:02d}"
+
+
+def alarm_line(alarm: Alarm, width: int) -> str:
+    """Return mark, condition and state of one alarm."""
+    text = alarm.text.upper() if alarm.priority == "high" else alarm.text
+    return spread(f" {MARKS[alarm.priority]:<3} {text}", state_word(alarm) + " ", width)
+
+
+def alarm_text(title: str, alarms: Sequence[Alarm], paused: str, width: int, rows: int, palette: Palette, now_ns: int) -> Text:
+    """Return an alarm area: its title (with the countdown while paused) and one line per alarm, the most urgent first."""
+    text = Text(no_wrap=True, overflow="crop")
+    notice = f" ALARMS PAUSED {paused} " if paused else ""
+    text.append(set_cell_size(f" {title}", width - len(notice)), palette.title)
+    text.append(notice, palette.notice)
+    room = rows - 1
+    shown = alarms if len(alarms) <= room else alarms[: room - 1]
+    for alarm in shown:
+        text.append("\n")
+        text.append(alarm_line(alarm, width), palette.alarm(alarm, now_ns))
+    if len(alarms) > len(shown):
+        hidden = alarms[len(shown) :]
+        text.append("\n")
+        text.append(f" {MARKS[hidden[0].priority]:<3} and {len(hidden)} more", palette.priorities[hidden[0].priority][1])
+    elif not alarms:
+        text.append("\n     none", palette.faint)
+    return text
+
+
+def number_text(bed: BedState, limits: tuple[float, float] | None, size: tuple[int, int], palette: Palette, now_ns: int) -> Text:
+    """Return the column of numbers: heart rate in large digits with its limits, rhythm, quality, device."""
+    width, height = size
+    large = width >= 33 and height >= 24
+    text = Text(no_wrap=True, overflow="crop")
+    vitals, rhythm = bed.vitals(now_ns), bed.rhythm(now_ns)
+    rate = vitals.heart_rate_bpm if vitals is not None else None
+    urgent = next((a for a in bed.alarms("physiological") if a.presence == "on"), None)
+    style = palette.priorities[urgent.priority][1] + Style(bold=True) if urgent is not None else palette.value
+    bounds = f"{limits[0]:.0f}-{limits[1]:.0f}" if limits is not None else ""
+
+    def line(content: str, style: Style) -> None:
+        text.append(set_cell_size(content, width) + "\n", style)
+
+    def gap() -> None:
+        if large:
+            text.append("\n")
+
+    line(spread("HR bpm", bounds, width), palette.title)
+    for row in big_digits("---" if rate is None else f"{rate:.0f}".rjust(3), *((3, 2) if large else (2, 1))):
+        line(row, style)
+    rr_ms = vitals.rr_ms if vitals is not None else None
+    line("RR ---" if rr_ms is None else f"RR {rr_ms:.0f} ms", palette.text)
+    text.append("\n")
+    line(spread("RHYTHM", "" if rhythm is None else f"{100 * rhythm.probability:.0f} %", width), palette.title)
+    for row in ((wrap("---" if rhythm is None else rhythm.text, width) or [""]) + [""])[:2]:
+        line(row, style if rhythm is not None else palette.faint)
+    gap()
+    line("SIGNAL QUALITY", palette.title)
+    for row in _quality_rows(bed.quality(now_ns), width):
+        line(row, palette.text)
+    gap()
+    state = bed.status.state if bed.status is not None else "waiting"
+    line(spread("DEVICE", state.upper(), width), palette.text if bed.online else palette.notice)
+    if large and bed.meta is not None:
+        line(bed.meta.device, palette.faint)
+        line(f"{bed.meta.fs:g} Hz, {len(bed.meta.leads)} leads, session {bed.meta.session}", palette.faint)
+    text.rstrip()
+    return text
+
+
+def _quality_rows(quality: Quality | None, width: int) -> list[str]:
+    """Return four rows: a lead per row with its state if they fit, otherwise all of them in columns."""
+    if quality is None:
+        return ["---", "", "", ""]
+    there = [lead for lead in SHOWN_FIRST if lead in quality.leads and quality.leads[lead].state != "missing"]
+    if not there:
+        return ["no leads", "", "", ""]
+    level = {lead: _LEVELS[min(7, int(8 * quality.leads[lead].sqi))] for lead in there}
+    if len(there) <= 4:
+        rows = [f"{lead:<4}{level[lead] * 4}  {quality.leads[lead].state}" for lead in there]
+    else:
+        per_row = -(-len(there) // 4)
+        marks = {lead: level[lead] if quality.leads[lead].state == "good" else quality.leads[lead].state[:3] for lead in there}
+        cells = [set_cell_size(f"{lead:<3} {marks[lead]}", width // per_row) for lead in there]
+        rows = ["".join(cells[i : i + per_row]) for i in range(0, len(cells), per_row)]
+    return (rows + [""] * 4)[:4]
+
+
+def status_text(board: Board, bed: BedState | None, width: int, palette: Palette) -> Text:
+    """Return the line above the keys: the answer to the last command, what the device says, and the engine."""
+    engine = board.engine
+    right = ""
+    if engine is not None:
+        skipped = f", {engine.skipped_windows} skipped" if engine.skipped_windows else ""
+        right = f"{'' if engine.online else 'ENGINE OFFLINE '}{engine.model} {engine.windows} windows{skipped} "
+    left = ""
+    if bed is not None and bed.status is not None:
+        left = f" {bed.status.state}" + (f": {bed.status.detail}" if bed.status.detail else "")
+    result = bed.result if bed is not None and bed.result is not None else board.system.result
+    if result is not None:
+        answer = "accepted" if result.accepted else f"REFUSED: {result.reason}"
+        left += f"   {result.action} {answer}"
+    return Text(spread(left, right, width), palette.faint, no_wrap=True, overflow="crop")

@@ -1,0 +1,169 @@
+"""What is known about each bed right now, as the views show it. No textual, no I/O.
+
+In come events in any number; kept is only the latest of each kind, and every alarm that is present. Values of a device that is
+not online, of an earlier session, or older than ``stale_s`` are not shown: nothing stale ever looks live.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import datetime
+
+from ecgnat_stream.bus import Published
+from ecgnat_stream.events import (
+    Alarm,
+    CommandResult,
+    DeviceStatus,
+    EngineStatus,
+    Kind,
+    Meta,
+    Priority,
+    Quality,
+    Rhythm,
+    Trace,
+    Vitals,
+)
+from ecgnat_stream.signal import LEADS
+from ecgnat_stream.sink.dashboard.sweep import TraceBuffer
+
+__all__ = ["SHOWN_FIRST", "BedState", "Board", "by_urgency"]
+
+_RANK: dict[Priority, int] = {"high": 0, "medium": 1, "low": 2}
+_PRESENCE = {"on": 0, "latched": 1, "acknowledged": 2, "off": 3}
+
+SHOWN_FIRST = ("II", "V1", "V5", "I", "III", "aVR", "aVL", "aVF", "V2", "V3", "V4", "V6")
+"""Order in which leads are offered for display: the usual monitoring leads first."""
+
+
+class BedState:
+    """The latest of one bed."""
+
+    def __init__(self, name: str, stale_s: float) -> None:
+        self.name = name
+        self.trace = TraceBuffer()
+        self.meta: Meta | None = None
+        self.status: DeviceStatus | None = None
+        self.result: CommandResult | None = None
+        self._alarms: dict[str, Alarm] = {}
+        self._values: dict[type, tuple[Published, int]] = {}
+        self._stale_ns = round(stale_s * 1e9)
+
+    def apply(self, event: Published, now_ns: int) -> None:
+        """Take one event; ``now_ns`` is the monotonic time of its arrival."""
+        match event:
+            case Trace():
+                self.trace.append(event.at_s, event.samples)
+            case Vitals() | Rhythm() | Quality():
+                self._values[type(event)] = (event, now_ns)
+            case Meta():
+                if self.meta is not None and self.meta.session != event.session:
+                    self._values.clear()
+                self.meta = event
+            case DeviceStatus():
+                if not event.online or (self.status is not None and self.status.session != event.session):
+                    self._values.clear()
+                self.status = event
+            case Alarm() if event.presence == "off":
+                self._alarms.pop(event.alarm_id, None)
+            case Alarm():
+                self._alarms[event.alarm_id] = event
+            case CommandResult():
+                self.result = event
+            case _:
+                pass
+
+    @property
+    def online(self) -> bool:
+        """True while the device delivers."""
+        return self.status is not None and self.status.online
+
+    def _fresh(self, kind: type, now_ns: int) -> Published | None:
+        value, at_ns = self._values.get(kind, (None, 0))
+        return value if value is not None and self.online and now_ns - at_ns <= self._stale_ns else None
+
+    def vitals(self, now_ns: int) -> Vitals | None:
+        """Return the heart rate event that may be shown."""
+        value = self._fresh(Vitals, now_ns)
+        return value if isinstance(value, Vitals) else None
+
+    def rhythm(self, now_ns: int) -> Rhythm | None:
+        """Return the rhythm that may be shown."""
+        value = self._fresh(Rhythm, now_ns)
+        return value if isinstance(value, Rhythm) else None
+
+    def quality(self, now_ns: int) -> Quality | None:
+        """Return the signal quality that may be shown."""
+        value = self._fresh(Quality, now_ns)
+        return value if isinstance(value, Quality) else None
+
+    def alarms(self, kind: Kind | None = None) -> list[Alarm]:
+        """Return the alarms that are present, the most urgent first, then by age."""
+        return by_urgency(alarm for alarm in self._alarms.values() if kind is None or alarm.kind == kind)
+
+    def paused_until(self, now: datetime) -> datetime | None:
+        """Return the end of the pause that is running, if one is."""
+        ends = [a.paused_until for a in self._alarms.values() if a.paused_until is not None and a.paused_until > now]
+        return max(ends, default=None)
+
+    def leads(self) -> tuple[str, ...]:
+        """Return the leads that there is something to show of, in the order of :data:`SHOWN_FIRST`."""
+        if self.meta is not None:
+            there = {lead for lead in self.meta.used_as if lead}
+            limb = len(there & set(LEADS[:6])) >= 2
+            there |= {lead for lead in LEADS[:6] if limb and self.trace.has(LEADS.index(lead))}
+        else:
+            there = {lead for i, lead in enumerate(LEADS) if self.trace.has(i)}
+        return tuple(lead for lead in SHOWN_FIRST if lead in there)
+
+
+class Board:
+    """Every bed's state, and the engine's. Events of no bed belong to all: their alarms are in :attr:`system`."""
+
+    def __init__(self, stale_s: float) -> None:
+        self._stale_s = stale_s
+        self.beds: dict[str, BedState] = {}
+        self.system = BedState("", stale_s)
+        self.engine: EngineStatus | None = None
+
+    def add(self, name: str) -> BedState:
+        """Return the state of a bed, a new one if it was not known."""
+        if name not in self.beds:
+            self.beds[name] = BedState(name, self._stale_s)
+            self.beds = dict(sorted(self.beds.items(), key=lambda item: _natural(item[0])))
+        return self.beds[name]
+
+    def apply(self, event: Published, now_ns: int) -> None:
+        """Take one event from the bus."""
+        if isinstance(event, EngineStatus):
+            self.engine = event
+        elif event.bed:
+            self.add(event.bed).apply(event, now_ns)
+        else:
+            self.system.apply(event, now_ns)
+
+    def audible(self, now: datetime) -> Priority | None:
+        """Return the highest priority that may be heard: present, neither acknowledged nor silenced."""
+        waiting = (
+            alarm.priority
+            for bed in (*self.beds.values(), self.system)
+            for alarm in bed.alarms()
+            if alarm.presence in ("on", "latched") and not _silenced(alarm, now)
+        )
+        return min(waiting, key=_RANK.__getitem__, default=None)
+
+
+def by_urgency(alarms: Iterable[Alarm]) -> list[Alarm]:
+    """Sort alarms by priority, then by presence (on, latched, acknowledged), then by age."""
+    return sorted(alarms, key=lambda a: (_RANK[a.priority], _PRESENCE[a.presence], a.onset_s or 0.0, a.alarm_id))
+
+
+def _silenced(alarm: Alarm, now: datetime) -> bool:
+    if alarm.inactivation in ("audio-paused", "alarm-paused"):
+        return alarm.paused_until is None or alarm.paused_until > now
+    return alarm.inactivation != "none"
+
+
+def _natural(name: str) -> tuple[tuple[int, int | str], ...]:
+    """Order bed 2 before bed 10."""
+    return tuple((0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name))

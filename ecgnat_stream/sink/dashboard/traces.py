@@ -65,8 +65,9 @@ class TraceView(Widget):
         if self._sweep is None or y >= self._sweep.height:
             return Strip.blank(self.size.width)
         name = f" {self._lead}" if y == 0 else ""
-        return Strip([
+        segments = [
             Segment(name, self._palette.text),
             Segment(self._pulse[y][len(name) :], self._palette.faint),
-            Segment(braille(self._sweep.cells[y]).apply_style(self.rich_style)  # fmt: skip, self._palette.trace),
-        ])  # fmt: skip
+            Segment(braille(self._sweep.cells[y]), self._palette.trace),
+        ]
+        return Strip(segments).apply_style(self.rich_style)

@@ -1,0 +1,1 @@
+"""Training programs, run from a checkout: each is one linear program, and uses the runtime's own model and conditioning."""

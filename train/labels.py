@@ -1,0 +1,153 @@
+"""What each database states, as sets of allowed rhythm classes: nothing is invented, and nothing stated is lost.
+
+A statement is a bit mask over ``codes.RHYTHMS`` (bit c set: class c is possible). One class stated sets one bit; "other rhythm"
+sets several; :data:`UNSTATED` (all bits) says nothing and is left out of the loss, which is ``-log(sum of p over the allowed
+classes)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgnat_stream.codes import RHYTHMS
+
+__all__ = [
+    "ALARM_CLASSES",
+    "CINC2017",
+    "PTBXL",
+    "SNOMED",
+    "UNSTATED",
+    "allow",
+    "forbid",
+    "from_changes",
+    "from_spans",
+    "of_statements",
+    "token_sets",
+]
+
+UNSTATED = (1 << len(RHYTHMS)) - 1
+
+
+def allow(*classes: str) -> int:
+    """Return the set of these classes."""
+    return sum(1 << RHYTHMS.index(name) for name in set(classes))
+
+
+def forbid(*classes: str) -> int:
+    """Return the set of all but these classes."""
+    return UNSTATED & ~allow(*classes)
+
+
+WFDB_RHYTHMS = {
+    "(N": allow("SINUS"),
+    "(SBR": allow("SINUS"),
+    "(BI": allow("SINUS"),  # first-degree block
+    "(BII": allow("SINUS"),  # second-degree block: the atria are in sinus rhythm
+    "(PREX": allow("SINUS"),  # pre-excitation
+    "(AFIB": allow("AF"),
+    "(AFL": allow("AF"),
+    "(SVTA": allow("SVT"),
+    "(VT": allow("VT"),
+    "(VFL": allow("VF"),
+    "(VF": allow("VF"),
+    "(VFIB": allow("VF"),
+    "(ASYS": allow("ASYSTOLE"),
+    "(P": allow("PACED"),
+    "(PM": allow("PACED"),
+    "(NOISE": allow("NOISE"),
+    "(NOD": allow("SINUS", "SVT"),  # junctional: regular and narrow, slow or fast
+    "(IVR": allow("SINUS", "VT", "PACED"),  # idioventricular: wide, but no tachycardia; no class of its own
+    "(VER": allow("SINUS", "VT", "PACED"),  # ventricular escape, likewise
+    "(HGEA": allow("SINUS", "VT"),  # high-grade ventricular ectopy, runs among it
+}
+"""Rhythm change notes of mitdb and vfdb (``aux_note`` of ``.atr``)."""
+
+ECTOPY = ("(B", "(T")
+"""Bigeminy, trigeminy: they speak about beats; the underlying rhythm stated before goes on, or it is sinus."""
+
+CINC2017 = {
+    "N": allow("SINUS"),
+    "A": allow("AF"),
+    "O": forbid("AF", "VF", "ASYSTOLE", "NOISE"),
+    "~": allow("NOISE"),
+}
+
+PTBXL = {
+    "SR": allow("SINUS"), "STACH": allow("SINUS"), "SBRAD": allow("SINUS"), "SARRH": allow("SINUS"),
+    "AFIB": allow("AF"), "AFLT": allow("AF"), "SVTAC": allow("SVT"), "PSVT": allow("SVT"), "PACE": allow("PACED"),
+}  # fmt: skip
+
+LUDB = {
+    "Sinus rhythm": allow("SINUS"), "Sinus tachycardia": allow("SINUS"), "Sinus bradycardia": allow("SINUS"),
+    "Sinus arrhythmia": allow("SINUS"), "Irregular sinus rhythm": allow("SINUS"),
+    "Atrial fibrillation": allow("AF"), "Atrial flutter, typical": allow("AF"),
+}  # fmt: skip
+
+SNOMED = {
+    "426783006": allow("SINUS"), "427084000": allow("SINUS"), "426177001": allow("SINUS"), "427393009": allow("SINUS"),
+    "Normal": allow("SINUS"), "AF": allow("AF"), "164889003": allow("AF"), "164890007": allow("AF"), "426761007": allow("SVT"),
+    "713422000": allow("SVT"), "10370003": allow("PACED"),
+}  # fmt: skip
+"""Rhythm statements of cinc2020 headers; CPSC2018 names two of them in words."""
+
+ALARM_CLASSES = {"Asystole": "ASYSTOLE", "Ventricular_Tachycardia": "VT", "Ventricular_Flutter_Fib": "VF"}
+"""cinc2015 alarms that are about one of our classes."""
+
+
+def of_statements(statements: Iterable[str], vocabulary: dict[str, int]) -> int:
+    """Join what several statements about one record allow; :data:`UNSTATED` where none is about rhythm."""
+    joined = 0
+    for statement in statements:
+        joined |= vocabulary.get(statement, 0)
+    return joined or UNSTATED
+
+
+def from_changes(length: int, at: Sequence[int], notes: Sequence[str]) -> NDArray[np.uint8]:
+    """Spread rhythm change notes over the samples that follow them.
+
+    Parameters
+    ----------
+    length
+        Number of samples.
+    at, notes
+        Sample index and ``aux_note`` of every annotation; notes that do not begin with "(" are passed over, unknown ones leave
+        their samples unstated.
+
+    Returns
+    -------
+    NDArray
+        ``(length,)`` sets.
+    """
+    sets = np.full(length, UNSTATED, np.uint8)
+    underlying = allow("SINUS")
+    changes = [(start, note.strip("\x00 ")) for start, note in zip(at, notes, strict=True) if note.startswith("(")]
+    for (start, note), (stop, _) in zip(changes, [*changes[1:], (length, "")], strict=True):
+        if note in ECTOPY:
+            allowed = underlying | allow("SINUS")
+        else:
+            allowed = WFDB_RHYTHMS.get(note, UNSTATED)
+            if allowed in (allow("SINUS"), allow("AF"), allow("PACED")):
+                underlying = allowed
+        sets[max(start, 0) : stop] = allowed
+    return sets
+
+
+def from_spans(length: int, inside: int, outside: int, spans: Iterable[tuple[int, int]]) -> NDArray[np.uint8]:
+    """Return ``(length,)`` sets: ``inside`` on the half-open spans, ``outside`` elsewhere."""
+    sets = np.full(length, outside, np.uint8)
+    for start, stop in spans:
+        sets[max(start, 0) : max(stop, 0)] = inside
+    return sets
+
+
+def token_sets(samples: NDArray[np.uint8], token: int) -> NDArray[np.uint8]:
+    """Join per-sample sets ``(..., T)`` into tokens ``(..., P)``: where a rhythm changes inside a token, both are allowed."""
+    missing = -samples.shape[-1] % token
+    if missing:
+        pad = [(0, 0)] * (samples.ndim - 1) + [(0, missing)]
+        samples = np.pad(samples, pad, mode="edge")
+    joined: NDArray[np.uint8] = np.bitwise_or.reduce(samples.reshape(*samples.shape[:-1], -1, token), axis=-1)
+    return joined

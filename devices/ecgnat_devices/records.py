@@ -333,7 +333,7 @@ def _load_csv(path: Path) -> _Table:
         cells = [cell.strip().strip('"') for cell in first.split(delimiter)]
         names = () if all(_is_number(cell) for cell in cells) else tuple(cells)
         values = np.loadtxt(
-            path, delimiter=delimiter, skiprows=bool(names), converters=_number, ndmin=2, encoding="utf-8-sig", dtype=np.float64
+            path, delimiter=delimiter, skiprows=int(bool(names)), converters=_number, ndmin=2, encoding="utf-8-sig", dtype=np.float64
         ).T
     except (ValueError, OSError) as error:
         raise _wrong(path, f"is no table of numbers ({error})") from error

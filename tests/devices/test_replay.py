@@ -1,0 +1,312 @@
+"""Replay: timing, parts, loops, and every way in which a recording can be wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import wfdb
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ecgnat_devices.records import open_record
+from ecgnat_stream.clock import Clock, ManualClock
+from ecgnat_stream.device import open_device
+from ecgnat_stream.errors import ConfigError, DeviceError
+from ecgnat_stream.signal import SampleBlock, StreamInfo, assign_leads
+from ecgnat_stream.testing import InstantClock
+
+FS = 200
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Path:
+    x = np.arange(1000)[:, None] * [0.005, -0.005] % 3
+    wfdb.wrsamp(
+        "rec", FS, ["mV", "mV"], ["II", "V1"], x, fmt=["16", "16"], adc_gain=[200, 200], baseline=[0, 0], write_dir=str(tmp_path)
+    )
+    return tmp_path / "rec"
+
+
+async def _replay(clock: Clock, **options: Any) -> tuple[StreamInfo, list[SampleBlock]]:
+    device = open_device("replay", options, clock)
+    async with device as info:
+        return info, [block async for block in device]
+
+
+async def test_finite_speed_is_live_and_max_is_not(record: Path, clock: InstantClock) -> None:
+    assert (await _replay(clock, path=str(record)))[0].live
+    assert not (await _replay(clock, path=str(record), speed="max"))[0].live
+
+
+@pytest.mark.parametrize("speed", [1.0, 20.0, 0.5])
+async def test_blocks_come_at_absolute_deadlines(record: Path, speed: float, clock: InstantClock) -> None:
+    begun = clock.monotonic_ns()
+    _, blocks = await _replay(clock, path=str(record), speed=speed, block=30)
+    due = [begun + round(block.stop / FS / speed * 1e9) for block in blocks]
+    assert [block.t_ns for block in blocks] == due
+
+
+async def test_late_delivery_does_not_delay_what_follows(record: Path) -> None:
+    clock = InstantClock()
+    begun = clock.monotonic_ns()
+    device = open_device("replay", {"path": str(record), "block": 20}, clock)
+    async with device:
+        async for block in device:
+            if block.start == 200:
+                await clock.sleep_until(clock.monotonic_ns() + 2_000_000_000)
+    assert clock.monotonic_ns() == begun + 5_000_000_000
+
+
+async def test_nothing_comes_before_its_time(record: Path) -> None:
+    clock = ManualClock()
+    device = open_device("replay", {"path": str(record), "block_s": 0.1}, clock)
+    async with device:
+        iterator = aiter(device)
+        task = asyncio.ensure_future(anext(iterator))
+        await asyncio.wait({task}, timeout=0.2)
+        assert not task.done()
+        await clock.advance(0.099)
+        assert not task.done()
+        await clock.advance(0.002)
+        assert task.done()
+        await iterator.aclose()  # type: ignore[attr-defined]
+
+
+async def test_part_counts_from_zero(record: Path, clock: InstantClock) -> None:
+    info, blocks = await _replay(clock, path=str(record), start_s=1.0, stop_s=2.5)
+    assert info.total == 300
+    assert blocks[0].start == 0
+    assert blocks[-1].stop == 300
+    x = np.concatenate([block.samples for block in blocks], axis=1)
+    np.testing.assert_allclose(x[0], np.arange(200, 500) * 0.005 % 3, atol=1e-6)
+
+
+async def test_loop_runs_on(record: Path, clock: InstantClock) -> None:
+    device = open_device("replay", {"path": str(record), "loop": True, "block": 300, "speed": "max"}, clock)
+    async with device as info:
+        assert info.total is None
+        blocks = []
+        async for block in device:
+            blocks.append(block)
+            if block.stop >= 3000:
+                break
+    assert [block.start for block in blocks[1:]] == [block.stop for block in blocks[:-1]]
+    x = np.concatenate([block.samples for block in blocks], axis=1)
+    np.testing.assert_array_equal(x[:, :1000], x[:, 1000:2000])
+
+
+@pytest.mark.parametrize("suffix", ["", ".hea", ".dat"])
+def test_record_name_with_or_without_suffix(record: Path, suffix: str) -> None:
+    assert open_record(f"{record}{suffix}").total == 1000
+
+
+def test_invalid_samples_are_missing(tmp_path: Path) -> None:
+    x = np.zeros((100, 1))
+    x[40:50] = np.nan
+    wfdb.wrsamp("rec", FS, ["mV"], ["ECG"], x, fmt=["16"], adc_gain=[200], baseline=[0], write_dir=str(tmp_path))
+    samples = open_record(tmp_path / "rec").read(0, 100)
+    assert np.flatnonzero(np.isnan(samples[0])).tolist() == list(range(40, 50))
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("uV", 1e-3), ("mV", 1.0), ("V", 1e3)])
+def test_units_become_mv(tmp_path: Path, unit: str, factor: float) -> None:
+    x = np.linspace(-1, 1, 100)[:, None]
+    wfdb.wrsamp("rec", FS, [unit], ["II"], x, fmt=["16"], adc_gain=[1000], baseline=[0], write_dir=str(tmp_path))
+    record = open_record(tmp_path / "rec")
+    np.testing.assert_allclose(record.read(0, 100)[0], x[:, 0] * factor, atol=1e-3 * factor)
+    assert record.uv_per_lsb == pytest.approx(factor)
+
+
+def _replace(file: Path, old: str, new: str) -> None:
+    file.write_text(file.read_text().replace(old, new))
+
+
+async def _refused(**options: Any) -> str:
+    with pytest.raises(DeviceError) as caught:
+        await _replay(InstantClock(), **options)
+    assert caught.value.permanent
+    return str(caught.value)
+
+
+async def test_missing_file() -> None:
+    said = await _refused(path="nowhere/rec")
+    assert "nowhere/rec" in said
+    assert ".hea" in said
+    assert "nowhere/rec.edf" in await _refused(path="nowhere/rec.edf")
+
+
+async def test_folder(tmp_path: Path) -> None:
+    assert "folder" in await _refused(path=str(tmp_path))
+
+
+async def test_missing_signal_file(record: Path) -> None:
+    record.with_suffix(".dat").unlink()
+    said = await _refused(path=str(record))
+    assert "rec.dat" in said
+    assert "rec.hea" in said
+
+
+async def test_truncated_signal_file(record: Path) -> None:
+    dat = record.with_suffix(".dat")
+    dat.write_bytes(dat.read_bytes()[:1234])
+    said = await _refused(path=str(record))
+    assert "rec.dat" in said
+    assert "4000" in said
+    assert "1234" in said
+
+
+async def test_truncated_flac(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).standard_normal((4000, 1))
+    wfdb.wrsamp("rec", FS, ["mV"], ["II"], x, fmt=["516"], adc_gain=[1000], baseline=[0], write_dir=str(tmp_path))
+    dat = tmp_path / "rec.dat"
+    dat.write_bytes(dat.read_bytes()[: dat.stat().st_size // 2])
+    assert "rec" in await _refused(path=str(tmp_path / "rec"), speed="max")
+
+
+async def test_rate_of_zero(record: Path) -> None:
+    _replace(record.with_suffix(".hea"), "rec 2 200", "rec 2 0")
+    assert "fs" in await _refused(path=str(record))
+    info, _ = await _replay(InstantClock(), path=str(record), fs=200.0)
+    assert info.fs == 200
+
+
+async def test_empty_record(record: Path) -> None:
+    _replace(record.with_suffix(".hea"), "rec 2 200 1000", "rec 2 200 0")
+    record.with_suffix(".dat").write_bytes(b"")
+    assert "no samples" in await _refused(path=str(record))
+
+
+async def test_length_left_open_is_taken_from_the_file(record: Path) -> None:
+    """A recorder that was killed cannot write the length."""
+    _replace(record.with_suffix(".hea"), "rec 2 200 1000", "rec 2 200")
+    assert (await _replay(InstantClock(), path=str(record)))[0].total == 1000
+
+
+async def test_start_beyond_end(record: Path) -> None:
+    said = await _refused(path=str(record), start_s=60)
+    assert "start_s" in said
+    assert "5 s long" in said
+
+
+async def test_unknown_unit_names_the_option(record: Path) -> None:
+    _replace(record.with_suffix(".hea"), "/mV", "/furlong")
+    assert "units" in await _refused(path=str(record))
+    assert (await _replay(InstantClock(), path=str(record), units="mV"))[0].total == 1000
+
+
+async def test_pressure_is_left_out(tmp_path: Path) -> None:
+    wfdb.wrsamp(
+        "rec",
+        FS,
+        ["mV", "mmHg"],
+        ["II", "ABP"],
+        np.ones((10, 2)),
+        fmt=["16"] * 2,
+        adc_gain=[100] * 2,
+        baseline=[0] * 2,
+        write_dir=str(tmp_path),
+    )
+    info, blocks = await _replay(InstantClock(), path=str(tmp_path / "rec"))
+    assert info.leads == ("II",)
+    assert "ABP" in info.device
+    assert blocks[0].samples.shape[0] == 1
+
+
+async def test_leads_choose(record: Path) -> None:
+    info, blocks = await _replay(InstantClock(), path=str(record), leads=["V1"])
+    assert info.leads == ("V1",)
+    np.testing.assert_allclose(blocks[0].samples[0, 1:3], [2.995, 2.99], atol=1e-6)
+    assert "V9" in await _refused(path=str(record), leads=["V9"])
+
+
+@pytest.mark.parametrize("name", ["rec.csv", "rec.npy"])
+async def test_tables_must_say_what_they_hold(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    if name.endswith("npy"):
+        np.save(file, np.zeros((2, 50)))
+    else:
+        np.savetxt(file, np.zeros((50, 2)), delimiter=",")
+    assert "fs and units" in await _refused(path=str(file))
+    assert "units" in await _refused(path=str(file), fs=200)
+    assert "leads" in await _refused(path=str(file), fs=200, units="mV")
+    assert "2 columns" in await _refused(path=str(file), fs=200, units="mV", leads=["I"])
+
+
+def test_csv_time_column_gaps_and_semicolons(tmp_path: Path) -> None:
+    file = tmp_path / "rec.csv"
+    file.write_text("time;II;V1\n0;1.0;2.0\n0.01;;2.5\n0.02;3.0;nan\n")
+    record = open_record(file, fs=100, units="mV")
+    assert record.leads == ("II", "V1")
+    np.testing.assert_array_equal(record.read(0, 3), np.array([[1, np.nan, 3], [2, 2.5, np.nan]], np.float32))
+
+
+_NOT_RECORDINGS = [
+    ("rec.csv", b"II\n1\nabc\n"),
+    ("rec.csv", b"I,II\n1,2\n3\n"),
+    ("rec.csv", b"\xff\xfe\x00"),
+    ("rec.csv", b""),
+    ("rec.npy", b"nonsense"),
+    ("rec.npy", b""),
+    ("rec.edf", b"0" * 300),
+    ("rec.edf", b""),
+    ("rec.hea", b""),
+    ("rec.hea", b"nonsense\n"),
+    ("rec.hea", b"\x00\xff\x00"),
+]
+
+
+@pytest.mark.parametrize(("name", "content"), _NOT_RECORDINGS)
+@pytest.mark.filterwarnings("ignore:.*input contained no data.*:UserWarning")
+async def test_not_a_recording(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert "rec" in await _refused(path=str(tmp_path / name), fs=200, units="mV", speed="max")
+
+
+@given(header=st.text(alphabet="rec.dat 0123456789/()-mVIx#\n:", max_size=80), tail=st.booleans())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_header_opens_or_is_refused(tmp_path: Path, header: str, tail: bool) -> None:
+    (tmp_path / "rec.dat").write_bytes(bytes(400))
+    (tmp_path / "rec.hea").write_text(
+        f"rec 1 200 100\nrec.dat {header}\n" if tail else f"rec {header}\nrec.dat 16 200 16 0 0 0 0 II\n"
+    )
+    try:
+        record = open_record(tmp_path / "rec")
+        samples = record.read(0, min(record.total, 50))
+    except DeviceError as error:
+        assert "rec" in str(error)
+        return
+    assert samples.dtype == np.float32
+    assert samples.shape[0] == len(record.leads)
+
+
+def test_unknown_option_names_itself_and_the_valid_ones(clock: InstantClock) -> None:
+    with pytest.raises(ConfigError, match=r"'start'.*start_s"):
+        open_device("replay", {"path": "x", "start": 3}, clock)
+    with pytest.raises(ConfigError, match=r"speed.*-1|speed"):
+        open_device("replay", {"path": "x", "speed": -1.0}, clock)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "fs", "leads", "total"),
+    [
+        ("mitdb/100", 360, 2, 650_000),
+        ("vfdb/418", 250, 2, 525_000),
+        ("cudb/cu20", 250, 1, 127_232),
+        ("ludb/data/1", 500, 12, 5000),
+        ("cinc2020/Q1804", 500, 12, 5000),
+        ("nsrdb/16420", 128, 2, 1_000_000),
+    ],
+)
+async def test_real_records(data_root: Path, name: str, fs: float, leads: int, total: int, clock: InstantClock) -> None:
+    info, blocks = await _replay(clock, path=str(data_root / name), speed="max", stop_s=130, block_s=1.0)
+    assert info.fs == fs
+    assert sum(slot is not None for slot in assign_leads(info.leads)) == leads
+    assert open_record(data_root / name).total == total
+    x = np.concatenate([block.samples for block in blocks], axis=1)
+    whole = wfdb.rdrecord(str(data_root / name), sampto=x.shape[1])
+    np.testing.assert_allclose(x, whole.p_signal.T, atol=1e-6)

@@ -118,7 +118,7 @@ class DashboardApp(App[None]):
         left = spread(f" {place}", "", max(0, (width - len(NOT_A_DEVICE)) // 2 - 1))
         head = spread(f"{left} {NOT_A_DEVICE}", f"{now:%H:%M:%S} UTC ", width)
         self.query_one("#head", Panel).show(Text(head, self._palette.bar, no_wrap=True))
-        self.query_one("#status", Panel).show(status_text(board, bed, width, self._palette))
+        self.query_one("#status", Panel).show(status_text(board, bed, width, self._palette, now))
         self.query_one("#keys", Panel).show(Text(f" {_KEYS}", self._palette.text, no_wrap=True))
         if self.on_wall:
             self.query_one(WallView).draw(board, self.chosen, now_ns)

@@ -17,7 +17,7 @@ from ecgnat_stream.sink.dashboard.style import MARKS, Palette, big_digits, state
 __all__ = ["alarm_line", "alarm_text", "countdown", "number_text", "spread", "status_text"]
 
 _LEVELS = "▁▂▃▄▅▆▇█"
-_NO_SAMPLES = ("off", "missing")
+_ANSWER_S = 10.0
 
 
 def spread(left: str, right: str, width: int) -> str:
@@ -43,7 +43,7 @@ def alarm_line(alarm: Alarm, width: int) -> str:
 def alarm_text(title: str, alarms: Sequence[Alarm], paused: str, width: int, rows: int, palette: Palette, now_ns: int) -> Text:
     """Return an alarm area: its title (with the countdown while paused) and one line per alarm, the most urgent first."""
     text = Text(no_wrap=True, overflow="crop")
-    notice = f" ALARMS PAUSED {paused} " if paused else ""
+    notice = f" SOUND PAUSED {paused} " if paused else ""
     text.append(set_cell_size(f" {title}", width - len(notice)), palette.title)
     text.append(notice, palette.notice)
     room = rows - 1
@@ -119,7 +119,7 @@ def _quality_rows(quality: Quality | None, width: int) -> list[str]:
     return (rows + [""] * 4)[:4]
 
 
-def status_text(board: Board, bed: BedState | None, width: int, palette: Palette) -> Text:
+def status_text(board: Board, bed: BedState | None, width: int, palette: Palette, now: datetime) -> Text:
     """Return the line above the keys: the answer to the last command, what the device says, and the engine."""
     engine = board.engine
     right = ""
@@ -130,7 +130,7 @@ def status_text(board: Board, bed: BedState | None, width: int, palette: Palette
     if bed is not None and bed.status is not None:
         left = f" {bed.status.state}" + (f": {bed.status.detail}" if bed.status.detail else "")
     result = bed.result if bed is not None and bed.result is not None else board.system.result
-    if result is not None:
+    if result is not None and (now - result.time).total_seconds() < _ANSWER_S:
         answer = "accepted" if result.accepted else f"REFUSED: {result.reason}"
         left += f"   {result.action} {answer}"
     return Text(spread(left, right, width), palette.faint, no_wrap=True, overflow="crop")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rich.style import Style
-from textual.theme import Theme
+from textual.theme import BUILTIN_THEMES, Theme
 
 from ecgnat_stream.events import Alarm, Priority
 
@@ -74,8 +74,10 @@ class Palette:
 
 
 def _theme(name: str, foreground: str, background: str, ansi: bool) -> Theme:
-    return Theme(name=name, primary=foreground, foreground=foreground, background=background, surface=background,
-                 panel=background, dark=True, ansi=ansi)  # fmt: skip
+    return Theme(
+        name=name, primary=foreground, foreground=foreground, background=background, surface=background, panel=background,
+        dark=True, ansi=ansi, variables=dict(BUILTIN_THEMES["ansi-dark"].variables) if ansi else {},
+    )  # fmt: skip
 
 
 def _coloured(red: str, yellow: str, cyan: str, green: str, white: str, grey: str, black: str) -> dict[str, Style]:

@@ -150,7 +150,7 @@ class Tile(Widget):
             if rows.get(y) != self._rows.get(y):
                 self.refresh(Region(0, y, width, 1))
         self._rows = rows
-        dots = self._config.dots_per_mm or 1.0
+        dots = self._config.dots_per_mm or (2.0 if height >= 14 and width >= 60 else 1.0)
         scale = (width - 1, height - len(rows), self._config.speed_mm_s * dots, self._config.gain_mm_mv * dots)
         if self._sweep is None or (self._sweep.width, self._sweep.height) != scale[:2]:
             self._sweep = Sweep(*scale)

@@ -1,0 +1,346 @@
+"""The MQTT sink against a real mosquitto: stock subscribers, last wills, lost brokers, commands, refused accounts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiomqtt
+import numpy as np
+import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from ecgnat_stream import wire
+from ecgnat_stream.bus import Bus
+from ecgnat_stream.clock import Clock, ManualClock, SystemClock
+from ecgnat_stream.events import Alarm, Command, CommandResult, DeviceStatus, Technical, Vitals, Wave
+from ecgnat_stream.signal import SampleBlock
+from ecgnat_stream.sink.mqtt import MqttConfig, MqttSink
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+BED = "home/icu/1"
+ROOT = "ecg/v1/home/icu/1"
+MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+SUBSCRIBER = shutil.which("mosquitto_sub")
+
+pytestmark = [
+    pytest.mark.skipif(not (MOSQUITTO and SUBSCRIBER), reason="mosquitto and mosquitto_sub are not installed"),
+    pytest.mark.timeout(60),
+]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Mosquitto:
+    """A mosquitto of the test's own on a loopback port."""
+
+    def __init__(self, folder: Path, extra: str = "allow_anonymous true") -> None:
+        self.port = free_port()
+        self.url = f"mqtt://127.0.0.1:{self.port}"
+        self._configuration = folder / "mosquitto.conf"
+        # As root, mosquitto would change to an account that cannot read the test's files.
+        self._configuration.write_text(f"listener {self.port} 127.0.0.1\n{extra}\npersistence false\nuser root\n")
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        self._process = await asyncio.create_subprocess_exec(
+            str(MOSQUITTO), "-c", str(self._configuration), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        for _ in range(200):
+            with suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                writer.close()
+                await writer.wait_closed()
+                return
+            await asyncio.sleep(0.02)
+        pytest.fail("mosquitto does not answer")
+
+    async def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            await self._process.wait()
+            self._process = None
+
+    async def subscribe(self, topic: str, count: int, *options: str) -> list[tuple[str, Any]]:
+        """Return what a stock mosquitto_sub prints: (topic, JSON) of ``count`` messages."""
+        process = await asyncio.create_subprocess_exec(
+            str(SUBSCRIBER),
+            *("-p", str(self.port), "-t", topic, "-C", str(count), "-W", "20", "-F", "%t %p", *options),
+            stdout=subprocess.PIPE,
+        )
+        out, _ = await process.communicate()
+        lines = [line.partition(" ") for line in out.decode().splitlines()]
+        return [(topic, json.loads(payload)) for topic, _, payload in lines]
+
+
+@pytest.fixture
+async def broker(tmp_path: Path) -> AsyncIterator[Mosquitto]:
+    server = Mosquitto(tmp_path)
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@asynccontextmanager
+async def monitor(url: str, clock: Clock | None = None, **options: Any) -> AsyncIterator[Bus]:
+    """A bus with an MQTT sink on it."""
+    bus = Bus()
+    config = MqttConfig(url=url, **({"backoff_first_s": 0.1, "backoff_max_s": 0.2, "linger_s": 2.0} | options))
+    sink = MqttSink(config, bus, clock or SystemClock(), worker="w1", session=5)
+    running = asyncio.create_task(sink.run())
+    try:
+        yield bus
+        bus.close()
+        await running
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+class Heard:
+    """Events of a bus as they come, to wait for one."""
+
+    def __init__(self, bus: Bus, *types: type) -> None:
+        self._subscription = bus.subscribe("test", *types)
+
+    async def next(self) -> Any:
+        async with asyncio.timeout(15):
+            return await self._subscription.get()
+
+
+def alarm(sequence: int, **changes: Any) -> Alarm:
+    values = {"phase": "start", "presence": "on"} | changes
+    return Alarm(
+        bed=BED,
+        time=NOW,
+        condition="asystole",
+        kind="physiological",
+        priority="high",
+        text="asystole",
+        sequence=sequence,
+        alarm_id="a1",
+        event_id=f"e{sequence}",
+        **values,
+    )
+
+
+def fill(bus: Bus) -> None:
+    bus.publish(DeviceStatus(bed=BED, time=NOW, state="online", session=2))
+    bus.publish(Vitals(bed=BED, time=NOW, heart_rate_bpm=60))
+    bus.publish(alarm(1))
+
+
+async def test_a_late_stock_subscriber_gets_the_present_state(broker: Mosquitto) -> None:
+    async with monitor(broker.url) as bus:
+        fill(bus)
+        bus.publish(Vitals(bed=BED, time=NOW, heart_rate_bpm=61))
+        bus.publish(alarm(2, phase="end", presence="off"))
+        await bus.flushed()
+        await broker.subscribe(f"{ROOT}/alarm/state/asystole", 1)
+        messages = dict(await broker.subscribe("ecg/v1/#", 4, "--retained-only"))
+    assert messages[f"{ROOT}/status"]["online"] is True
+    assert messages[f"{ROOT}/status"]["session"] == 2
+    assert messages[f"{ROOT}/vitals"]["heart_rate_bpm"] == 61
+    assert messages[f"{ROOT}/alarm/state/asystole"]["presence"] == "off"
+    assert messages["ecg/v1/home/engine/w1/status"]["online"] is True
+
+
+async def test_a_monitor_that_ends_says_so(broker: Mosquitto) -> None:
+    async with monitor(broker.url) as bus:
+        fill(bus)
+        await broker.subscribe(f"{ROOT}/status", 1)
+    messages = dict(await broker.subscribe("ecg/v1/home/#", 4, "--retained-only"))
+    assert messages[f"{ROOT}/status"]["online"] is False
+    assert messages["ecg/v1/home/engine/w1/status"]["online"] is False
+
+
+KILLED = f"""
+import asyncio, sys
+from datetime import UTC, datetime
+from ecgnat_stream.bus import Bus
+from ecgnat_stream.clock import SystemClock
+from ecgnat_stream.events import DeviceStatus
+from ecgnat_stream.sink.mqtt import MqttConfig, MqttSink
+async def main():
+    bus = Bus()
+    sink = MqttSink(MqttConfig(url=sys.argv[1]), bus, SystemClock(), worker="w1", session=5)
+    bus.publish(DeviceStatus(bed="{BED}", time=datetime.now(UTC), state="online", session=2))
+    await sink.run()
+asyncio.run(main())
+"""
+
+
+async def test_the_wills_of_a_killed_monitor_appear(broker: Mosquitto) -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, broker.url)
+    try:
+        for topic in (f"{ROOT}/status", "ecg/v1/home/engine/w1/status"):
+            ((_, before),) = await broker.subscribe(topic, 1)
+            assert before["online"] is True
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        await process.wait()
+    for topic, session in ((f"{ROOT}/status", 2), ("ecg/v1/home/engine/w1/status", 5)):
+        ((_, after),) = await broker.subscribe(topic, 1)
+        assert (after["online"], after["session"]) == (False, session)
+        assert after["detail"] == "the monitor is gone"
+
+
+async def test_a_new_session_of_a_bed_renews_its_will(broker: Mosquitto) -> None:
+    async with monitor(broker.url) as bus, aiomqtt.Client("127.0.0.1", broker.port) as client:
+        await client.subscribe(f"{ROOT}/status")
+        fill(bus)
+        seen = []
+        async with asyncio.timeout(15):
+            async for message in client.messages:
+                seen.append(json.loads(message.payload))
+                if len(seen) == 1:
+                    bus.publish(DeviceStatus(bed=BED, time=NOW, state="stalled", session=2))
+                    bus.publish(DeviceStatus(bed=BED, time=NOW, state="online", session=3))
+                elif seen[-1]["session"] == 3:
+                    break
+    assert all(status["detail"] != "the monitor is gone" for status in seen)
+
+
+async def test_beds_beyond_the_limit_get_a_status_without_a_will(broker: Mosquitto) -> None:
+    async with monitor(broker.url, bed_wills=0) as bus:
+        fill(bus)
+        ((_, status),) = await broker.subscribe(f"{ROOT}/status", 1)
+    assert (status["online"], status["worker"]) == (True, "w1")
+
+
+async def test_alarms_are_kept_over_a_lost_broker_and_arrive_in_order(broker: Mosquitto) -> None:
+    clock = ManualClock()
+    async with monitor(broker.url, clock) as bus:
+        heard = Heard(bus, Technical)
+        fill(bus)
+        await broker.subscribe(f"{ROOT}/alarm/state/asystole", 1)
+        await broker.stop()
+        lost = await heard.next()
+        assert (lost.condition, lost.present) == ("broker-lost", True)
+        for sequence in range(2, 42):
+            bus.publish(alarm(sequence, phase="update"))
+        for bpm in range(30, 70):
+            bus.publish(Vitals(bed=BED, time=NOW, heart_rate_bpm=bpm))
+        sequences: list[int] = []
+        await broker.start()
+        async with aiomqtt.Client("127.0.0.1", broker.port) as client:
+            await client.subscribe(f"{ROOT}/alarm/event", qos=1)
+            await clock.advance(1.0)  # now the sink tries again
+            async with asyncio.timeout(15):
+                async for message in client.messages:
+                    sequences.append(json.loads(message.payload)["sequence"])
+                    if sequences[-1] == 41:
+                        break
+        assert (await heard.next()).present is False
+        vitals = dict(await broker.subscribe(f"{ROOT}/vitals", 1))
+    # An alarm whose acknowledgement was lost with the broker is sent again.
+    assert sequences in (list(range(2, 42)), list(range(1, 42)))
+    assert vitals[f"{ROOT}/vitals"]["heart_rate_bpm"] == 69
+
+
+async def test_wave_frames_arrive_whole(broker: Mosquitto) -> None:
+    async with monitor(broker.url) as bus, aiomqtt.Client("127.0.0.1", broker.port) as client:
+        await client.subscribe(f"{ROOT}/wave")
+        samples = np.arange(230, dtype=np.float32)[None] / 100
+        # The sink forgets waves from before its connection; a state that came through says that it is there.
+        fill(bus)
+        await broker.subscribe(f"{ROOT}/vitals", 1)
+        bus.publish(Wave(BED, NOW, 250.0, ("II",), 10.0, SampleBlock(0, samples, 0)))
+        frames: list[wire.WaveFrame] = []
+        async with asyncio.timeout(15):
+            async for message in client.messages:
+                frames.append(wire.WaveFrame.decode(message.payload))
+                if len(frames) == 4:
+                    break
+    assert [(f.sequence, f.start, f.codes.shape) for f in frames] == [(k, 50 * k, (1, 50)) for k in range(4)]
+    np.testing.assert_allclose(np.hstack([f.samples for f in frames]), samples[:, :200], atol=1e-5)
+
+
+def answer(bus: Bus) -> Callable[[Any], None]:
+    """Stand in for the alarm stage."""
+
+    def accept(command: Command) -> None:
+        bus.publish(
+            CommandResult(bed=command.bed, time=NOW, accepted=True, action=command.action, correlation=command.correlation)
+        )
+
+    return accept
+
+
+async def test_a_command_is_answered_on_the_response_topic_with_its_correlation(broker: Mosquitto) -> None:
+    async with monitor(broker.url) as bus:
+        bus.listen(answer(bus), Command)
+        heard = Heard(bus, Technical, Command)
+        fill(bus)
+        await broker.subscribe(f"{ROOT}/vitals", 1)
+        async with aiomqtt.Client("127.0.0.1", broker.port, protocol=aiomqtt.ProtocolVersion.V5) as nurse:
+            await nurse.subscribe("nurse/7/answers", qos=1)
+            properties = Properties(PacketTypes.PUBLISH)
+            properties.ResponseTopic, properties.CorrelationData = "nurse/7/answers", b"\x00\x01q"
+            request = b'{"action": "pause", "condition": "asystole", "duration_s": 120, "source": "nurse 7"}'
+            await nurse.publish(f"{ROOT}/alarm/command", request, qos=1, properties=properties)
+            async with asyncio.timeout(15):
+                message = await anext(nurse.messages)
+    command = await heard.next()
+    assert (command.bed, command.action, command.condition, command.duration_s) == (BED, "pause", "asystole", 120)
+    assert message.properties.CorrelationData == b"\x00\x01q"
+    result = wire.decode_json(message.payload)
+    assert isinstance(result, CommandResult)
+    assert result.accepted
+
+
+@pytest.mark.parametrize(
+    ("payload", "wrong"),
+    [
+        (b"pause", "malformed"),
+        (b'{"action": "explode"}', "explode"),
+        (b'{"action": "pause", "duraton_s": 1}', "duraton_s"),
+        (b'{"action": "pause", "duration_s": -1}', "duration_s"),
+        (b" " * 5000, "4096"),
+    ],
+)
+async def test_a_malformed_command_is_named_and_stops_nothing(broker: Mosquitto, payload: bytes, wrong: str) -> None:
+    async with monitor(broker.url) as bus, aiomqtt.Client("127.0.0.1", broker.port) as nurse:
+        heard = Heard(bus, Technical, Command)
+        fill(bus)
+        await broker.subscribe(f"{ROOT}/vitals", 1)
+        await nurse.publish(f"{ROOT}/alarm/command", payload, qos=1)
+        trouble = await heard.next()
+        assert (trouble.condition, trouble.bed) == ("malformed-frame", BED)
+        assert wrong in trouble.detail
+        await nurse.publish(f"{ROOT}/alarm/command", b'{"action": "acknowledge"}', qos=1)
+        assert (await heard.next()).action == "acknowledge"
+
+
+async def test_a_refused_account_is_told_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    accounts = tmp_path / "accounts"
+    accounts.touch()
+    server = Mosquitto(tmp_path, f"allow_anonymous false\npassword_file {accounts}")
+    await server.start()
+    monkeypatch.setenv("ECGNAT_MQTT_USER", "icu")
+    monkeypatch.setenv("ECGNAT_MQTT_PASSWORD", "wrong-secret")
+    try:
+        async with monitor(server.url, linger_s=0.1) as bus:
+            heard = Heard(bus, Technical)
+            trouble = await heard.next()
+            assert trouble.condition == "broker-lost"
+            assert "ot authori" in trouble.detail
+            assert "wrong-secret" not in trouble.detail
+    finally:
+        await server.stop()

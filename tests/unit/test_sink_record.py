@@ -1,0 +1,182 @@
+"""The recorder: records that wfdb reads, also after a kill; gaps; sessions; a disk that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import wfdb
+
+from ecgnat_stream.bus import Bus
+from ecgnat_stream.clock import ManualClock
+from ecgnat_stream.errors import SinkError
+from ecgnat_stream.events import Meta, Technical, Vitals, Wave
+from ecgnat_stream.signal import SampleBlock
+from ecgnat_stream.sink.record import RecordConfig, RecordSink
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+BED = "home/icu/1"
+LEADS = ("MLII", "V1")
+
+
+def meta(session: int = 1) -> Meta:
+    return Meta(
+        bed=BED, time=NOW, leads=LEADS, used_as=("II", "V1"), fs=250.0, uv_per_lsb=5.0, device="test", live=True, session=session
+    )
+
+
+def wave(start: int, samples: np.ndarray, t_ns: int = 1_000_000_000, bed: str = BED) -> Wave:
+    return Wave(bed, NOW, 250.0, LEADS, 5.0, SampleBlock(start, samples.astype(np.float32), t_ns))
+
+
+def steps(first: int, length: int) -> np.ndarray:
+    return np.vstack((np.arange(first, first + length), -np.arange(first, first + length))) * 0.005
+
+
+async def record(folder: Path, *events: Any, **options: Any) -> list[Path]:
+    bus = Bus()
+    sink = RecordSink(RecordConfig(directory=str(folder), **options), bus, ManualClock())
+    with bus:
+        for event in events:
+            bus.publish(event)
+    await sink.run()
+    return found(folder, "*.hea")
+
+
+def found(folder: Path, pattern: str) -> list[Path]:
+    return sorted(folder.rglob(pattern))
+
+
+def read(header: Path) -> wfdb.Record:
+    return wfdb.rdrecord(str(header.with_suffix("")))
+
+
+async def test_a_record_has_leads_gain_rate_time_and_exact_samples(tmp_path: Path) -> None:
+    (header,) = await record(tmp_path, meta(), wave(0, steps(0, 100), 1_396_000_000), wave(100, steps(100, 50)))
+    assert header.parent == tmp_path / "home" / "icu" / "1"
+    recorded = read(header)
+    assert recorded.sig_name == list(LEADS)
+    assert (recorded.fs, recorded.adc_gain, recorded.units, recorded.fmt) == (250, [200, 200], ["mV", "mV"], ["16", "16"])
+    assert recorded.base_datetime == datetime(2026, 1, 1)
+    np.testing.assert_allclose(recorded.p_signal.T, steps(0, 150), atol=1e-9)
+    digital = wfdb.rdrecord(str(header.with_suffix("")), physical=False)
+    assert [c % 2**16 for c in digital.checksum] == list(digital.calc_checksum())
+
+
+async def test_a_gap_and_missing_samples_stay_missing(tmp_path: Path) -> None:
+    holed = steps(0, 10)
+    holed[1, 3] = np.nan
+    (header,) = await record(tmp_path, wave(0, holed), wave(15, steps(15, 5)))
+    signal_ = read(header).p_signal.T
+    assert np.isnan(signal_[1]).nonzero()[0].tolist() == [3, 10, 11, 12, 13, 14]
+    np.testing.assert_allclose(signal_[:, 15:], steps(15, 5), atol=1e-9)
+
+
+async def test_a_long_gap_a_new_session_and_other_leads_begin_new_records(tmp_path: Path) -> None:
+    other = Wave(BED, NOW, 250.0, ("V5",), 5.0, SampleBlock(2000, np.zeros((1, 5), np.float32), 1_000_000_000))
+    headers = await record(
+        tmp_path, meta(1), wave(0, steps(0, 5)), wave(1000, steps(0, 6)), meta(2), wave(0, steps(0, 7)), other, max_gap_s=1.0
+    )
+    assert sorted((read(h).sig_len, read(h).sig_name[0]) for h in headers) == [(5, "MLII"), (5, "V5"), (6, "MLII"), (7, "MLII")]
+    assert len(found(tmp_path, "*.jsonl")) == 2
+
+
+async def test_events_are_json_lines_next_to_the_record(tmp_path: Path) -> None:
+    await record(
+        tmp_path, meta(), Vitals(bed=BED, time=NOW, heart_rate_bpm=60), Technical(bed="", time=NOW, condition="x", present=True)
+    )
+    (bed_file,) = found(tmp_path / "home", "*.jsonl")
+    assert [json.loads(line)["type"] for line in bed_file.read_text().splitlines()] == ["meta", "vitals"]
+    (general,) = set(found(tmp_path, "*.jsonl")) - {bed_file}
+    assert json.loads(general.read_text())["condition"] == "x"
+
+
+async def test_a_bed_cannot_leave_its_folder(tmp_path: Path) -> None:
+    headers = await record(tmp_path / "in", wave(0, steps(0, 5), bed="../../x y/.."))
+    assert [h.relative_to(tmp_path / "in").parts[:-1] for h in headers] == [("_", "_", "x_y", "_")]
+
+
+async def test_nothing_is_recorded_before_samples_come(tmp_path: Path) -> None:
+    assert await record(tmp_path) == []
+
+
+KILLED = """
+import asyncio, sys
+import numpy as np
+from datetime import UTC, datetime
+from ecgnat_stream.bus import Bus
+from ecgnat_stream.clock import SystemClock
+from ecgnat_stream.events import Wave
+from ecgnat_stream.signal import SampleBlock
+from ecgnat_stream.sink.record import RecordConfig, RecordSink
+async def main():
+    bus, clock = Bus(), SystemClock()
+    running = asyncio.create_task(RecordSink(RecordConfig(directory=sys.argv[1]), bus, clock).run())
+    start = 0
+    while True:
+        samples = (np.arange(start, start + 50, dtype=np.float32)[None] % 1000) * np.float32(0.005)
+        bus.publish(Wave("a/b/c", datetime.now(UTC), 250.0, ("II",), 5.0, SampleBlock(start, samples, clock.monotonic_ns())))
+        start += 50
+        await bus.flushed()
+        if start == 5000:
+            print("recording", flush=True)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.timeout(60)
+async def test_a_killed_process_leaves_a_readable_record(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, str(tmp_path), stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"recording\n"
+    os.kill(process.pid, signal.SIGKILL)
+    await process.wait()
+    (header,) = found(tmp_path, "*.hea")
+    recorded = read(header)
+    assert recorded.sig_len >= 4000
+    np.testing.assert_allclose(recorded.p_signal[:, 0], np.arange(recorded.sig_len) % 1000 * 0.005, atol=1e-6)
+
+
+def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SinkError, match=r"record\.directory: cannot write in .*file"):
+        RecordSink(RecordConfig(directory=str(tmp_path / "file")), Bus(), ManualClock())
+
+
+async def test_a_failing_disk_is_told_once_and_recording_comes_back(tmp_path: Path) -> None:
+    bus, clock = Bus(), ManualClock()
+    sink = RecordSink(RecordConfig(directory=str(tmp_path), retry_s=5.0), bus, clock)
+    heard: list[Any] = []
+    bus.listen(heard.append, Technical)
+    running = asyncio.create_task(sink.run())
+
+    async def write(start: int) -> None:
+        bus.publish(wave(start, steps(start, 5)))
+        bus.publish(wave(0, steps(0, 5), bed="home/icu/2"))
+        await bus.flushed()
+        bus.publish(Vitals(bed="home/icu/3", time=NOW, heart_rate_bpm=1.0))
+        await bus.flushed()  # the reader takes this one only when the batch before it is on the disk
+
+    blocker = tmp_path / "home" / "icu" / "1"
+    blocker.parent.mkdir(parents=True)
+    blocker.touch()
+    for start in (0, 5):
+        await write(start)
+    assert [(t.bed, t.condition, t.present) for t in heard] == [(BED, "recorder-failed", True)]
+    assert "1" in heard[0].detail
+    blocker.unlink()
+    await clock.advance(6.0)
+    await write(10)
+    bus.close()
+    await running
+    assert [t.present for t in heard] == [True, False]
+    assert len(found(blocker, "*.hea")) == 1
+    assert sink.lost >= 2

@@ -63,7 +63,7 @@ class DashboardApp(App[None]):
         self.chosen = ""
         self._asked_for_view = config.view != "auto"
         self._bell = Bell(dashboard.sound or self._ring, config.bell)
-        self._task_factory: Any = None
+        self.ready = asyncio.Event()
 
     def _ring(self, _: object) -> None:
         self.bell()
@@ -86,6 +86,7 @@ class DashboardApp(App[None]):
         if self._config.colour == "16":
             self.console = Console(color_system="standard", file=io.StringIO(), markup=True, highlight=False, emoji=False,
                                    legacy_windows=False)  # fmt: skip
+        self.ready.set()
         self.set_interval(1 / self._config.fps, lambda: self.post_message(Redraw()))
         self.post_message(Redraw())
 
@@ -247,11 +248,15 @@ class Dashboard:
             reader.cancel()
             with suppress(asyncio.CancelledError):
                 await reader
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():  # textual ends quietly when cancelled; whoever cancelled must hear of it
+            raise asyncio.CancelledError
         if self.app.return_code:
             raise SinkError("the dashboard stopped: its drawing failed, see the traceback above")
 
     async def _read_all(self) -> None:
         await asyncio.gather(self._read(self._newest), self._read(self._alarms))
+        await self.app.ready.wait()
         self.app.exit()
 
     async def _read(self, subscription: Subscription) -> None:

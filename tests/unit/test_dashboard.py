@@ -1,0 +1,451 @@
+"""The dashboard, driven by textual's pilot on a bus that the test feeds; time moves only by the manual clock."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import numpy as np
+import pytest
+from textual.pilot import Pilot
+
+from ecgnat_stream.bus import Bus
+from ecgnat_stream.clock import ManualClock
+from ecgnat_stream.codes import Codes
+from ecgnat_stream.events import (
+    Alarm,
+    Command,
+    CommandResult,
+    DeviceStatus,
+    EngineStatus,
+    LeadQuality,
+    Meta,
+    Quality,
+    Rhythm,
+    Timing,
+    Trace,
+    Vitals,
+)
+from ecgnat_stream.signal import FRAME, FS
+from ecgnat_stream.sink.dashboard import DashboardConfig
+from ecgnat_stream.sink.dashboard.app import Dashboard
+
+SMALL, LARGE = (80, 24), (140, 45)
+
+
+class Desk:
+    """A dashboard on a bus, with what a test needs to feed it and to read its screen."""
+
+    def __init__(self, beds: tuple[str, ...] = ("site/icu/bed-1",), **options: object) -> None:
+        self.bus, self.clock = Bus(), ManualClock()
+        self.sounds: list[str] = []
+        config = DashboardConfig(**{"fps": 1.0, **options})  # type: ignore[arg-type]
+        self.dashboard = Dashboard(self.bus, self.clock, config, beds=beds, limits=(50, 120), sound=self.sounds.append)
+        self.bed = beds[0]
+        self.commands: list[Command] = []
+        self.bus.listen(self.commands.append, Command)  # type: ignore[arg-type]
+
+    async def run(self, script: Callable[[Pilot[None]], Awaitable[None]], size: tuple[int, int] = SMALL) -> None:
+        """Run the dashboard under a script, and end it."""
+
+        async def pilot(pilot: Pilot[None]) -> None:
+            await script(pilot)
+            self.dashboard.app.exit()
+
+        await self.dashboard.run(headless=True, size=size, auto_pilot=pilot)
+
+    async def redraw(self, pilot: Pilot[None]) -> None:
+        """Let the readers read and the views draw (a draw may change the layout, which the next one fills)."""
+        await self.bus.flushed()
+        for _ in range(4):
+            self.dashboard.app.on_redraw()
+            await pilot.pause()
+
+    def screen(self) -> list[str]:
+        """Return the text on the screen, one string per row."""
+        strips = self.dashboard.app.screen._compositor.render_strips()
+        return [strip.text.rstrip() for strip in strips]
+
+    def area(self, selector: str) -> list[str]:
+        """Return the text of one widget."""
+        region = self.dashboard.app.query_one(selector).region
+        lines = [line.ljust(region.right) for line in self.screen()]
+        return [line[region.x : region.right].rstrip() for line in lines[region.y : region.bottom]]
+
+    def online(self, bed: str | None = None) -> None:
+        """Say that a bed's device delivers leads II and V1."""
+        bed, time = bed or self.bed, self.clock.utc()
+        self.bus.publish(Meta(bed=bed, time=time, leads=("II", "V1"), used_as=("II", "V1"), fs=250.0, uv_per_lsb=1.0,
+                              device="scripted", live=True, session=1))  # fmt: skip
+        self.bus.publish(DeviceStatus(bed=bed, time=time, state="online", session=1))
+
+    def values(self, rate: float | None = 72.0, bed: str | None = None) -> None:
+        """Publish vitals, rhythm and quality."""
+        bed, time = bed or self.bed, self.clock.utc()
+        self.bus.publish(Vitals(bed=bed, time=time, heart_rate_bpm=rate, rr_ms=None if rate is None else 60000 / rate))
+        self.bus.publish(
+            Rhythm(bed=bed, time=time, label="AF", text="atrial fibrillation or flutter", probability=0.97, probabilities={},
+                   start_s=0, stop_s=1, window_start=0, window_stop=1, codes=Codes(), timing=Timing(0, 0, 0, 0))
+        )  # fmt: skip
+        leads = {"II": LeadQuality(0.95, "good"), "V1": LeadQuality(0.3, "noisy"), "V2": LeadQuality(0.0, "missing")}
+        self.bus.publish(Quality(bed=bed, time=time, leads=leads, usable=True, best_lead="II"))
+
+    def alarm(self, condition: str, text: str, bed: str | None = None, **changes: object) -> None:
+        """Publish one phase of an alarm."""
+        fields: dict[str, object] = {
+            "kind": "physiological", "priority": "high", "phase": "start", "presence": "on", "sequence": 1,
+            "alarm_id": condition, "event_id": "1", "onset_s": 1.0,
+        }  # fmt: skip
+        bed = self.bed if bed is None else bed
+        self.bus.publish(Alarm(bed=bed, time=self.clock.utc(), condition=condition, text=text, **(fields | changes)))  # type: ignore[arg-type]
+
+    def signal(self, frames: range, mv: Callable[[np.ndarray], np.ndarray], bed: str | None = None) -> None:
+        """Publish frames of lead II and V1."""
+        for k in frames:
+            samples = np.full((12, FRAME), np.nan, dtype=np.float32)
+            samples[[1, 6]] = mv((k * FRAME + np.arange(FRAME)) / FS)
+            self.bus.publish(Trace(bed=bed or self.bed, time=self.clock.utc(), at_s=k * FRAME / FS, samples=samples))
+
+
+def sine(t: np.ndarray) -> np.ndarray:
+    return np.sin(2 * np.pi * t)
+
+
+async def test_screen_of_one_bed_at_80x24() -> None:
+    desk = Desk()
+
+    async def script(pilot: Pilot[None]) -> None:
+        desk.online()
+        desk.values()
+        desk.alarm("ventricular-fibrillation", "ventricular fibrillation")
+        desk.bus.publish(EngineStatus(bed="", time=desk.clock.utc(), site="s", worker="w", online=True, session=1, model="nano"))
+        await desk.redraw(pilot)
+        assert desk.screen() == GOLDEN.strip("\n").split("\n")
+
+    await desk.run(script)
+
+
+GOLDEN = """
+ site/icu/bed-1          Not a certified medical device            00:00:00 UTC
+ PHYSIOLOGICAL ALARMS                            TECHNICAL ALARMS
+ *** VENTRICULAR FIBRILLATION                        none
+
+
+ II                                                      HR bpm           50-120
+                                                                 ██████  ██████
+  ⡖⢲                                                                 ██      ██
+  ⡇⢸                                                                 ██  ██████
+ ⣀⡇⢸⣀                                                                ██  ██
+                                                                     ██  ██████
+                                                         RR 833 ms
+
+ V1                                                      RHYTHM             97 %
+                                                         atrial fibrillation or
+  ⡖⢲                                                     flutter
+  ⡇⢸                                                     SIGNAL QUALITY
+ ⣀⡇⢸⣀                                                    II  ████  good
+                                                         V1  ▃▃▃▃  noisy
+
+
+      ├──────────┤ 1 s   25 mm/s   10 mm/mV              DEVICE           ONLINE
+ online                                                          nano 0 windows
+ a ack  p pause  r reset  ⇥ next  w wall  l lead  +- gain  ? help  q quit
+"""
+
+
+async def test_alarms_appear_in_their_areas_with_marks_and_the_most_urgent_first() -> None:
+    desk = Desk()
+
+    async def script(pilot: Pilot[None]) -> None:
+        desk.alarm("pvc", "many PVC", priority="low")
+        desk.alarm("asystole", "asystole")
+        desk.alarm("leads-off", "lead V1 off", kind="technical", priority="medium")
+        desk.alarm("broker-lost", "broker lost", bed="", kind="technical", priority="low")
+        await desk.redraw(pilot)
+        assert [line.strip() for line in desk.area("#physiological")[1:]] == ["*** ASYSTOLE", "*   many PVC", ""]
+        assert [line.strip() for line in desk.area("#technical")[1:]] == ["**  lead V1 off", "*   broker lost", ""]
+        desk.alarm("asystole", "asystole", presence="latched", phase="update")
+        await desk.redraw(pilot)
+        assert desk.area("#physiological")[1].endswith("latched")
+        desk.alarm("asystole", "asystole", presence="off", phase="end")
+        await desk.redraw(pilot)
+        assert desk.area("#physiological")[1].strip() == "*   many PVC"
+
+    await desk.run(script)
+
+
+async def test_more_alarms_than_rows_are_counted() -> None:
+    desk = Desk()
+
+    async def script(pilot: Pilot[None]) -> None:
+        for i in range(5):
+            desk.alarm(f"c{i}", f"condition {i}", priority="medium")
+        await desk.redraw(pilot)
+        assert desk.area("#physiological")[3].strip() == "**  and 3 more"
+
+    await desk.run(script)
+
+
+async def test_keys_publish_commands_for_the_bed_on_display() -> None:
+    desk = Desk(("b/1", "b/2"), view="bed", pause_s=60)
+
+    async def script(pilot: Pilot[None]) -> None:
+        await desk.redraw(pilot)
+        await pilot.press("a", "tab", "p", "r")
+        await pilot.pause()
+        assert [(c.bed, c.action, c.duration_s) for c in desk.commands] == [
+            ("b/1", "acknowledge", None), ("b/2", "pause", 60), ("b/2", "resume", None), ("b/2", "reset", None),
+        ]  # fmt: skip
+        assert len({c.correlation for c in desk.commands}) == 4
+
+    await desk.run(script)
+
+
+async def test_pause_counts_down_silently_and_ends() -> None:
+    desk = Desk()
+
+    async def script(pilot: Pilot[None]) -> None:
+        until = desk.clock.utc() + timedelta(seconds=120)
+        desk.alarm("asystole", "asystole", inactivation="audio-paused", paused_until=until)
+        await desk.redraw(pilot)
+        assert "SOUND PAUSED 2:00" in desk.area("#physiological")[0]
+        await desk.clock.advance(61)
+        await desk.redraw(pilot)
+        assert "SOUND PAUSED 0:59" in desk.area("#physiological")[0]
+        assert desk.sounds == []
+        await desk.clock.advance(60)
+        await desk.redraw(pilot)
+        assert "PAUSED" not in desk.area("#physiological")[0]
+        assert desk.sounds[:1] == ["high"]
+
+    await desk.run(script)
+
+
+async def test_values_are_cleared_when_the_device_is_gone_or_silent() -> None:
+    desk = Desk()
+
+    def shown() -> bool:
+        numbers = [line.strip() for line in desk.area("#numbers")]
+        return "RR 833 ms" in numbers and "flutter" in numbers
+
+    async def script(pilot: Pilot[None]) -> None:
+        desk.online()
+        desk.values()
+        await desk.redraw(pilot)
+        assert shown()
+        desk.bus.publish(DeviceStatus(bed=desk.bed, time=desk.clock.utc(), state="offline", detail="link lost", session=1))
+        await desk.redraw(pilot)
+        assert not shown() and "RR ---" in "".join(desk.area("#numbers"))
+        assert "offline: link lost" in desk.screen()[-2]
+        desk.online()
+        await desk.redraw(pilot)
+        assert not shown()
+        desk.values()
+        await desk.redraw(pilot)
+        assert shown()
+        await desk.clock.advance(10.5)
+        await desk.redraw(pilot)
+        assert not shown()
+        desk.values(rate=None)
+        await desk.redraw(pilot)
+        assert "RR ---" in "".join(desk.area("#numbers"))
+
+    await desk.run(script)
+
+
+async def test_wall_of_nine_beds_in_stable_order() -> None:
+    names = tuple(f"s/u/bed {i}" for i in (10, 2, 1, 3, 4, 5, 6, 7, 8))
+    desk = Desk(names)
+
+    async def script(pilot: Pilot[None]) -> None:
+        for name in names:
+            desk.online(name)
+        desk.values(rate=131, bed="s/u/bed 10")
+        desk.alarm("asystole", "asystole", bed="s/u/bed 2")
+        await desk.redraw(pilot)
+        screen = desk.screen()
+        shown = re.findall(r"bed \d+", "\n".join(screen))
+        assert shown == [f"bed {i}" for i in (1, 2, 3, 4, 5, 6, 7, 8, 10)]
+        assert any("*** ASYSTOLE" in line for line in screen) and any("131  atrial fibr" in line for line in screen)
+        await pilot.press("right", "enter")
+        await desk.redraw(pilot)
+        assert desk.screen()[0].startswith(" s/u/bed 2 ")
+        assert "*** ASYSTOLE" in desk.area("#physiological")[1]
+        await pilot.press("w")
+        await desk.redraw(pilot)
+        assert desk.screen()[0].startswith(" 9 beds")
+
+    await desk.run(script)
+
+
+async def test_wall_of_64_beds_scrolls_to_the_chosen_one() -> None:
+    desk = Desk(tuple(f"s/u/{i:02}" for i in range(64)))
+
+    async def script(pilot: Pilot[None]) -> None:
+        await desk.redraw(pilot)
+        assert not any("▶63" in line for line in desk.screen())
+        await pilot.press("left")
+        await desk.redraw(pilot)
+        await desk.redraw(pilot)
+        assert any("▶63" in line for line in desk.screen())
+
+    await desk.run(script)
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+async def test_names_and_texts_are_not_markup(size: tuple[int, int]) -> None:
+    desk = Desk(("s/u/[red]bed[/red]", "s/u/[/]"))
+
+    async def script(pilot: Pilot[None]) -> None:
+        desk.alarm("odd", "lead [bold]V1[/] off", kind="technical", priority="low")
+        await desk.redraw(pilot)
+        wall = "\n".join(desk.screen())
+        assert "[red]bed[/red]" in wall or "red]" in wall
+        assert "[/]" in wall
+        await pilot.press("enter")
+        await desk.redraw(pilot)
+        assert "s/u/[red]bed[/red]" in desk.screen()[0] or "s/u/[/]" in desk.screen()[0]
+
+    await desk.run(script, size)
+
+
+async def test_a_gap_in_the_signal_is_left_open() -> None:
+    desk = Desk()
+
+    async def script(pilot: Pilot[None]) -> None:
+        desk.online()
+        desk.signal(range(5), sine)
+        desk.signal(range(5, 10), lambda t: np.full_like(t, np.nan))
+        desk.signal(range(10, 15), sine)
+        await desk.redraw(pilot)
+        await desk.clock.advance(3)
+        await desk.redraw(pilot)
+        view = desk.area("TraceView")
+        rows = [line.ljust(55)[6:] for line in view]
+        gap = "".join(row[14:24] for row in rows[:-1])
+        assert gap.strip() == ""
+        assert set(rows[-1][14:24]) - {" "} != set()
+        assert "".join(row[1:11] for row in rows).strip() and "".join(row[26:36] for row in rows).strip()
+
+    await desk.run(script)
+
+
+async def test_a_flood_is_read_out_without_growing() -> None:
+    desk = Desk()
+
+    async def script(pilot: Pilot[None]) -> None:
+        desk.online()
+        await desk.bus.flushed()
+        for i in range(10_000):
+            desk.bus.publish(Vitals(bed=desk.bed, time=desk.clock.utc(), heart_rate_bpm=float(i % 200), rr_ms=float(i)))
+        assert desk.bus.statistics()["dashboard"]["waiting"] == 1
+        desk.signal(range(10_000), sine)
+        assert desk.bus.statistics()["dashboard"]["waiting"] <= 1025
+        await desk.redraw(pilot)
+        assert "RR 9999 ms" in "".join(desk.area("#numbers"))
+        assert desk.dashboard.app._message_queue.qsize() <= 10
+
+    await desk.run(script)
+
+
+async def test_no_color_leaves_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    desk = Desk()
+
+    async def script(pilot: Pilot[None]) -> None:
+        desk.online()
+        desk.alarm("asystole", "asystole")
+        await desk.redraw(pilot)
+        segments = [s for strip in desk.dashboard.app.screen._compositor.render_strips() for s in strip]
+        colours = {c.name for s in segments if s.style for c in (s.style.color, s.style.bgcolor) if c is not None}
+        assert colours <= {"default"}
+        line = next(s for s in segments if "*** ASYSTOLE" in s.text)
+        assert line.style is not None and line.style.bold
+
+    await desk.run(script)
+
+
+async def test_sixteen_colours_are_ansi_colours() -> None:
+    desk = Desk(colour="16")
+
+    async def script(pilot: Pilot[None]) -> None:
+        desk.online()
+        desk.alarm("asystole", "asystole")
+        await desk.redraw(pilot)
+        segments = [s for strip in desk.dashboard.app.screen._compositor.render_strips() for s in strip]
+        numbers = {
+            c.number for s in segments if s.style for c in (s.style.color, s.style.bgcolor) if c is not None and not c.is_default
+        }
+        assert numbers and None not in numbers and max(n for n in numbers if n is not None) < 16
+
+    await desk.run(script)
+
+
+async def test_lead_and_gain_keys() -> None:
+    desk = Desk()
+
+    async def script(pilot: Pilot[None]) -> None:
+        desk.online()
+        desk.signal(range(3), sine)
+        await desk.redraw(pilot)
+        await pilot.press("l", "plus", "1")
+        await desk.redraw(pilot)
+        assert desk.area("TraceView")[0].startswith(" V1")
+        assert "20 mm/mV" in desk.area("#ruler")[0]
+        assert sum(view.display for view in desk.dashboard.app.query("TraceView")) == 1
+
+    await desk.run(script)
+
+
+async def test_refused_command_is_shown_and_help_opens() -> None:
+    desk = Desk()
+
+    async def script(pilot: Pilot[None]) -> None:
+        time = desk.clock.utc()
+        desk.bus.publish(CommandResult(bed=desk.bed, time=time, accepted=False, action="pause", reason="nothing to pause"))
+        await desk.redraw(pilot)
+        assert "pause REFUSED: nothing to pause" in desk.screen()[-2]
+        await pilot.press("question_mark")
+        await pilot.pause()
+        assert any("acknowledge the alarms" in line for line in desk.screen())
+        await pilot.press("x")
+        await pilot.pause()
+        assert not any("acknowledge the alarms" in line for line in desk.screen())
+
+    await desk.run(script)
+
+
+async def test_q_ends_run_and_takes_the_subscriptions_off_the_bus() -> None:
+    desk = Desk()
+
+    async def pilot(pilot: Pilot[None]) -> None:
+        await pilot.press("q")
+
+    await desk.dashboard.run(headless=True, size=SMALL, auto_pilot=pilot)
+    assert desk.bus.statistics() == {}
+
+
+async def test_closing_the_bus_ends_run() -> None:
+    desk = Desk()
+    run = asyncio.create_task(desk.dashboard.run(headless=True, size=SMALL))
+    desk.values()
+    desk.bus.close()
+    await asyncio.wait_for(run, 30)
+    assert desk.dashboard.board.beds[desk.bed].online is False
+
+
+async def test_cancelling_run_closes_cleanly() -> None:
+    desk = Desk()
+    started = asyncio.Event()
+
+    async def pilot(pilot: Pilot[None]) -> None:
+        started.set()
+
+    run = asyncio.create_task(desk.dashboard.run(headless=True, size=SMALL, auto_pilot=pilot))
+    await started.wait()
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert desk.bus.statistics() == {}

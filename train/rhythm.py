@@ -106,8 +106,8 @@ def validate(network: EcgNat, batches: list[Batch]) -> dict[str, Any]:
             stated[c] += int(true.sum())
             named[c] += int((single & (guess == c)).sum())
     network.train()
-    recall = {name: round(hits[c] / stated[c], 3) for c, name in enumerate(RHYTHMS) if stated[c]}
-    precision = {name: round(hits[c] / named[c], 3) for c, name in enumerate(RHYTHMS) if named[c]}
+    recall = {name: round(float(hits[c] / stated[c]), 3) for c, name in enumerate(RHYTHMS) if stated[c]}
+    precision = {name: round(float(hits[c] / named[c]), 3) for c, name in enumerate(RHYTHMS) if named[c]}
     return {"loss": round(float(np.mean(losses)), 4), "recall": recall, "precision": precision}
 
 

@@ -1,0 +1,106 @@
+"""Checkpoints on disk, and directories that are none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from ecgnat_stream.errors import CheckpointError
+from ecgnat_stream.model import EcgNat, ModelCard, load_checkpoint, save_checkpoint, shipped, size
+from ecgnat_stream.model.checkpoint import Calibration
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    network = EcgNat(size("nano"))
+    card = ModelCard(model=network.config, trained_on={"mitdb": 3}, calibration=Calibration(temperature=1.5))
+    return save_checkpoint(tmp_path / "model", network, card)
+
+
+def edit(checkpoint: Path, **changes: object) -> None:
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps(config | changes))
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_round_trip(tmp_path: Path, is_causal: bool) -> None:
+    network = EcgNat(size("nano", is_causal))
+    save_checkpoint(tmp_path, network, ModelCard(model=network.config))
+    loaded, card = load_checkpoint(tmp_path)
+    assert card.model == network.config
+    assert not loaded.training
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"is not a checkpoint: it has no config\.json"):
+        load_checkpoint(tmp_path)
+
+
+def test_missing_weights(checkpoint: Path) -> None:
+    (checkpoint / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"it has no model\.safetensors"):
+        load_checkpoint(checkpoint)
+
+
+def test_damaged_weights(checkpoint: Path) -> None:
+    path = checkpoint / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read"):
+        load_checkpoint(checkpoint)
+
+
+def test_weights_of_another_size(checkpoint: Path) -> None:
+    config = json.loads((checkpoint / "config.json").read_text())
+    config["model"]["embed_dim"] = 32
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"tensors differ, first .* wanted, .* found"):
+        load_checkpoint(checkpoint)
+
+
+def test_a_configuration_that_is_no_json(checkpoint: Path) -> None:
+    (checkpoint / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match="is not a model configuration"):
+        load_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"fs": 250}, "at 250 Hz"),
+        ({"leads": ["I", "II"]}, "made for leads"),
+        ({"calibration": {"temperature": 0.0}}, "temperature"),
+        ({"calibration": {"bias": [1.0]}}, "8 biases"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+def test_a_configuration_that_does_not_fit(checkpoint: Path, changes: dict[str, object], said: str) -> None:
+    edit(checkpoint, **changes)
+    with pytest.raises(CheckpointError, match=said):
+        load_checkpoint(checkpoint)
+
+
+def test_other_labels(checkpoint: Path) -> None:
+    config = json.loads((checkpoint / "config.json").read_text())
+    config["model"]["rhythm_classes"][0] = "NORMAL"
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="NORMAL"):
+        load_checkpoint(checkpoint)
+
+
+def test_an_impossible_network(checkpoint: Path) -> None:
+    config = json.loads((checkpoint / "config.json").read_text())
+    config["model"]["depths"] = [1]
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="four stages"):
+        load_checkpoint(checkpoint)
+
+
+def test_an_unknown_shipped_name() -> None:
+    with pytest.raises(CheckpointError, match="no checkpoint named 'ecgnat-huge'"):
+        shipped("ecgnat-huge")

@@ -1,0 +1,150 @@
+"""The predictor: batches, missing data, the worker thread, what it says about itself."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ecgnat_stream.codes import RHYTHMS
+from ecgnat_stream.errors import CheckpointError, ConfigError
+from ecgnat_stream.model import EcgNat, ModelCard, ModelConfig, Predictor, save_checkpoint, size
+from ecgnat_stream.model.checkpoint import Calibration, load_checkpoint
+from ecgnat_stream.model.predict import calibrate, fold_batch_norm
+from ecgnat_stream.model.preprocess import prepare
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    network = EcgNat(size("nano"))
+    with torch.no_grad():
+        for name, buffer in network.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.normal_()
+            elif name.endswith("running_var"):
+                buffer.uniform_(0.5, 2.0)
+        network.rhythm_head.linear.weight.normal_()
+    card = ModelCard(model=network.config, calibration=Calibration(temperature=2.0, bias=(0.5,) * 8))
+    return save_checkpoint(tmp_path_factory.mktemp("model"), network, card)
+
+
+@pytest.fixture(scope="module")
+def predictor(checkpoint: Path) -> Iterator[Predictor]:
+    with Predictor(ModelConfig(checkpoint=str(checkpoint), max_batch=8)) as predictor:
+        yield predictor
+
+
+def windows(count: int, seed: int = 0) -> np.ndarray:
+    return (0.3 * np.random.default_rng(seed).standard_normal((count, 12, 1000))).astype(np.float32)
+
+
+def test_shapes_and_probabilities(predictor: Predictor) -> None:
+    prediction = predictor.predict(windows(3))
+    assert prediction.rhythm.shape == (3, 32, len(RHYTHMS))
+    assert prediction.window.shape == (3, len(predictor.window_classes))
+    np.testing.assert_allclose(prediction.rhythm.sum(axis=-1), 1.0, atol=1e-5)
+    assert prediction.token_s == 0.32
+    assert predictor.rhythm_classes == RHYTHMS
+
+
+def test_equals_the_plain_network(predictor: Predictor, checkpoint: Path) -> None:
+    network, card = load_checkpoint(checkpoint)
+    x = windows(4)
+    with torch.inference_mode():
+        logits = network(prepare(torch.from_numpy(x))).rhythm
+    expected = calibrate(logits, card.calibration.temperature, card.calibration.bias).numpy()
+    np.testing.assert_allclose(predictor.predict(x).rhythm, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 8, 9, 19])
+def test_a_row_does_not_depend_on_its_batch(predictor: Predictor, count: int) -> None:
+    x = windows(count)
+    x[1:] *= 20
+    together = predictor.predict(x)
+    alone = predictor.predict(x[:1])
+    np.testing.assert_allclose(together.rhythm[:1], alone.rhythm, atol=1e-5)
+    np.testing.assert_allclose(together.window[:1], alone.window, atol=1e-5)
+
+
+def test_nothing_at_all_gives_finite_probabilities(predictor: Predictor) -> None:
+    x = windows(2)
+    x[1] = np.nan
+    prediction = predictor.predict(x)
+    assert np.isfinite(prediction.rhythm).all()
+    np.testing.assert_allclose(prediction.rhythm[:1], predictor.predict(windows(2)).rhythm[:1], atol=1e-5)
+
+
+def test_any_length_and_foreign_memory_order(predictor: Predictor) -> None:
+    x = windows(2)[:, :, ::2]
+    assert predictor.predict(x).rhythm.shape == (2, 16, 8)
+
+
+def test_submit_runs_in_the_worker_thread(predictor: Predictor) -> None:
+    seen: list[str] = []
+    done = threading.Event()
+    predictor.submit(windows(1)).add_done_callback(lambda _: (seen.append(threading.current_thread().name), done.set()))
+    assert done.wait(30)
+    assert seen[0].startswith(("model", "MainThread"))
+    futures = [predictor.submit(windows(1, seed)) for seed in range(4)]
+    ready = [future.result().ready_ns for future in futures]
+    assert ready == sorted(ready)
+
+
+def test_batches_are_padded_to_few_sizes(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Predictor(ModelConfig(checkpoint=str(checkpoint), max_batch=12)) as predictor:
+        assert predictor.buckets == (1, 2, 4, 8, 12)
+        seen: list[int] = []
+        network = predictor._run
+        monkeypatch.setattr(predictor, "_run", lambda x: (seen.append(len(x)), network(x))[1])
+        for count in (1, 3, 7, 9, 13, 30):
+            predictor.predict(windows(count))
+        assert set(seen) <= set(predictor.buckets)
+
+
+def test_describe_says_what_runs(predictor: Predictor) -> None:
+    said = predictor.describe()
+    for part in ("nano", "1.26 M", "masked attention", "eager", "thread"):
+        assert part in said
+
+
+@pytest.mark.parametrize("shape", [(12, 1000), (0, 12, 1000), (1, 2, 1000), (1, 12, 0)])
+def test_other_shapes_are_refused_at_once(predictor: Predictor, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="want windows"):
+        predictor.submit(np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize("changes", [{"max_batch": 0}, {"threads": -1}, {"window_s": 0.0}])
+def test_a_wrong_configuration_says_so(changes: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(changes))):
+        Predictor(ModelConfig(**changes))  # type: ignore[arg-type]
+
+
+def test_a_path_that_is_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="is not a checkpoint"):
+        Predictor(ModelConfig(checkpoint=str(tmp_path / "nowhere")))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is there")
+def test_cuda_where_there_is_none(checkpoint: Path) -> None:
+    with pytest.raises(ConfigError, match="no CUDA device"):
+        Predictor(ModelConfig(checkpoint=str(checkpoint), device="cuda"))
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_folding_batch_norm_changes_nothing(is_causal: bool) -> None:
+    torch.manual_seed(1)
+    network = EcgNat(size("nano", is_causal))
+    for _ in range(3):
+        network(prepare(torch.from_numpy(windows(4)), network.config.scaling))
+    network.eval()
+    x = prepare(torch.from_numpy(windows(2, 7)), network.config.scaling)
+    with torch.inference_mode():
+        before = network(x).rhythm.clone()
+        after = fold_batch_norm(network)(x).rhythm
+    assert not any(isinstance(module, torch.nn.BatchNorm1d) for module in network.modules())
+    torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-5)

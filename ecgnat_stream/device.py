@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from types import TracebackType
@@ -163,7 +163,7 @@ class LinkState:
 
 async def supervise(
     open_link: Callable[[], Device], clock: Clock, config: SuperviseConfig | None = None, rng: random.Random | None = None
-) -> AsyncIterator[StreamInfo | SampleBlock | LinkState]:
+) -> AsyncGenerator[StreamInfo | SampleBlock | LinkState]:
     """Yield what a device delivers, over any number of reconnections.
 
     Each connection gives ``connecting``, its :class:`StreamInfo`, ``online``, then blocks. Indices continue after a

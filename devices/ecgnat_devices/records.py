@@ -194,21 +194,24 @@ def _open_wfdb(path: Path, fs: float | None, units: Units | None, leads: Sequenc
     gains = np.array([described.adc_gain[i] for i in chosen], dtype=float)
 
     def read(start: int, stop: int) -> Samples:
+        part_of = {"sampfrom": start, "sampto": stop} if header.sig_len else {}
         try:
-            part = wfdb.rdrecord(str(path), sampfrom=start, sampto=stop, channels=chosen, m2s=True)
+            part = wfdb.rdrecord(str(path), channels=chosen, m2s=True, **part_of)
         except (*_HEADER_TROUBLE, soundfile.LibsndfileError) as error:
             raise _wrong(path, f"cannot be read at sample {start} ({error})") from error
         if part.p_signal is None or part.p_signal.shape != (stop - start, len(chosen)):
             raise _wrong(path, f"cannot be read from sample {start} to {stop}")
         return np.ascontiguousarray((part.p_signal * factors).T, dtype=np.float32)
 
+    # A recorder that was killed leaves the length open; wfdb reads such a record only as a whole.
+    whole = None if header.sig_len else read(0, total)
     return Record(
         path=path,
         fs=fs or float(header.fs),
         leads=tuple(names[i] for i in chosen),
         total=total,
         uv_per_lsb=float(np.max(1e3 * factors / gains)) if chosen else 1.0,
-        read=read,
+        read=read if whole is None else lambda start, stop: whole[:, start:stop],
         left_out=tuple(name for i, name in enumerate(names) if i not in chosen),
     )
 
@@ -333,7 +336,13 @@ def _load_csv(path: Path) -> _Table:
         cells = [cell.strip().strip('"') for cell in first.split(delimiter)]
         names = () if all(_is_number(cell) for cell in cells) else tuple(cells)
         values = np.loadtxt(
-            path, delimiter=delimiter, skiprows=int(bool(names)), converters=_number, ndmin=2, encoding="utf-8-sig", dtype=np.float64
+            path,
+            delimiter=delimiter,
+            skiprows=int(bool(names)),
+            converters=_number,
+            ndmin=2,
+            encoding="utf-8-sig",
+            dtype=np.float64,
         ).T
     except (ValueError, OSError) as error:
         raise _wrong(path, f"is no table of numbers ({error})") from error

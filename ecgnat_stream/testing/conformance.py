@@ -167,6 +167,8 @@ async def _check_cancellation(factory: Callable[[Clock], Device]) -> None:
     if not task.cancelled() and (error := task.exception()):
         raise error
     left = asyncio.all_tasks() - before
+    if left:
+        _, left = await asyncio.wait(left, timeout=1)  # a peer in the same loop may still be hanging up
     assert not left, f"tasks left behind: {left}"
 
 

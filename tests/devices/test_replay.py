@@ -183,7 +183,21 @@ async def test_empty_record(record: Path) -> None:
 async def test_length_left_open_is_taken_from_the_file(record: Path) -> None:
     """A recorder that was killed cannot write the length."""
     _replace(record.with_suffix(".hea"), "rec 2 200 1000", "rec 2 200")
+    with record.with_suffix(".dat").open("ab") as dat:
+        dat.write(b"\x00\x01\x02")
     assert (await _replay(InstantClock(), path=str(record)))[0].total == 1000
+
+
+def test_segments_are_joined(tmp_path: Path) -> None:
+    for name, value in (("a", 1.0), ("b", 2.0)):
+        x = np.full((100, 1), value)
+        wfdb.wrsamp(name, FS, ["mV"], ["II"], x, fmt=["16"], adc_gain=[200], baseline=[0], write_dir=str(tmp_path))
+    (tmp_path / "layout.hea").write_text("layout 1 200 0\n~ 0 200(0)/mV 16 0 0 0 0 II\n")
+    (tmp_path / "rec.hea").write_text("rec/4 1 200 250\nlayout 0\na 100\n~ 50\nb 100\n")
+    record = open_record(tmp_path / "rec")
+    assert record.total == 250
+    x = record.read(90, 160)[0]
+    np.testing.assert_array_equal(x, [1.0] * 10 + [np.nan] * 50 + [2.0] * 10)
 
 
 async def test_start_beyond_end(record: Path) -> None:

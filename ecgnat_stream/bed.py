@@ -253,5 +253,6 @@ class Bed:
             self.say(self.alarms.disconnect(now, now_ns, state.detail or state.state))
         elif state.state == "ended":
             self.ended = True
+            self.flush()
             self._publish(Vitals(bed=self.name, time=now, heart_rate_bpm=None))
             self.say(self.alarms.close(now, now_ns))

@@ -25,7 +25,7 @@ __all__ = ["main"]
 
 NOT_A_DEVICE = "ecgnat-stream is not a certified medical device: do not use it to monitor a patient."
 
-_DEMO_SCRIPTS = ("tour", "af", "ventricular", "pauses")
+_DEMO_SCRIPTS = ("tour", "af", "arrest", "block")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -121,14 +121,17 @@ class Vitals(Event, frozen=True, kw_only=True):
 
     heart_rate_bpm: float | None
     rr_ms: float | None = None
-    beats: int = 0
+
+
+BeatLabel = Literal["N", "S", "V", "F", "Q"]
+LeadState = Literal["good", "noisy", "flat", "saturated", "off", "missing"]
 
 
 class LeadQuality(msgspec.Struct, frozen=True):
     """Signal quality of one lead: an index in 0..1 and what is wrong."""
 
     sqi: Probability
-    state: Literal["good", "noisy", "flat", "saturated", "off", "missing"]
+    state: LeadState
 
 
 class Quality(Event, frozen=True, kw_only=True):

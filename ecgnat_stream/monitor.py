@@ -22,7 +22,7 @@ from ecgnat_stream.clock import Clock
 from ecgnat_stream.config import Config
 from ecgnat_stream.device import Device, LinkState, open_device, supervise
 from ecgnat_stream.errors import EcgnatError
-from ecgnat_stream.events import Command, DeviceStatus, EngineStatus, Technical, Vitals
+from ecgnat_stream.events import Command, EngineStatus, Technical
 from ecgnat_stream.model import Predictor
 from ecgnat_stream.signal import SampleBlock, StreamInfo, Window
 from ecgnat_stream.sink.mqtt import MqttSink
@@ -143,9 +143,9 @@ class Monitor:
             self.stop()
 
     async def _close(self, sinks: Sequence[asyncio.Task[None]]) -> None:
-        for name in self.beds:
-            self.bus.publish(DeviceStatus(bed=name, time=self.clock.utc(), state="ended", detail="the monitor has ended"))
-            self.bus.publish(Vitals(bed=name, time=self.clock.utc(), heart_rate_bpm=None))
+        for bed in self.ward.beds:
+            if not bed.ended:
+                bed.link(LinkState("ended", "the monitor has ended", bed.session))
         self._say_status(online=False)
         self.bus.close()
         if not sinks:
@@ -179,7 +179,7 @@ class Monitor:
                 self.ward.append(row, item)
                 self._wake.set()
                 while not bed.live and not self.ward.room(row):
-                    await self._pass()
+                    await self._passed.wait()
                 if not bed.live:
                     await self.bus.drained()
             case LinkState():
@@ -199,13 +199,9 @@ class Monitor:
     async def _drained(self, row: int) -> None:
         """Wait until everything that came from a bed has been decided on."""
         self.ward.end(row)
-        while not self.ward.idle(row):
-            await self._pass()
-
-    async def _pass(self) -> None:
-        """Wait for the next pass over the frames."""
         self._wake.set()
-        await self._passed.wait()
+        while not self.ward.idle(row):
+            await self._passed.wait()
 
     async def _advance(self) -> None:
         """Work on frames as they become ready; return when every recording has ended."""

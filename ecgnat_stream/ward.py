@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import msgspec
 import numpy as np
@@ -22,7 +23,20 @@ from ecgnat_stream.clock import Clock
 from ecgnat_stream.codes import RHYTHM_CODES, RHYTHM_TEXTS, RHYTHMS
 from ecgnat_stream.condition import Conditioner
 from ecgnat_stream.config import Config
-from ecgnat_stream.events import Beat, Command, CommandResult, LeadQuality, Quality, Rhythm, Technical, Timing, Trace, Vitals
+from ecgnat_stream.events import (
+    Beat,
+    BeatLabel,
+    Command,
+    CommandResult,
+    LeadQuality,
+    LeadState,
+    Quality,
+    Rhythm,
+    Technical,
+    Timing,
+    Trace,
+    Vitals,
+)
 from ecgnat_stream.model import Prediction
 from ecgnat_stream.quality import STATES, QualityEstimator, QualityFrame
 from ecgnat_stream.rhythm import RhythmDecision, RhythmTimeline, label_text
@@ -231,7 +245,7 @@ class Ward:
         """Publish the beats found and return them per row."""
         marks: dict[int, list[BeatMark]] = {}
         for i, row in enumerate(beats.row.tolist()):
-            bed, at_s, label = self.beds[row], float(beats.at[i]) / FS, str(beats.label[i])
+            bed, at_s, label = self.beds[row], float(beats.at[i]) / FS, cast(BeatLabel, str(beats.label[i]))
             marks.setdefault(row, []).append(BeatMark(at_s, label))
             rr_ms = float(beats.rr_ms[i])
             beat = Beat(
@@ -375,7 +389,7 @@ class Ward:
 def _lead_states(slots: NDArray[np.intp], quality: QualityFrame, i: int) -> dict[str, LeadQuality]:
     """Return the quality of the leads that a device delivers."""
     sqi, state = quality.sqi[i], quality.state[i]
-    return {LEADS[k]: LeadQuality(round(min(1.0, max(0.0, float(sqi[k]))), 3), STATES[state[k]]) for k in slots}
+    return {LEADS[k]: LeadQuality(round(min(1.0, max(0.0, float(sqi[k]))), 3), cast(LeadState, STATES[state[k]])) for k in slots}
 
 
 def _one_per_row(windows: Sequence[Window]) -> Iterator[list[int]]:

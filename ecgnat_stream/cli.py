@@ -197,6 +197,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if not config.bed:
         raise ConfigError(f"{arguments.config}: no [[bed]] is configured")
     if arguments.check:
+        _check_devices(config)
         print(f"{arguments.config}: {len(config.bed)} beds, nothing to complain about", file=sys.stderr)
         return 0
     return _monitor(config, arguments)
@@ -234,7 +235,20 @@ def _bed_id(name: str, taken: set[str]) -> str:
     return next(candidate for i in range(1, len(taken) + 2) if (candidate := clean if i == 1 else f"{clean}-{i}") not in taken)
 
 
+def _check_devices(config: Config) -> None:
+    """Refuse a device or an option that does not exist before anything runs."""
+    from ecgnat_stream.clock import SystemClock
+    from ecgnat_stream.device import open_device
+
+    for bed in config.bed:
+        try:
+            open_device(bed.device, bed.options, SystemClock())
+        except ConfigError as error:
+            raise ConfigError(f"bed {bed.id}: {error}") from error
+
+
 def _monitor(config: Config, arguments: argparse.Namespace) -> int:
+    _check_devices(config)
     if not arguments.headless and not sys.stdout.isatty():
         raise ConfigError("the dashboard needs a terminal; use --headless to print the events as JSON lines")
     if arguments.headless:

@@ -142,7 +142,7 @@ def parse_config(table: dict[str, Any], source: str = "configuration") -> Config
 
 
 def _keys_at(path: str) -> list[str]:
-    """Return the keys that a table of the configuration can have; ``path`` as msgspec gives it: ``$.alarm`` or ``$.bed[...]``."""
+    """Return the keys that a table of the configuration can have; ``path`` as msgspec gives it: ``$.alarm`` or ``$.bed[0]``."""
     kind: Any = Config
     for part in re.findall(r"\.(\w+)", path):
         field = next(field for field in msgspec.structs.fields(kind) if field.name == part)

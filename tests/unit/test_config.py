@@ -1,0 +1,67 @@
+"""The configuration: every key is documented, every mistake is named with its path."""
+
+from __future__ import annotations
+
+import importlib.util
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ecgnat_stream.config import load_config, parse_config
+from ecgnat_stream.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+BED = {"id": "a", "device": "simulate"}
+
+
+def test_the_example_is_a_configuration() -> None:
+    with files("ecgnat_stream").joinpath("example.toml").open("rb") as file:
+        config = load_config(Path(file.name))
+    assert [config.name_of(bed) for bed in config.bed] == ["hospital/icu/bed-1", "hospital/icu/bed-2"]
+    assert config.mqtt is None
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"sight": 1}, r"^x: sight: unknown key; known here are site, unit"),
+        ({"alarm": {"asystole": 4}}, r"^x: alarm\.asystole: unknown key; known here are asystole_s"),
+        ({"bed": [{**BED, "lead": {}}]}, r"^x: bed\[0\]\.lead: unknown key; known here are id, device"),
+        ({"mqtt": {"uri": "mqtt://a"}}, r"^x: mqtt\.uri: unknown key; known here are url"),
+        ({"schedule": {"hop_s": "fast"}}, r"^x: schedule\.hop_s: Expected `float`, got `str`"),
+        ({"schedule": {"hop_s": 0.3}}, r"schedule\.hop_s = 0\.3: must be a whole number"),
+        ({"bed": [{"id": "a"}]}, r"^x: bed\[0\]: Object missing required field `device`"),
+        ({"bed": [BED, BED]}, r"site/unit/a is configured more than once"),
+        ({"bed": [{**BED, "id": "a/b"}]}, r"bed\.id = 'a/b': only letters"),
+        ({"site": "a+b"}, r"site = 'a\+b'"),
+        ({"alarm": {"asystole_s": 30}}, r"alarm\.asystole_s = 30\.0 must be 3 to 10"),
+    ],
+)
+def test_mistakes_are_named_with_their_path(table: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_config(table, "x")
+
+
+def test_a_file_that_is_missing_or_not_toml_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml: cannot be read .*ecgnat run --example"):
+        load_config(tmp_path / "none.toml")
+    path = tmp_path / "broken.toml"
+    path.write_text("site = \n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"broken\.toml: is not TOML: .*line 1"):
+        load_config(path)
+
+
+def test_a_unit_of_its_own_overrides_the_monitors() -> None:
+    config = parse_config({"site": "s", "unit": "u", "bed": [BED, {**BED, "unit": "v"}]})
+    assert [config.name_of(bed) for bed in config.bed] == ["s/u/a", "s/v/a"]
+
+
+def test_the_documentation_is_that_of_the_settings() -> None:
+    spec = importlib.util.spec_from_file_location("configuration_docs", ROOT / "scripts" / "configuration_docs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.PAGE.read_text(encoding="utf-8") == module.page(), "run python scripts/configuration_docs.py"

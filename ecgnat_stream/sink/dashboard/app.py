@@ -42,6 +42,7 @@ _READ_AT_ONCE = 50
 class DashboardApp(App[None]):
     """Draws a :class:`Board` and turns keys into :class:`CommandOrdered`."""
 
+    TITLE = "ecgnat-stream"
     CSS_PATH = "dashboard.tcss"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [

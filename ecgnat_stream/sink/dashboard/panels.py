@@ -86,7 +86,7 @@ def number_text(bed: BedState, limits: tuple[float, float] | None, size: tuple[i
     text.append("\n")
     line(spread("RHYTHM", "" if rhythm is None else f"{100 * rhythm.probability:.0f} %", width), palette.title)
     for row in ((wrap("---" if rhythm is None else rhythm.text, width) or [""]) + [""])[:2]:
-        line(row, style if rhythm is not None else palette.faint)
+        line(row, palette.text + Style(bold=True) if rhythm is not None else palette.faint)
     gap()
     line("SIGNAL QUALITY", palette.title)
     for row in _quality_rows(bed.quality(now_ns), width):

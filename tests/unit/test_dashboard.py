@@ -29,8 +29,7 @@ from ecgnat_stream.events import (
     Vitals,
 )
 from ecgnat_stream.signal import FRAME, FS
-from ecgnat_stream.sink.dashboard import DashboardConfig
-from ecgnat_stream.sink.dashboard.app import Dashboard
+from ecgnat_stream.sink.dashboard import Dashboard, DashboardConfig
 
 SMALL, LARGE = (80, 24), (140, 45)
 

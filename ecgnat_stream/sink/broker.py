@@ -17,7 +17,7 @@ with warnings.catch_warnings():
     # amqtt's account plugins, which are not used here, import the standard library's deprecated crypt.
     warnings.simplefilter("ignore", DeprecationWarning)
     from amqtt.broker import Broker
-    from amqtt.errors import AMQTTError
+    from amqtt.errors import BrokerError
     from amqtt.plugins import authentication  # noqa: F401 - imported while its warning is off
 
 __all__ = ["EmbeddedBroker"]
@@ -65,7 +65,7 @@ class EmbeddedBroker:
         )
         try:
             await broker.start()
-        except AMQTTError as error:
+        except BrokerError as error:
             raise SinkError(
                 f"the embedded broker cannot listen at {self.host}:{self.port}: {error}; choose another port"
             ) from error

@@ -82,7 +82,8 @@ class _Link:
     ) -> None:
         self._id, self._to, self._config, self._clock = client_id, to, config, clock
         self._will, self._serve, self._report = will, serve, report
-        self._v5 = config.protocol != "3.1.1"
+        self._v5 = config.protocol != "3.1.1" and not config.embedded
+        self._asked_version = config.protocol != "auto" or config.embedded
 
     async def run(self) -> None:
         """Stay connected until cancelled; then say farewell and disconnect."""
@@ -92,8 +93,8 @@ class _Link:
             if lost is None:
                 wait_s = self._config.backoff_first_s
                 continue
-            if lost.other_protocol and self._config.protocol == "auto" and self._v5:
-                self._v5 = False
+            if lost.other_protocol and not self._asked_version:
+                self._v5, self._asked_version = False, True
                 continue
             self._report(str(lost))
             pause_s = wait_s * (1 - 0.5 * random.random())
@@ -103,7 +104,11 @@ class _Link:
     async def _once(self) -> _Lost | None:
         lost: _Lost | None = None
         try:
-            async with _entered(self._client()) as client:
+            if not self._asked_version:
+                # Without a will: a 3.1.1 broker that misreads the properties of one waits for more instead of refusing.
+                async with _entered(self._client(None)):
+                    self._asked_version = True
+            async with _entered(self._client(self._will())) as client:
                 self._report(None)
                 try:
                     await self._serve(client, self._v5)
@@ -120,8 +125,7 @@ class _Link:
             lost = _Lost(f"{self._to.host}:{self._to.port}: {error}", other_protocol=code == _UNSUPPORTED_PROTOCOL)
         return lost
 
-    def _client(self) -> aiomqtt.Client:
-        will = self._will()
+    def _client(self, will: _Message | None) -> aiomqtt.Client:
         client = aiomqtt.Client(
             self._to.host,
             self._to.port,
@@ -130,7 +134,7 @@ class _Link:
             logger=_client_log,
             identifier=self._id,
             protocol=aiomqtt.ProtocolVersion.V5 if self._v5 else aiomqtt.ProtocolVersion.V311,
-            will=aiomqtt.Will(will.topic, will.payload, qos=1, retain=True),
+            will=aiomqtt.Will(will.topic, will.payload, qos=1, retain=True) if will else None,
             clean_session=None if self._v5 else True,
             timeout=self._config.timeout_s,
             keepalive=self._config.keepalive_s,

@@ -170,7 +170,7 @@ class ZmqSink:
                     pass
                 case Event():
                     topic, payload = wire.topic(event, self._engine), wire.encode_json(event)
-                    retained = isinstance(event, DeviceStatus | wire.RETAINED)
+                    retained = isinstance(event, (DeviceStatus, *wire.RETAINED))
                     await self._send(topic, payload, retained=retained)
                     if isinstance(event, Alarm):
                         await self._send(wire.alarm_state_topic(event), payload, retained=True)

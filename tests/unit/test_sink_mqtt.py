@@ -1,0 +1,177 @@
+"""The MQTT sink with the embedded broker (3.1.1), its configuration, and brokers that are not there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiomqtt
+import numpy as np
+import pytest
+
+from ecgnat_stream import wire
+from ecgnat_stream.bus import Bus
+from ecgnat_stream.clock import SystemClock
+from ecgnat_stream.errors import ConfigError, SinkError
+from ecgnat_stream.events import Command, CommandResult, DeviceStatus, Technical, Vitals, Wave
+from ecgnat_stream.signal import SampleBlock
+from ecgnat_stream.sink.broker import EmbeddedBroker
+from ecgnat_stream.sink.mqtt import MqttConfig, MqttSink
+from ecgnat_stream.sink.mqtt_config import target
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+BED = "home/icu/1"
+ROOT = "ecg/v1/home/icu/1"
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@asynccontextmanager
+async def running(config: MqttConfig) -> AsyncIterator[Bus]:
+    bus = Bus()
+    task = asyncio.create_task(MqttSink(config, bus, SystemClock(), worker="w1").run())
+    try:
+        yield bus
+        bus.close()
+        await task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def first(client: aiomqtt.Client, topic: str) -> Any:
+    """Return the first message of a topic."""
+    async with asyncio.timeout(15):
+        async for message in client.messages:
+            if message.topic.value == topic:
+                return message.payload
+    raise AssertionError("the broker has gone")
+
+
+async def test_the_embedded_broker_serves_state_waves_and_commands_over_3_1_1() -> None:
+    async with (
+        EmbeddedBroker() as broker,
+        running(MqttConfig(url=broker.url)) as bus,
+        aiomqtt.Client(broker.host, broker.port) as client,
+    ):
+        bus.publish(DeviceStatus(bed=BED, time=NOW, state="online", session=1))
+        bus.publish(Vitals(bed=BED, time=NOW, heart_rate_bpm=60))
+        await client.subscribe(f"{ROOT}/#", qos=1)
+        assert json.loads(await first(client, f"{ROOT}/vitals"))["heart_rate_bpm"] == 60
+        async with aiomqtt.Client(broker.host, broker.port) as late:
+            await late.subscribe(f"{ROOT}/+", qos=1)
+            async with asyncio.timeout(15):
+                retained = {(await anext(late.messages)).topic.value for _ in range(2)}
+        assert retained == {f"{ROOT}/vitals", f"{ROOT}/status"}
+        bus.publish(Wave(BED, NOW, 250.0, ("II",), 5.0, SampleBlock(0, np.ones((1, 50), np.float32), 0)))
+        assert wire.WaveFrame.decode(await first(client, f"{ROOT}/wave")).samples[0, 0] == np.float32(1.0)
+
+        def accept(command: Any) -> None:
+            bus.publish(CommandResult(bed=BED, time=NOW, accepted=True, action="pause", correlation=command.correlation))
+
+        bus.listen(accept, Command)
+        await client.publish(f"{ROOT}/alarm/command", b'{"action": "pause", "correlation": "q7"}', qos=1)
+        result = wire.decode_json(await first(client, f"{ROOT}/alarm/command/result"))
+        assert isinstance(result, CommandResult)
+        assert result.correlation == "q7"
+
+
+async def test_the_embedded_broker_publishes_and_retains_wills() -> None:
+    async with EmbeddedBroker() as broker, aiomqtt.Client(broker.host, broker.port) as client:
+        await client.subscribe("gone")
+        # A client that just drops its connection: CONNECT with a retained will, then nothing.
+        reader, writer = await asyncio.open_connection(broker.host, broker.port)
+        fields = b"\x00\x04MQTT\x04\x26\x00\x3c" + b"\x00\x01x" + b"\x00\x04gone" + b"\x00\x03bye"
+        writer.write(b"\x10" + bytes([len(fields)]) + fields)
+        assert (await reader.readexactly(4))[3] == 0
+        writer.close()
+        await writer.wait_closed()
+        assert await first(client, "gone") == b"bye"
+        async with aiomqtt.Client(broker.host, broker.port) as late:
+            await late.subscribe("gone")
+            assert await first(late, "gone") == b"bye"
+
+
+async def test_the_sink_can_bring_its_own_broker() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    async with running(MqttConfig(url=f"mqtt://127.0.0.1:{port}", embedded=True)) as bus:
+        bus.publish(Vitals(bed=BED, time=NOW, heart_rate_bpm=60))
+        await bus.flushed()
+        async with aiomqtt.Client("127.0.0.1", port) as client:
+            await client.subscribe(f"{ROOT}/vitals")
+            assert json.loads(await first(client, f"{ROOT}/vitals"))["heart_rate_bpm"] == 60
+
+
+async def test_a_taken_port_of_the_embedded_broker_is_told() -> None:
+    async with EmbeddedBroker() as broker:
+        with pytest.raises(SinkError, match=f"{broker.port}.*choose another port"):
+            async with EmbeddedBroker(port=broker.port):
+                pass
+
+
+@pytest.mark.parametrize(("host", "reason"), [("127.0.0.1", "refused"), ("nowhere.invalid", "nowhere.invalid:1")])
+async def test_an_unreachable_broker_is_told_once_and_holds_nothing_up(host: str, reason: str) -> None:
+    config = MqttConfig(url=f"mqtt://{host}:1", backoff_first_s=0.01, backoff_max_s=0.02, linger_s=0.1)
+    async with running(config) as bus:
+        heard = bus.subscribe("test", Technical)
+        async with asyncio.timeout(20):
+            trouble = await heard.get()
+            for bpm in range(100):
+                bus.publish(Vitals(bed=BED, time=NOW, heart_rate_bpm=bpm))
+            await bus.flushed()
+    assert isinstance(trouble, Technical)
+    assert (trouble.condition, trouble.present) == ("broker-lost", True)
+    assert reason in trouble.detail
+    assert len(heard) == 0
+
+
+async def test_alarm_events_beyond_the_backlog_are_counted() -> None:
+    bus = Bus()
+    sink = MqttSink(MqttConfig(url="mqtt://127.0.0.1:1", alarm_backlog=3, linger_s=0.05), bus, SystemClock())
+    for k in range(5):
+        bus.publish(CommandResult(bed=BED, time=NOW, accepted=True, action=str(k)))
+    bus.close()
+    await sink.run()
+    assert sink.lost_alarms == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "wrong"),
+    [
+        ({"url": "mqtt://icu:geheim@host"}, "holds a password"),
+        ({"url": "host:1883"}, "mqtt://host:port"),
+        ({"url": "http://host"}, "scheme 'http'"),
+        ({"url": "mqtt://host:99999"}, "out of range"),
+        ({"url": "mqtt://"}, "host ''"),
+        ({"url": "mqtt://host/path"}, "path '/path'"),
+        ({"ca_file": "/nowhere/ca.pem"}, "mqtt.ca_file: cannot read"),
+    ],
+)
+def test_a_wrong_configuration_is_refused_without_the_password(options: dict[str, str], wrong: str) -> None:
+    with pytest.raises(ConfigError, match=wrong) as caught:
+        target(MqttConfig(**options))  # type: ignore[arg-type]
+    assert "geheim" not in str(caught.value)
+
+
+def test_credentials_come_from_the_environment_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ECGNAT_MQTT_USER", "icu")
+    monkeypatch.setenv("ECGNAT_MQTT_PASSWORD", "geheim")
+    found = target(MqttConfig(url="mqtts://[::1]"))
+    assert (found.host, found.port, found.username, found.password) == ("::1", 8883, "icu", "geheim")
+    assert found.tls is not None
+    assert "geheim" not in repr(found)
+    secret = tmp_path / "credentials"
+    secret.write_text("ward:a:b\nmore\n")
+    found = target(MqttConfig(credentials_file=str(secret)))
+    assert (found.port, found.username, found.password) == (1883, "ward", "a:b")
+    secret.write_text("ward")
+    with pytest.raises(ConfigError, match="not user:password"):
+        target(MqttConfig(credentials_file=str(secret)))

@@ -114,7 +114,7 @@ def _add_replay(commands: Any) -> None:
         description="Replay recordings (WFDB header or name, EDF, CSV, NPY), one bed each, through the whole monitor.",
         epilog="example: ecgnat replay vfdb/418 vfdb/419 --speed max --headless | jq 'select(.type == \"alarm\")'",
     )
-    replay.add_argument("record", nargs="+", help="path of a record, with or without its ending")
+    replay.add_argument("records", nargs="+", metavar="RECORD", help="path of a record, with or without its ending")
     replay.add_argument(
         "--speed", type=_speed, default=1.0, metavar="X", help="1 is real time, 20 is faster, max as fast as possible"
     )
@@ -216,7 +216,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     }
     options = {"speed": arguments.speed, "loop": arguments.loop} | {k: v for k, v in given.items() if v is not None}
     beds: list[dict[str, Any]] = []
-    for record in arguments.record:
+    for record in arguments.records:
         name = _bed_id(Path(record).name.removesuffix(".hea"), {bed["id"] for bed in beds})
         beds.append({"id": name, "device": "replay", "options": {"path": record, **options}, "lead_map": lead_map})
     return _monitor(parse_config({"site": "replay", "unit": "records", "bed": beds, **_sinks(arguments)}, "replay"), arguments)

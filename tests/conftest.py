@@ -18,3 +18,15 @@ def data_root() -> Path:
     if not (path / "mitdb").is_dir():
         pytest.fail(f"ECGNAT_DATA={root} holds no mitdb folder")
     return path
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a checkpoint of the right form that has learned nothing: for tests of everything around the network."""
+    import torch
+
+    from ecgnat_stream.model import EcgNat, ModelCard, save_checkpoint, size
+
+    torch.manual_seed(0)
+    model = size("nano")
+    return save_checkpoint(tmp_path_factory.mktemp("weights") / "untrained", EcgNat(model), ModelCard(model=model))

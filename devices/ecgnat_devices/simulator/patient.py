@@ -97,8 +97,11 @@ class Patient:
         return np.concatenate(parts, axis=1) if parts else np.empty((len(self.leads), 0), np.float32)
 
     def delivered(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """Return the parts of ``start`` to ``stop`` that do get through: gaps are cut out."""
+        """Return the parts of ``start`` to ``stop`` that do get through: gaps are cut out, and a lead's fall begins a part."""
         parts = [(start, stop)]
+        for artefact, _ in self._off:
+            for edge in {edge for span in self._spans(artefact, start, stop) for edge in span}:
+                parts = [p for c, d in parts for p in ((c, min(d, edge)), (max(c, edge), d)) if p[0] < p[1]]
         for artefact in self.signal.artefacts:
             if artefact.kind == "gap":
                 for a, b in self._spans(artefact, start, stop):

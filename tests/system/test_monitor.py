@@ -1,0 +1,237 @@
+"""The whole monitor on simulated patients: chunk invariance, one bed's trouble is its own, a failing network, a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ecgnat_stream.clock import SystemClock
+from ecgnat_stream.config import parse_config
+from ecgnat_stream.errors import CheckpointError
+from ecgnat_stream.events import Alarm, Beat, DeviceStatus, EngineStatus, Event, Meta, Quality, Rhythm, Vitals
+from ecgnat_stream.model import Prediction, Predictor
+from ecgnat_stream.monitor import Monitor
+from ecgnat_stream.signal import Window
+
+SCRIPT = [
+    {"rhythm": "sinus", "seconds": 15},
+    {"rhythm": "pvc", "seconds": 10, "every": 3},
+    {"rhythm": "asystole", "seconds": 9},
+    {"rhythm": "tachycardia", "seconds": 15, "rate_bpm": 160},
+]
+ARTEFACTS = [{"kind": "gap", "start_s": 5, "seconds": 1.3}, {"kind": "lead_off", "start_s": 18, "seconds": 4, "leads": ["V1"]}]
+
+
+def simulated(name: str = "a", **options: Any) -> dict[str, Any]:
+    given = {"script": SCRIPT, "artefacts": ARTEFACTS, "loop": False, "speed": "max", "seed": 3} | options
+    return {"id": name, "device": "simulate", "options": given}
+
+
+class Run:
+    """One run of a monitor and all it said."""
+
+    def __init__(self, untrained: Path, *beds: dict[str, Any], **tables: Any) -> None:
+        config = parse_config({"bed": list(beds), "model": {"checkpoint": str(untrained), "threads": 1}, **tables})
+        self.monitor = Monitor(config, SystemClock())
+        self.events: list[Event] = []
+        self.windows: list[Window] = []
+        self.monitor.bus.listen(self.events.append, Event)  # type: ignore[arg-type]
+        take = self.monitor.ward.take
+
+        def taken() -> list[Window]:
+            windows = take()
+            self.windows += windows
+            return windows
+
+        self.monitor.ward.take = taken  # type: ignore[method-assign]
+
+    async def finish(self) -> Run:
+        async with asyncio.timeout(120):
+            await self.monitor.run()
+        return self
+
+    def of(self, kind: type, bed: str = "site/unit/a") -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind) and event.bed == bed]
+
+    def starts(self, bed: str = "site/unit/a") -> list[str]:
+        return [alarm.condition for alarm in self.of(Alarm, bed) if alarm.phase == "start"]
+
+
+def decisions(run: Run) -> list[tuple[Any, ...]]:
+    """Return what was decided, without wall times."""
+    rows: list[tuple[Any, ...]] = [(b.sample, b.rr_ms, b.label, b.lead) for b in run.of(Beat)]
+    rows += [(r.at_s, r.label, tuple(r.probabilities.values()), r.start_s, r.window_start, r.window_stop) for r in run.of(Rhythm)]
+    rows += [(v.at_s, v.heart_rate_bpm) for v in run.of(Vitals)]
+    rows += [(q.at_s, q.usable, q.best_lead, str(q.leads)) for q in run.of(Quality)]
+    rows += [(a.sequence, a.condition, a.phase, a.priority, a.presence, a.at_s, a.onset_s, a.text) for a in run.of(Alarm)]
+    return rows
+
+
+@pytest.mark.parametrize(("fs", "leads"), [(250.0, ["II", "V1"]), (360.0, ["I", "II", "V5"])])
+async def test_any_cutting_gives_the_same_windows_predictions_and_alarms(untrained: Path, fs: float, leads: list[str]) -> None:
+    runs = [
+        await Run(untrained, simulated(fs=fs, leads=leads, block=block), schedule={"max_batch": 1}).finish()
+        for block in (1, 7, 50, 1000)
+    ]
+    first = runs[0]
+    assert Counter(first.starts())["asystole"] == 1
+    assert len(first.windows) > 40
+    for other in runs[1:]:
+        assert decisions(other) == decisions(first)
+        for mine, theirs in zip(first.windows, other.windows, strict=True):
+            assert (mine.start, mine.stop) == (theirs.start, theirs.stop)
+            np.testing.assert_array_equal(mine.samples, theirs.samples)
+
+
+async def test_live_at_a_finite_speed_decides_as_the_recording_does(untrained: Path) -> None:
+    recorded = await Run(untrained, simulated(leads=["II", "V1"]), schedule={"max_batch": 1}).finish()
+    live = await Run(untrained, simulated(leads=["II", "V1"], speed=10.0), schedule={"max_batch": 1}).finish()
+    assert live.of(Meta)[0].live
+    # A live source does not wait for its last frame's look-ahead to be padded; everything before that is the same.
+    end = max(rhythm.at_s for rhythm in live.of(Rhythm)) - 1.0
+    if not live.monitor.ward.scheduler.skipped.any():
+        assert [d for d in decisions(live) if d in decisions(recorded)] == decisions(live)
+    assert [a.condition for a in live.of(Alarm) if a.phase == "start" and a.at_s < end] == [
+        a.condition for a in recorded.of(Alarm) if a.phase == "start" and a.at_s < end
+    ]
+
+
+async def test_beds_of_different_rates_and_leads_do_not_touch_each_other(untrained: Path) -> None:
+    beds = [
+        simulated("a", fs=250.0, leads=["II"]),
+        simulated("b", fs=500.0, seed=4),
+        simulated("c", fs=128.0, leads=["V1", "V5"], seed=5),
+    ]
+    together = await Run(untrained, *beds, schedule={"max_batch": 1}).finish()
+    alone = await Run(untrained, beds[0], schedule={"max_batch": 1}).finish()
+    assert decisions(together) == decisions(alone)
+    assert len(together.of(Rhythm, "site/unit/b")) == len(together.of(Rhythm, "site/unit/c")) > 40
+
+
+async def test_a_gap_and_a_lead_off_are_said_with_the_lead(untrained: Path) -> None:
+    run = await Run(untrained, simulated(leads=["II", "V1"])).finish()
+    texts = {alarm.condition: alarm.text for alarm in run.of(Alarm) if alarm.phase == "start"}
+    assert "1.3 s" in texts["gap"]
+    assert "V1" in texts["leads-off"]
+    during = [quality for quality in run.of(Quality) if 20 <= quality.at_s <= 21]
+    assert {quality.leads["V1"].state for quality in during} == {"off"}
+    assert all(quality.usable for quality in during)
+
+
+async def test_one_bed_that_cannot_be_opened_does_not_stop_the_others(untrained: Path, tmp_path: Path) -> None:
+    missing = {"id": "b", "device": "replay", "options": {"path": str(tmp_path / "none"), "speed": "max"}}
+    run = await Run(untrained, simulated(), missing).finish()
+    assert "asystole" in run.starts()
+    assert "no-data" in run.starts("site/unit/b")
+    assert "none" in run.monitor.failures["site/unit/b"]
+    assert "site/unit/a" not in run.monitor.failures
+
+
+async def test_unknown_leads_are_one_beds_alarm(untrained: Path, tmp_path: Path) -> None:
+    path = tmp_path / "odd.npy"
+    np.save(path, np.zeros((2000, 1), np.float32))
+    odd = {
+        "id": "b",
+        "device": "replay",
+        "options": {"path": str(path), "fs": 200, "units": "mV", "leads": ["X9"], "speed": "max"},
+    }
+    run = await Run(untrained, simulated(), odd).finish()
+    assert "unknown lead name 'X9'" in run.monitor.failures["site/unit/b"]
+    assert "asystole" in run.starts()
+
+
+async def test_not_a_number_and_constant_leads_are_technical_conditions(untrained: Path, tmp_path: Path) -> None:
+    for name, value in (("nan", np.nan), ("flat", 0.25)):
+        np.save(tmp_path / f"{name}.npy", np.full((4000, 1), value, np.float32))
+    beds = [
+        {
+            "id": name,
+            "device": "replay",
+            "options": {"path": str(tmp_path / f"{name}.npy"), "fs": 200, "units": "mV", "leads": ["II"], "speed": "max"},
+        }
+        for name in ("nan", "flat")
+    ]
+    run = await Run(untrained, *beds).finish()
+    for name in ("nan", "flat"):
+        bed = f"site/unit/{name}"
+        assert {alarm.kind for alarm in run.of(Alarm, bed)} == {"technical"}, name
+        assert not run.of(Beat, bed)
+        assert not any(quality.usable for quality in run.of(Quality, bed) if quality.at_s > 3)
+        assert all(vitals.heart_rate_bpm is None for vitals in run.of(Vitals, bed))
+
+
+async def test_a_network_that_fails_is_an_alarm_and_asystole_is_still_found(
+    untrained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict = Predictor._predict
+
+    def fail(self: Predictor, windows: np.ndarray) -> Prediction:
+        if windows.any():  # the warm-up's zeros pass
+            raise RuntimeError("out of memory")
+        return predict(self, windows)
+
+    monkeypatch.setattr(Predictor, "_predict", fail)
+    run = await Run(untrained, simulated()).finish()
+    assert not run.of(Rhythm)
+    assert "asystole" in run.starts()
+    assert "model-failed" in run.starts("site/engine/worker-1")
+    assert "out of memory" in run.monitor.failures["model"]
+
+
+async def test_a_checkpoint_that_is_none_ends_with_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(CheckpointError, match=str(tmp_path)):
+        await Run(tmp_path, simulated()).finish()
+
+
+async def test_stopping_delivers_what_was_said_and_leaves_nothing_running(untrained: Path) -> None:
+    run = Run(untrained, simulated(speed=1.0, loop=True))
+    subscription = run.monitor.bus.subscribe("reader", Event)
+    read: list[Event] = []
+
+    class Reader:
+        async def run(self) -> None:
+            async for event in subscription:
+                assert isinstance(event, Event)
+                read.append(event)
+
+    run.monitor.add(Reader())
+    before = asyncio.all_tasks()
+    asyncio.get_running_loop().call_later(1.0, run.monitor.stop)
+    await run.finish()
+    assert asyncio.all_tasks() == before
+    assert read == run.events
+    last = [event for event in read if isinstance(event, EngineStatus)][-1]
+    assert not last.online
+    assert [event for event in read if isinstance(event, DeviceStatus)][-1].state == "ended"
+
+
+async def test_the_end_of_an_essential_sink_ends_the_monitoring(untrained: Path) -> None:
+    run = Run(untrained, simulated(speed=1.0, loop=True))
+
+    class Closed:
+        async def run(self) -> None:
+            return
+
+    run.monitor.add(Closed(), essential=True)
+    await run.finish()
+    assert not run.of(EngineStatus, "")[-1].online
+
+
+async def test_a_sink_that_fails_is_an_alarm_and_the_beds_go_on(untrained: Path) -> None:
+    run = Run(untrained, simulated())
+
+    class Broken:
+        async def run(self) -> None:
+            raise OSError("disk full")
+
+    run.monitor.add(Broken())
+    await run.finish()
+    assert "asystole" in run.starts()
+    alarms = run.of(Alarm, "site/engine/worker-1")
+    assert "disk full" in alarms[0].text

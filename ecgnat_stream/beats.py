@@ -47,11 +47,14 @@ _SHAPE = _BEFORE + _AFTER
 _FIND = 12
 """The R peak lies within this many samples (60 ms) of the envelope's peak."""
 
+_FIRST_SHARE = 0.6
+"""The R peak is the first extreme of at least this share of the largest one."""
+
 _SEARCH_BACK = 1.66
 """A beat is missed after this many mean RR intervals (Pan and Tompkins 1985)."""
 
 _T_WAVE = 72
-"""Samples (360 ms) within which a second peak may be a T wave (Pan and Tompkins 1985)."""
+"""Samples (360 ms) within which a peak of less than half the last beat's height is a T wave (Pan and Tompkins 1985)."""
 
 _ORDER = np.array([LEADS.index(lead) for lead in ("II", "V5", "V2", "I", "V1", "V3", "V4", "V6", "aVF", "III", "aVR", "aVL")])
 """Leads in order of preference at equal quality."""
@@ -62,9 +65,9 @@ _FIRST_LEVEL = 0.6
 _FLOOR = 0.4
 """Envelope of the smallest QRS complex, as a part of its peak-to-peak amplitude."""
 
-_CENTRE_HZ = 12.0
+_CENTRE_HZ = 14.0
 _SIGMA_S = 0.022
-"""The wavelet: 12 Hz (the middle of the 5 to 20 Hz in which QRS complexes stand out, Thakor 1984), 22 ms wide."""
+"""The wavelet: QRS complexes stand out at 5 to 20 Hz (Thakor 1984), T waves below; 14 Hz and 22 ms by the training records."""
 
 
 class BeatsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -177,6 +180,7 @@ class QrsDetector:
         self._slots = np.full((rows, _SLOTS), -1, np.intp)
         self._level = np.zeros(rows)
         self._noise = np.zeros(rows)
+        self._height = np.zeros(rows)
         self._rr = np.zeros(rows)
         self._last = np.zeros(rows, np.int64)
         self._last_at = np.zeros(rows, np.int64)
@@ -201,6 +205,7 @@ class QrsDetector:
         self._slots[rows] = -1
         self._level[rows] = _FIRST_LEVEL
         self._noise[rows] = 0.0
+        self._height[rows] = 0.0
         self._rr[rows] = 0.8 * FS
         self._last[rows] = _NEVER
         self._last_at[rows] = _NEVER
@@ -283,8 +288,7 @@ class QrsDetector:
         wave = recent[which, 0]
         at = (_KEPT - 1) * FRAME - _DECISION + column
         near = wave[np.arange(len(which))[:, None], at[:, None] + np.arange(-_FIND, _FIND + 1)]
-        near = near - 0.5 * (near[:, :1] + near[:, -1:])
-        move = np.abs(near).argmax(axis=1) - _FIND if len(which) else at
+        move = _first_extreme(near) - _FIND
         shape = wave[np.arange(len(which))[:, None], (at + move)[:, None] + np.arange(-_BEFORE, _AFTER)]
         amplitude = shape.max(axis=1) - shape.min(axis=1)
         height = centre[which, column].astype(np.float64)
@@ -298,10 +302,12 @@ class QrsDetector:
     def _judge(self, peaks: _Found, accepted: list[_Accepted]) -> None:
         """Decide on peaks of different rows: beat, or noise that search-back may come back to."""
         row, height = peaks.row, peaks.height
-        since = peaks.time - self._last[row]
-        early = np.clip((_T_WAVE - since) / (_T_WAVE - FRAME), 0.0, 1.0)
+        since = peaks.at - self._last_at[row]
+        threshold, level = self._threshold(row), self._level[row]
+        grade = np.clip((_T_WAVE - since) / (_T_WAVE - FRAME), 0.0, 1.0)
+        early = np.maximum(0.5 * self._height[row], np.minimum(threshold * (1.0 + grade), 0.7 * level))
         late = since >= self.config.refractory_s * FS
-        beat = late & (height > self._threshold(row) * (1.0 + early))
+        beat = late & (height > np.where(since < _T_WAVE, np.maximum(threshold, early), threshold))
         rest = row[late & ~beat]
         self._noise[rest] += 0.125 * (np.minimum(height[late & ~beat], self._level[rest]) - self._noise[rest])
         missed = late & ~beat & (since >= _T_WAVE) & (height > self._missed.height[row])
@@ -328,6 +334,7 @@ class QrsDetector:
         label = self._shapes.label(beats, np.where(known, rr / self._rr[row], 1.0))
         usual = self._rr[row]
         self._rr[row] = np.where(known, usual + share * (np.clip(rr, 0.6 * usual, 1.5 * usual) - usual), usual)
+        self._height[row] = beats.height
         self._last[row] = beats.time
         self._last_at[row] = beats.at
         self._count[row] += 1
@@ -420,6 +427,17 @@ def _usual_rr(rr: NDArray[np.float64]) -> NDArray[np.float64]:
     inside = (index >= cut) & (index < count[:, None] - cut)
     total = np.where(inside, ranked, 0.0).sum(axis=1)
     return np.where(count >= 3, total / np.maximum(inside.sum(axis=1), 1), np.nan)
+
+
+def _first_extreme(near: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Return where ``(C, 2 _FIND + 1)`` has its first extreme value of some size: in a wide complex the R peak, not the slur."""
+    size = np.abs(near - 0.5 * (near[:, :1] + near[:, -1:]))
+    turning = np.zeros(size.shape, bool)
+    turning[:, 1:-1] = (size[:, 1:-1] >= size[:, :-2]) & (size[:, 1:-1] >= size[:, 2:])
+    large = size >= _FIRST_SHARE * size.max(axis=1, keepdims=True, initial=0.0)
+    first = (turning & large).argmax(axis=1)
+    found: NDArray[np.intp] = np.where((turning & large).any(axis=1), first, _FIND)
+    return found
 
 
 def _fill(y: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -63,7 +63,7 @@ class QualityConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """
 
     flat_s: float = 1.0
-    noise_ratio: float = 0.5
+    noise_ratio: float = 0.35
     range_mv: float = 8.0
     min_sqi: float = 0.3
 

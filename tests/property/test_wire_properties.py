@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -27,7 +27,7 @@ frames = st.builds(
 
 
 @given(frames)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_frame_round_trips_exactly(frame: wire.WaveFrame) -> None:
     data = frame.encode()
     decoded = wire.WaveFrame.decode(data)
@@ -37,7 +37,7 @@ def test_a_frame_round_trips_exactly(frame: wire.WaveFrame) -> None:
 
 
 @given(st.binary(max_size=100) | st.binary(max_size=80).map(lambda tail: b"ECGW\x01" + tail))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_bytes_are_a_frame_or_a_frame_error(data: bytes) -> None:
     try:
         frame = wire.WaveFrame.decode(data)
@@ -48,7 +48,7 @@ def test_any_bytes_are_a_frame_or_a_frame_error(data: bytes) -> None:
 
 
 @given(frames, st.integers(0, 200), st.binary(min_size=1, max_size=4))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_damaged_frame_never_raises_anything_else(frame: wire.WaveFrame, at: int, damage: bytes) -> None:
     data = bytearray(frame.encode())
     data[at : at + len(damage)] = damage
@@ -59,7 +59,7 @@ def test_a_damaged_frame_never_raises_anything_else(frame: wire.WaveFrame, at: i
 
 
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_bytes_are_an_event_or_a_frame_error(data: bytes) -> None:
     try:
         event = wire.decode_json(data)
@@ -70,7 +70,7 @@ def test_any_bytes_are_an_event_or_a_frame_error(data: bytes) -> None:
 
 
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=12), st.integers(0, 500))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_frames_do_not_depend_on_the_blocks(lengths: list[int], first: int) -> None:
     total = sum(lengths)
     samples = np.random.default_rng(1).normal(size=(2, total)).astype(np.float32)

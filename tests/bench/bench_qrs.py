@@ -59,9 +59,8 @@ def main() -> None:
         total += each
         print(name, *each.tolist())
     for skip, (tp, fn, fp) in zip((300, 0), total, strict=True):
-        print(
-            f"from {skip:3d} s: {fn} missed, {fp} false, Se {tp / (tp + fn):.4f}, P+ {tp / (tp + fp):.4f}, F1 {2 * tp / (2 * tp + fn + fp):.5f}"
-        )
+        rates = f"Se {tp / (tp + fn):.4f}, P+ {tp / (tp + fp):.4f}, F1 {2 * tp / (2 * tp + fn + fp):.5f}"
+        print(f"from {skip:3d} s: {fn} missed, {fp} false, {rates}")
 
 
 if __name__ == "__main__":

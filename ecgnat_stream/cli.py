@@ -249,8 +249,8 @@ def _check_devices(config: Config) -> None:
 
 def _monitor(config: Config, arguments: argparse.Namespace) -> int:
     _check_devices(config)
-    if not arguments.headless and not sys.stdout.isatty():
-        raise ConfigError("the dashboard needs a terminal; use --headless to print the events as JSON lines")
+    if not arguments.headless and not (sys.stdout.isatty() and sys.stderr.isatty()):
+        raise ConfigError("the dashboard needs a terminal (it draws on standard error, like every textual program); use --headless to print the events as JSON lines")
     if arguments.headless:
         print(f"ecgnat-stream {__version__}. {NOT_A_DEVICE}", file=sys.stderr)
     return asyncio.run(_run_monitor(config, arguments))
@@ -269,7 +269,8 @@ async def _run_monitor(config: Config, arguments: argparse.Namespace) -> int:
     else:
         from ecgnat_stream.sink.dashboard import Dashboard
 
-        monitor.add(Dashboard(monitor.bus, clock, config.dashboard), essential=True)
+        limits = (config.alarm.hr_low_bpm, config.alarm.hr_high_bpm)
+        monitor.add(Dashboard(monitor.bus, clock, config.dashboard, beds=monitor.beds, limits=limits), essential=True)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, monitor.stop)

@@ -55,12 +55,12 @@ class ConditionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     high_hz
         Half-amplitude (-6 dB) frequency of the low-pass; its stop band begins 10 Hz above.
     mains_hz
-        Mains frequency to remove: 50, 60, or None.
+        Mains frequency to remove: 50, 60, or 0 for none. The low-pass alone already removes 60 Hz.
     """
 
     low_hz: float = 0.5
     high_hz: float = 42.0
-    mains_hz: Literal[50, 60] | None = 50
+    mains_hz: Literal[0, 50, 60] = 50
 
 
 class Conditioner:
@@ -291,7 +291,7 @@ def condition_records(samples: NDArray[np.float32], fs: float, config: Condition
 def _recursive_filter(config: ConditionConfig) -> NDArray[np.float64]:
     """Return the second-order sections of the high-pass and the notch, at ``signal.FS``."""
     sections = butter(2, config.low_hz, "highpass", fs=FS, output="sos")
-    if config.mains_hz is not None:
+    if config.mains_hz:
         width_hz = 3.0  # rings for 0.1 s, and shifts the QRS band by less than 0.5 ms
         sections = np.vstack([sections, tf2sos(*iirnotch(config.mains_hz, config.mains_hz / width_hz, fs=FS))])
     return np.ascontiguousarray(sections, dtype=np.float64)

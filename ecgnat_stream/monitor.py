@@ -223,8 +223,8 @@ class Monitor:
         """Feed the network, one batch in flight; what it cannot do is a technical alarm, and the rules go on without it."""
         predictor = await asyncio.to_thread(Predictor, self.config.model)
         try:
-            self.model = predictor.describe()
-            self._say_status(online=True)
+            self.model = predictor.path.name
+            self._say_status(online=True, detail=predictor.describe())
             while True:
                 windows = self.ward.take()
                 if not windows:
@@ -278,7 +278,7 @@ class Monitor:
     def _report(self, condition: str, detail: str, *, present: bool = True) -> None:
         self.bus.publish(self.ward.report(condition, detail, present=present))
 
-    def _say_status(self, *, online: bool) -> None:
+    def _say_status(self, *, online: bool, detail: str = "") -> None:
         event = EngineStatus(
             bed="",
             time=self.clock.utc(),
@@ -290,6 +290,7 @@ class Monitor:
             beds=len(self.beds),
             windows=self._windows,
             skipped_windows=int(self.ward.scheduler.skipped.sum()),
+            detail=detail,
         )
         self.bus.publish(event)
 

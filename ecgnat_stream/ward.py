@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -100,7 +99,8 @@ class Ward:
         rows = len(beds)
         self._config, self._clock, self._publish, self._traces = config, clock, publish, traces
         self.beds = [Bed(name, lead_map, config.alarm, clock, publish) for name, lead_map in zip(beds, lead_maps, strict=True)]
-        self.engine = AlarmEngine(f"{config.site}/engine/{config.worker}", config.alarm)
+        self.engine = AlarmEngine("", config.alarm)
+        self._engine_name = f"{config.site}/engine/{config.worker}"
         self._row_of = {name: row for row, name in enumerate(beds)}
         self._groups: dict[float, _Group] = {}
         self._frame = np.zeros(rows, np.int64)
@@ -355,16 +355,15 @@ class Ward:
         if row is not None:
             self.beds[row].technical(event.condition, present=event.present, detail=event.detail)
         else:
-            about = msgspec.structs.replace(event, bed=self.engine.bed)
-            self._say(self.engine.technical(about, self._clock.monotonic_ns()))
+            self._say(self.engine.technical(event, self._clock.monotonic_ns()))
 
     def command(self, command: Command) -> None:
-        """Carry out a person's order on one bed, or (no bed named) on all beds and the worker."""
+        """Carry out a person's order on one bed, the worker (``site/engine/worker``), or with no name on all of them."""
         now_ns, utc = self._clock.monotonic_ns(), self._clock.utc()
-        engines = [bed.alarms for bed in self.beds] + [self.engine]
-        chosen = [engine for engine in engines if command.bed in ("", engine.bed)]
+        engines = {bed.name: bed.alarms for bed in self.beds} | {self._engine_name: self.engine}
+        chosen = [engine for name, engine in engines.items() if command.bed in ("", name)]
         if not chosen:
-            known = ", ".join(engine.bed for engine in engines[:8])
+            known = ", ".join(list(engines)[:8])
             reason = f"no such bed here; known are {known}{', ...' if len(engines) > 8 else ''}"
             refusal = CommandResult(
                 bed=command.bed,

@@ -124,7 +124,11 @@ def _mask(length: int, kernel_size: int, dilation: int, is_causal: bool, device:
 
 
 def _natten(query: Tensor, key: Tensor, value: Tensor, kernel_size: int, dilation: int, is_causal: bool) -> Tensor:
+    """Call natten; its kernels want a head dim that is a power of two, which nano's 12 is not: zeros change no logit."""
     from natten import na1d
 
-    out: Tensor = na1d(query, key, value, kernel_size=kernel_size, dilation=dilation, is_causal=is_causal)
-    return out
+    head_dim = query.shape[-1]
+    missing = max(8, 1 << (head_dim - 1).bit_length()) - head_dim
+    query, key, value = (F.pad(x, (0, missing)) if missing else x for x in (query, key, value))
+    out: Tensor = na1d(query, key, value, kernel_size=kernel_size, dilation=dilation, is_causal=is_causal, scale=head_dim**-0.5)
+    return out[..., :head_dim]

@@ -42,7 +42,8 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     device
         "auto" takes CUDA where there is one.
     threads
-        Threads of the network on a CPU; 0 leaves torch's choice.
+        Threads of the network on a CPU; 0 leaves torch's choice. One leaves the other cores to the signal path: on busy cores,
+        threads that wait for each other cost far more than they bring.
     max_batch
         Largest batch; more windows are run in several.
     window_s
@@ -52,7 +53,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     checkpoint: str = "ecgnat-nano"
     compile: Literal["auto", "on", "off"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int = 0
+    threads: int = 1
     max_batch: int = 64
     window_s: float = 10.0
 
@@ -207,7 +208,7 @@ def _choose_compile(wish: str, device: torch.device) -> tuple[bool, str]:
     if wish == "off":
         return False, "compile = off"
     if wish == "auto" and device.type == "cpu":
-        return False, "on a CPU eager starts faster and is about as fast"
+        return False, "on a CPU compiling gains nothing: docs/models.md"
     if shutil.which("c++") is None and shutil.which("g++") is None and shutil.which("clang++") is None:
         return False, "no C++ compiler found"
     return True, f"compile = {wish}"

@@ -271,9 +271,12 @@ class Dashboard:
                 self.app.post_message(Redraw())
 
     def order(self, bed: str, action: Any) -> None:
-        """Publish a person's command for a bed."""
+        """Publish a person's command for a bed, and for the engine where it has alarms of its own on display."""
         now = self.clock.utc()
         duration_s = self._pause_s if action == "pause" else None
-        self.bus.publish(
-            Command(bed=bed, time=now, action=action, duration_s=duration_s, source="dashboard", correlation=uuid4().hex)
-        )
+        engine = self.board.engine
+        names = [bed, f"{engine.site}/engine/{engine.worker}"] if engine is not None and self.board.system.alarms() else [bed]
+        for name in names:
+            self.bus.publish(
+                Command(bed=name, time=now, action=action, duration_s=duration_s, source="dashboard", correlation=uuid4().hex)
+            )

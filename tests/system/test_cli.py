@@ -1,0 +1,210 @@
+"""The command line as a user meets it: what it prints, how it ends, what it says of mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import wfdb
+
+from ecgnat_stream import __version__
+from ecgnat_stream.cli import main
+
+COMMAND = [sys.executable, "-m", "ecgnat_stream.cli"]
+
+
+def ecgnat(*arguments: str) -> int:
+    """Run a command in this process and return its exit code."""
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    code = end.value.code
+    return code if isinstance(code, int) else 0
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Path:
+    """Return a WFDB record of 20 s with a beat per second."""
+    t = np.arange(20 * 250) / 250
+    signal = sum(np.exp(-0.5 * ((t - k - 0.5) / 0.012) ** 2) for k in range(20))
+    wfdb.wrsamp(
+        "beats", fs=250, units=["mV"], sig_name=["II"], p_signal=np.asarray(signal)[:, None], fmt=["16"], write_dir=str(tmp_path)
+    )
+    return tmp_path / "beats"
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_help_teaches_and_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ecgnat("--help") == 0
+    out = capsys.readouterr().out
+    assert "ecgnat replay mitdb/100 --speed 1" in out
+    assert "not a certified medical device" in out
+    assert ecgnat("--version") == 0
+    assert capsys.readouterr().out == f"ecgnat-stream {__version__}\n"
+
+
+def test_a_replayed_record_is_told_as_json_lines(record: Path, untrained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ecgnat("replay", str(record), "--headless", "--speed", "max", "--model", str(untrained)) == 0
+    captured = capsys.readouterr()
+    events = lines(captured.out)
+    assert {event["type"] for event in events} >= {
+        "meta",
+        "beat",
+        "rhythm",
+        "vitals",
+        "quality",
+        "device-status",
+        "engine-status",
+    }
+    assert [event["state"] for event in events if event["type"] == "device-status"] == ["connecting", "online", "ended"]
+    rates = [event["heart_rate_bpm"] for event in events if event["type"] == "vitals" and event["heart_rate_bpm"]]
+    assert np.median(rates) == pytest.approx(60, abs=1)
+    samples = [event["sample"] for event in events if event["type"] == "beat"]
+    assert np.abs(np.array(samples[3:10]) % 250 - 125).max() <= 3
+    assert "not a certified medical device" in captured.err
+
+
+def test_a_recording_can_be_replayed_again(
+    record: Path, untrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert ecgnat("replay", str(record), "--headless", "--speed", "max", "--model", str(untrained), "--record", str(out)) == 0
+    (header,) = out.rglob("*.hea")
+    again = wfdb.rdrecord(str(header.with_suffix("")))
+    assert (again.fs, again.sig_name) == (250, ["II"])
+    np.testing.assert_allclose(again.p_signal, wfdb.rdrecord(str(record)).p_signal, atol=2e-3)
+    (journal,) = header.parent.rglob("*.jsonl")
+    first = lines(capsys.readouterr().out)
+    assert [e for e in lines(journal.read_text()) if e["type"] == "beat"] == [e for e in first if e["type"] == "beat"]
+    assert ecgnat("replay", str(header), "--headless", "--speed", "max", "--model", str(untrained)) == 0
+    second = lines(capsys.readouterr().out)
+    assert [e["sample"] for e in second if e["type"] == "beat"] == [e["sample"] for e in first if e["type"] == "beat"]
+
+
+def truncate(record: Path) -> None:
+    data = record.with_suffix(".dat")
+    data.write_bytes(data.read_bytes()[:1001])
+
+
+def no_rate(record: Path) -> None:
+    header = record.with_suffix(".hea")
+    header.write_text(header.read_text().replace("beats 1 250", "beats 1 0"))
+
+
+def odd_units(record: Path) -> None:
+    header = record.with_suffix(".hea")
+    header.write_text(header.read_text().replace("/mV", "/furlongs"))
+
+
+def odd_lead(record: Path) -> None:
+    header = record.with_suffix(".hea")
+    header.write_text(header.read_text().replace(" II", " Q7"))
+
+
+def missing(record: Path) -> None:
+    record.with_suffix(".dat").unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (truncate, ["beats.dat", "1001"]),
+        (no_rate, ["beats", "0"]),
+        (odd_units, ["furlongs", "units"]),
+        (odd_lead, ["unknown lead name 'Q7'", "lead_map"]),
+        (missing, ["beats.dat"]),
+    ],
+)
+def test_a_spoiled_record_is_refused_with_what_and_where(
+    spoil: Any, said: list[str], record: Path, untrained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil(record)
+    assert ecgnat("replay", str(record), "--headless", "--speed", "max", "--model", str(untrained)) == 1
+    error = capsys.readouterr().err
+    for part in said:
+        assert part in error
+    assert "Traceback" not in error
+
+
+def test_a_lead_can_be_named_by_hand(record: Path, untrained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd_lead(record)
+    given = ("--headless", "--speed", "max", "--model", str(untrained), "--lead", "Q7=V5")
+    assert ecgnat("replay", str(record), *given) == 0
+    assert next(e for e in lines(capsys.readouterr().out) if e["type"] == "meta")["used_as"] == ["V5"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["replay", "nowhere/100", "--headless", "--speed", "max"], 1, "nowhere/100"),
+        (["replay", "x", "--speed", "fast"], 2, "'fast' is neither a number above 0 nor max"),
+        (["replay", "x", "--headless", "--lead", "II"], 2, "--lead II: write NAME=LEAD"),
+        (["run", "none.toml", "--headless"], 2, "none.toml: cannot be read"),
+        (["run"], 2, "which configuration?"),
+        (["demo", "--beds", "1000", "--headless"], 2, "--beds 1000: 1 to 64"),
+        (["demo"], 2, "the dashboard needs a terminal"),
+        (["demo", "--headless", "--seconds", "1", "--mqtt", "http://a"], 2, "mqtt.url"),
+        (["demo", "--headless", "--seconds", "1", "--record", "/dev/null/x"], 1, "/dev/null/x"),
+        (["replay", "x", "--headless", "--model", "not-a-model"], 1, "not-a-model"),
+    ],
+)
+def test_mistakes_end_with_a_clear_line(arguments: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ecgnat(*arguments) == code
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+
+
+def test_an_option_that_does_not_exist_is_found_by_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ecgnat("run", "--example") == 0
+    example = capsys.readouterr().out
+    path = tmp_path / "ward.toml"
+    path.write_text(example, encoding="utf-8")
+    assert ecgnat("run", "--check", str(path)) == 0
+    path.write_text(example.replace("fs = 500", "rate = 500"), encoding="utf-8")
+    capsys.readouterr()
+    assert ecgnat("run", "--check", str(path)) == 2
+    assert "bed bed-2: device 'simulate': unknown option 'rate'" in capsys.readouterr().err
+
+
+def test_devices_are_listed_with_their_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ecgnat("devices") == 0
+    out = capsys.readouterr().out
+    for word in ("replay", "simulate", "path", "script", "required"):
+        assert word in out
+
+
+def test_an_unreachable_broker_is_an_alarm_and_the_bed_goes_on(
+    record: Path, untrained: Path, free_port: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"mqtt://127.0.0.1:{free_port}"
+    given = ("--headless", "--speed", "20", "--model", str(untrained), "--mqtt", url)
+    ecgnat("replay", str(record), *given)
+    events = lines(capsys.readouterr().out)
+    alarms = [event for event in events if event["type"] == "alarm" and event["condition"] == "broker-lost"]
+    assert alarms
+    assert alarms[0]["kind"] == "technical"
+    assert sum(event["type"] == "beat" for event in events) >= 15
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
+def test_the_demo_can_be_piped_into_jq(untrained: Path) -> None:
+    demo = f"{' '.join(COMMAND)} demo --headless --seconds 9 --model {untrained} | jq -r .type | sort -u"
+    result = subprocess.run(["bash", "-c", demo], capture_output=True, text=True, timeout=120, check=True, env=os.environ)
+    assert {"beat", "meta", "quality", "rhythm", "vitals"} <= set(result.stdout.split())
+
+
+def test_a_closed_pipe_ends_the_monitoring_quietly(untrained: Path) -> None:
+    demo = f"{' '.join(COMMAND)} demo --headless --seconds 60 --model {untrained} | head -n 3"
+    result = subprocess.run(["bash", "-c", demo], capture_output=True, text=True, timeout=40, check=False, env=os.environ)
+    assert len(result.stdout.splitlines()) == 3
+    assert "Traceback" not in result.stderr

@@ -179,7 +179,7 @@ async def test_a_network_that_fails_is_an_alarm_and_asystole_is_still_found(
     run = await Run(untrained, simulated()).finish()
     assert not run.of(Rhythm)
     assert "asystole" in run.starts()
-    assert "model-failed" in run.starts("site/engine/worker-1")
+    assert "model-failed" in run.starts("")
     assert "out of memory" in run.monitor.failures["model"]
 
 
@@ -233,5 +233,5 @@ async def test_a_sink_that_fails_is_an_alarm_and_the_beds_go_on(untrained: Path)
     run.monitor.add(Broken())
     await run.finish()
     assert "asystole" in run.starts()
-    alarms = run.of(Alarm, "site/engine/worker-1")
+    alarms = run.of(Alarm, "")
     assert "disk full" in alarms[0].text

@@ -114,7 +114,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True, help="what train.prepare wrote")
     parser.add_argument("--checkpoint", default="ecgnat-nano", help="shipped name or path")
-    parser.add_argument("--split", default="test", choices=("test", "val"))
+    parser.add_argument("--split", default="test", choices=("test", "holdout"))
     parser.add_argument("--out", type=Path, required=True, help="JSON file; the table goes beside it as .md")
     arguments = parser.parse_args()
     with Predictor(ModelConfig(checkpoint=arguments.checkpoint, threads=1)) as the_predictor:

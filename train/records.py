@@ -61,12 +61,12 @@ class Record:
 
 
 def read_splits(root: Path) -> dict[str, dict[str, str]]:
-    """Return database -> record -> split, with :data:`HOLDOUT` as val."""
+    """Return database -> record -> split, with :data:`HOLDOUT` as "holdout"."""
     splits: dict[str, dict[str, str]] = {}
     with (root / "splits.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             held_out = row["split"] == "train" and row["record"] in HOLDOUT.get(row["database"], ())
-            splits.setdefault(row["database"], {})[row["record"]] = "val" if held_out else row["split"]
+            splits.setdefault(row["database"], {})[row["record"]] = "holdout" if held_out else row["split"]
     return splits
 
 

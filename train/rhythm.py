@@ -120,8 +120,9 @@ def train(arguments: argparse.Namespace) -> None:
     cache = Cache(arguments.cache)
     network = EcgNat(size(arguments.size, arguments.causal))
     classes = len(network.config.window_classes)
-    sampler = Sampler(cache, "train", arguments.length, classes, Augment(cache.noise), arguments.seed)
-    held_out = Sampler(cache, "val", 1000, classes, None, 1)
+    splits = ("train", "holdout") if arguments.holdout else ("train",)
+    sampler = Sampler(cache, splits, arguments.length, classes, Augment(cache.noise), arguments.seed)
+    held_out = Sampler(cache, ("val",) if arguments.holdout else ("val", "holdout"), 1000, classes, None, 1)
     validation = [held_out.batch(64) for _ in range(arguments.validation)]
     optimizer = torch.optim.AdamW(network.parameters(), lr=arguments.lr, weight_decay=0.05)
     ema = get_ema_multi_avg_fn(arguments.ema)  # type: ignore[no-untyped-call]
@@ -173,6 +174,7 @@ if __name__ == "__main__":
     parser.add_argument("--length", type=int, default=1000, help="samples per window, 100 Hz")
     parser.add_argument("--steps", type=int, default=300, help="steps per epoch")
     parser.add_argument("--validation", type=int, default=16, help="validation batches of 64 windows")
+    parser.add_argument("--holdout", action="store_true", help="train on the held-out mitdb, vfdb and cudb records too")
     parser.add_argument("--lr", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--ema", type=float, default=0.998, help="decay of the averaged weights per step")
     parser.add_argument("--threads", type=int, default=1)

@@ -11,10 +11,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from scipy.signal import butter, lfilter
 
 from ecgnat_stream.codes import RHYTHMS
 from ecgnat_stream.model.preprocess import TOKEN
-from ecgnat_stream.signal import LEADS
+from ecgnat_stream.signal import LEADS, MODEL_FS
 from train.labels import UNSTATED, token_sets
 from train.prepare import Cached
 
@@ -79,15 +80,23 @@ class Cache:
 class Sampler:
     """Draw class by share, then a record of that class, then a place in it, then where in the window that place lies.
 
-    A record's chance grows with the square root of what it holds of the class, so that one long record does not stand for a
-    class.
+    The chance of a database, and of a record within it, grows with the square root of what it holds of the class: neither one
+    long record nor one database of many short ones stands for a class.
+
+    Parameters
+    ----------
+    splits
+        Which parts of splits.csv (with ``records.HOLDOUT``) to draw from.
     """
 
-    def __init__(self, cache: Cache, split: str, length: int, classes: int, augment: Augment | None, seed: int) -> None:
+    def __init__(
+        self, cache: Cache, splits: tuple[str, ...], length: int, classes: int, augment: Augment | None, seed: int
+    ) -> None:
         self.cache, self.length, self.classes, self.augment = cache, length, classes, augment
         self.rng = np.random.default_rng(seed)
-        self.records = [record for record in cache.records if record.split == split]
+        self.records = [record for record in cache.records if record.split in splits]
         self.bags = [record for record in self.records if record.bag >= 0]
+        self._any = _chances(self.records, [record.length for record in self.records])
         self.places = {name: self._places(1 << c) for c, name in enumerate(RHYTHMS)}
         names = [name for name in SHARES if self.places[name][0]]
         shares = np.array([*(SHARES[name] for name in names), ANY, BAGS if self.bags else 0.0])
@@ -107,10 +116,9 @@ class Sampler:
             edges = np.flatnonzero(here[1:] != here[:-1]).reshape(-1, 2)
             if len(edges):
                 records.append(record)
-                weights.append(np.sqrt((edges[:, 1] - edges[:, 0]).sum()))
+                weights.append(int((edges[:, 1] - edges[:, 0]).sum()))
                 spans.append(edges)
-        chances = np.array(weights, np.float64)
-        return records, chances / chances.sum() if len(chances) else chances, spans
+        return records, _chances(records, weights), spans
 
     def _draw(self, kind: str) -> tuple[NDArray[np.float32], NDArray[np.uint8], int, NDArray[np.float32]]:
         rng = self.rng
@@ -119,7 +127,7 @@ class Sampler:
             record = self.bags[rng.integers(len(self.bags))]
             start, bag = max(record.length - self.length, 0), record.bag
         elif kind == "":
-            record = self.records[rng.integers(len(self.records))]
+            record = self.records[rng.choice(len(self.records), p=self._any)]
             start = int(rng.integers(max(record.length - self.length, 0) + 1))
         else:
             records, chances, spans = self.places[kind]
@@ -139,6 +147,19 @@ class Sampler:
         return window, sets, bag, statements
 
 
+def _chances(records: list[Cached], samples: list[int]) -> NDArray[np.float64]:
+    """Return the chance of every record from how much of a class each holds."""
+    held: dict[str, list[float]] = {}
+    for record, count in zip(records, samples, strict=True):
+        total = held.setdefault(record.database, [0.0, 0.0])
+        total[0] += count
+        total[1] += count**0.5
+    chances = np.array(
+        [(held[r.database][0] * count) ** 0.5 / held[r.database][1] for r, count in zip(records, samples, strict=True)], float
+    )
+    return chances / chances.sum() if len(chances) else chances
+
+
 class Augment:
     """What a ward does to a signal: fewer leads, other gains, cables swapped, recorded noise, gaps. Sets are changed in place.
 
@@ -155,7 +176,13 @@ class Augment:
         self, window: NDArray[np.float32], sets: NDArray[np.uint8], rng: np.random.Generator, whole: bool
     ) -> NDArray[np.float32]:
         """Return a changed copy of ``(12, T)``; ``whole`` forbids gaps (a bag must be seen as a whole)."""
+        if rng.random() < 0.25:
+            window, sets[:] = _warped(window, sets, rng)
+        if rng.random() < 0.3:
+            window = _projected(window, rng)
         window = _fewer_leads(window, rng)
+        if rng.random() < 0.2:
+            window = _band_limited(window, rng)
         window = window * np.float32(np.exp(rng.uniform(np.log(0.6), np.log(1.7))))
         if rng.random() < 0.12:
             window = -window
@@ -177,6 +204,46 @@ class Augment:
             power = np.nanstd(window[lead]) / max(float(noise.std()), 1e-3)
             out[lead] += noise * np.float32(power * 10 ** (-rng.uniform(2, 24) / 20))
         return out
+
+
+def _warped(
+    window: NDArray[np.float32], sets: NDArray[np.uint8], rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Play the window up to 12 % faster or slower: other rates of the same rhythm. What is lacking at the end is missing."""
+    length = window.shape[1]
+    at = np.arange(length) * float(np.exp(rng.uniform(-0.12, 0.12)))
+    left = np.minimum(at.astype(int), length - 2)
+    share = (at - left).astype(np.float32)
+    out = window[:, left] * (1 - share) + window[:, left + 1] * share
+    beyond = at > length - 1
+    out[:, beyond] = np.nan
+    warped = sets[left]
+    warped[beyond] = UNSTATED
+    return out, warped
+
+
+def _projected(window: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Replace a lead by a mixture of two simultaneous ones: what electrodes elsewhere could have seen of the same heart."""
+    there = np.flatnonzero(np.isfinite(window).any(axis=1))
+    if len(there) < 2:
+        return window
+    first, second = rng.choice(there, 2, replace=False)
+    angle = rng.uniform(0, 2 * np.pi)
+    out = window.copy()
+    out[first] = np.float32(np.cos(angle)) * window[first] + np.float32(np.sin(angle)) * window[second]
+    return out
+
+
+def _band_limited(window: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Filter as a monitor of narrower band would: a first-order low-pass at 8 to 25 Hz or high-pass at 0.7 to 2 Hz."""
+    if rng.random() < 0.5:
+        b, a = butter(1, rng.uniform(8.0, 25.0), "lowpass", fs=MODEL_FS)
+    else:
+        b, a = butter(1, rng.uniform(0.7, 2.0), "highpass", fs=MODEL_FS)
+    missing = ~np.isfinite(window)
+    out: NDArray[np.float32] = lfilter(b, a, np.where(missing, 0, window)).astype(np.float32)
+    out[missing] = np.nan
+    return out
 
 
 def _fewer_leads(window: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:

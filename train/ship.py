@@ -2,8 +2,8 @@
 
     python -m train.ship --cache runs/cache --run runs/nano --name ecgnat-nano
 
-Training draws classes evenly, a ward does not. Temperature and one bias per class are fitted to whole validation records, read
-evenly in time, with a penalty that keeps the biases small; a class that no validation record states keeps none.
+One temperature is fitted to the validation records, read evenly in time. Biases per class were tried and left out: the few
+validation records state no SVT and no asystole, so that they would only learn which classes those records lack (train/LOG.md).
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 import ecgnat_stream.weights
-from ecgnat_stream.codes import RHYTHMS
 from ecgnat_stream.model import EcgNat, load_checkpoint, save_checkpoint
 from ecgnat_stream.model.checkpoint import Calibration
 from ecgnat_stream.model.preprocess import TOKEN, prepare
@@ -30,16 +29,15 @@ from train.sample import Cache
 __all__ = ["calibrate", "held_out_logits"]
 
 WINDOW, HOP, BATCH = 10 * MODEL_FS, 5 * MODEL_FS, 64
-_PENALTY = 0.02
 
 
-@torch.inference_mode()
-def held_out_logits(network: EcgNat, cache: Cache) -> tuple[Tensor, Tensor]:
+@torch.no_grad()
+def held_out_logits(network: EcgNat, cache: Cache, splits: tuple[str, ...] = ("val",)) -> tuple[Tensor, Tensor]:
     """Return logits ``(B, P, C)`` and sets ``(B, P)`` of the validation records, a window every 5 s."""
     places = [
         (record, start)
         for record in cache.records
-        if record.split == "val" and record.database != "cinc2015"
+        if record.split in splits and record.database != "cinc2015"
         for start in range(0, max(record.length - WINDOW, 0) + 1, HOP)
     ]
     logits, sets = [], []
@@ -48,28 +46,22 @@ def held_out_logits(network: EcgNat, cache: Cache) -> tuple[Tensor, Tensor]:
         windows = torch.from_numpy(np.stack([window for window, _ in cuts]))
         logits.append(network(prepare(windows, network.config.scaling)).rhythm)
         sets.append(torch.from_numpy(token_sets(np.stack([stated for _, stated in cuts]), TOKEN)))
-    return torch.cat(logits).clone(), torch.cat(sets)
+    return torch.cat(logits), torch.cat(sets)
 
 
 def calibrate(logits: Tensor, sets: Tensor) -> Calibration:
-    """Fit temperature and class biases by maximum likelihood of the partial labels."""
+    """Fit the temperature by maximum likelihood of the partial labels (Guo 2017). It changes no decision, only its certainty."""
     log_temperature = torch.zeros(1, requires_grad=True)
-    bias = torch.zeros(len(RHYTHMS), requires_grad=True)
-    stated = torch.tensor([bool((sets == 1 << c).any()) for c in range(len(RHYTHMS))])
-    optimizer = torch.optim.LBFGS([log_temperature, bias], max_iter=60)
+    optimizer = torch.optim.LBFGS([log_temperature], max_iter=60)
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        kept = bias * stated
-        loss = partial_label_loss(logits / log_temperature.exp() + kept, sets) + _PENALTY * bias.square().sum()
+        loss = partial_label_loss(logits / log_temperature.exp(), sets)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
-    fitted = (bias * stated).detach()
-    return Calibration(
-        temperature=round(float(log_temperature.detach().exp()), 4), bias=tuple(round(float(b), 4) for b in fitted)
-    )
+    return Calibration(temperature=round(float(log_temperature.detach().exp()), 4))
 
 
 def run_log(run: Path) -> list[dict[str, Any]]:

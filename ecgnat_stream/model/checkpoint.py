@@ -71,6 +71,7 @@ def save_checkpoint(path: Path | str, network: EcgNat, card: ModelCard, text: st
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.detach().contiguous().cpu() for name, tensor in network.state_dict().items()}, path / _WEIGHTS)
+    (path / _WEIGHTS).chmod(0o644)  # safetensors leaves it to the owner alone
     (path / _CONFIG).write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
     if text or not (path / _CARD).exists():
         (path / _CARD).write_text(text or f"# {card.model.name}\n\nNo model card was written.\n", encoding="utf-8")

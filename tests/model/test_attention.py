@@ -37,6 +37,15 @@ def test_reference_masked_and_natten_agree(length: int, kernel_size: int, dilati
     torch.testing.assert_close(masked, reference, atol=2e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("head_dim", [4, 8, 12])
+def test_natten_takes_any_head_dim(head_dim: int) -> None:
+    query, key, value = torch.randn(3, 1, 40, 2, head_dim, generator=torch.Generator().manual_seed(0)).unbind(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fused = neighborhood_attention(query, key, value, 13, 2, backend="natten")
+    torch.testing.assert_close(fused, neighborhood_attention(query, key, value, 13, 2, backend="reference"), atol=2e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize("is_causal", [False, True])
 def test_gradients_agree(is_causal: bool) -> None:
     gradients = []

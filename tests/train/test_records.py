@@ -27,7 +27,7 @@ def there(record: Record) -> list[str]:
 def test_splits_hold_out_and_never_touch_test(data_root: Path) -> None:
     splits = read_splits(data_root)
     for database, names in HOLDOUT.items():
-        assert [splits[database][name] for name in names] == ["val"] * len(names)
+        assert [splits[database][name] for name in names] == ["holdout"] * len(names)
     assert splits["mitdb"]["100"] == "test"
     assert set(splits["nsrdb"].values()) == {"test"}
 

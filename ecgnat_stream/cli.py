@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ecgnat_stream.config import Config
     from ecgnat_stream.monitor import Monitor
 
-__all__ = ["main"]
+__all__ = ["main", "parser"]
 
 NOT_A_DEVICE = "ecgnat-stream is not a certified medical device: do not use it to monitor a patient."
 
@@ -30,7 +30,7 @@ _DEMO_SCRIPTS = ("tour", "af", "arrest", "block")
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0 done, 1 something failed, 2 wrong usage or configuration."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     try:
         code = arguments.command(arguments)
     except ConfigError as error:
@@ -44,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     raise SystemExit(code)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="ecgnat",
         description=f"Real-time ECG rhythm monitoring.\n{NOT_A_DEVICE}",
@@ -250,7 +251,10 @@ def _check_devices(config: Config) -> None:
 def _monitor(config: Config, arguments: argparse.Namespace) -> int:
     _check_devices(config)
     if not arguments.headless and not (sys.stdout.isatty() and sys.stderr.isatty()):
-        raise ConfigError("the dashboard needs a terminal (it draws on standard error, like every textual program); use --headless to print the events as JSON lines")
+        raise ConfigError(
+            "the dashboard needs a terminal, for standard error too (it draws there); "
+            "use --headless to print the events as JSON lines"
+        )
     if arguments.headless:
         print(f"ecgnat-stream {__version__}. {NOT_A_DEVICE}", file=sys.stderr)
     return asyncio.run(_run_monitor(config, arguments))

@@ -11,12 +11,16 @@ import numpy as np
 import pytest
 
 from ecgnat_stream.clock import SystemClock
+from ecgnat_stream.codes import RHYTHMS
+from ecgnat_stream.condition import condition_record
 from ecgnat_stream.config import parse_config
+from ecgnat_stream.device import open_device
 from ecgnat_stream.errors import CheckpointError
 from ecgnat_stream.events import Alarm, Beat, DeviceStatus, EngineStatus, Event, Meta, Quality, Rhythm, Vitals
 from ecgnat_stream.model import Prediction, Predictor
 from ecgnat_stream.monitor import Monitor
-from ecgnat_stream.signal import Window
+from ecgnat_stream.rhythm import RhythmTimeline
+from ecgnat_stream.signal import LEADS, Window
 
 SCRIPT = [
     {"rhythm": "sinus", "seconds": 15},
@@ -235,3 +239,34 @@ async def test_a_sink_that_fails_is_an_alarm_and_the_beds_go_on(untrained: Path)
     assert "asystole" in run.starts()
     alarms = run.of(Alarm, "")
     assert "disk full" in alarms[0].text
+
+
+async def test_streaming_is_offline(untrained: Path) -> None:
+    options = {"script": SCRIPT, "loop": False, "seed": 3, "fs": 360.0, "leads": ["I", "II", "V5"], "artefacts": ARTEFACTS[:1]}
+    run = await Run(untrained, simulated(**options), schedule={"max_batch": 1}).finish()
+    record = await delivered(options)
+    offline = condition_record(record, 360.0)[:, ::2]
+    ahead = np.full((12, 1000), np.nan, np.float32)
+    padded = np.concatenate([ahead, offline], axis=1)
+    timeline = RhythmTimeline(1, run.monitor.config.rhythm)
+    row = np.array([0])
+    with Predictor(run.monitor.config.model) as predictor:
+        for window, rhythm in zip(run.windows, run.of(Rhythm), strict=True):
+            if window.stop <= offline.shape[1]:
+                np.testing.assert_array_equal(window.samples, padded[:, window.start + 1000 : window.stop + 1000])
+            prediction = predictor.predict(window.samples[None])
+            timeline.add(row, np.array([window.start]), np.array([window.stop]), prediction.rhythm, prediction.token_s)
+            decision = timeline.decide(row, None)
+            assert rhythm.probabilities == pytest.approx(dict(zip(RHYTHMS, decision.probabilities[0], strict=True)), abs=1e-4)
+
+
+async def delivered(options: dict[str, Any]) -> np.ndarray:
+    """Return what a simulated device delivers, as a record ``(12, T)`` with NaN for what it does not."""
+    device = open_device("simulate", {**options, "speed": "max"}, SystemClock())
+    async with device as info:
+        blocks = [block async for block in device]
+    record = np.full((12, blocks[-1].stop), np.nan, np.float32)
+    for block in blocks:
+        for name, samples in zip(info.leads, block.samples, strict=True):
+            record[LEADS.index(name), block.start : block.stop] = samples
+    return record

@@ -1,0 +1,130 @@
+"""Write docs/results.md from the measurements in docs/results/*.json: ``python scripts/results_docs.py``."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results"
+PAGE = ROOT / "docs" / "results.md"
+
+HEAD = """# Results
+
+Measured on the test records of the databases' splits (`splits.csv`, patient-wise), with the shipped checkpoint and default
+settings, on two shared CPU cores. Each section names its command; `ROOT` is a folder of unpacked databases. The numbers stand as
+JSON in [results/](results). This page is written from them by `python scripts/results_docs.py`.
+
+ecgnat-stream is not a certified medical device, and these figures are not a clinical validation.
+"""
+
+
+def load(name: str) -> Any:
+    """Return one measurement."""
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def rows(*lines: list[Any]) -> str:
+    """Return a markdown table; the first line is its head."""
+    text = ["| " + " | ".join(str(cell) for cell in line) + " |" for line in lines]
+    return "\n".join([text[0], "|" + "---|" * len(lines[0]), *text[1:]]) + "\n"
+
+
+def percent(value: float) -> str:
+    """Return a share as a percentage with two digits."""
+    return f"{100 * value:.2f}"
+
+
+def detection() -> str:
+    """What the running monitor finds."""
+    report = load("detection")
+    total = report["summary"]
+    vf = total["vf"]
+    beats = rows(
+        ["mitdb test, 10 records", "beats", "Se %", "+P %", "F1"],
+        *(
+            [label, total[key]["beats"], percent(total[key]["se"]), percent(total[key]["ppv"]), total[key]["f1"]]
+            for label, key in (("after 5 minutes (EC57)", "qrs_after_5_min"), ("whole", "qrs_all"))
+        ),
+    )
+    episodes = [
+        [f"{database}/{record['record']}", row["start_s"], row["seconds"], "missed" if (s := row["alarm_after_s"]) is None else s]
+        for database in ("vfdb", "cudb")
+        for record in report[database]
+        for row in record["episodes"]
+    ]
+    starts: Counter[str] = Counter()
+    for database in ("vfdb", "cudb"):
+        for record in report[database]:
+            starts.update(record["alarm_starts"])
+    records = len(report["vfdb"]) + len(report["cudb"])
+    started = ", ".join(f"{name} {count}" for name, count in starts.most_common())
+    return f"""
+## What the running monitor finds
+
+`python tests/bench/detection.py --data ROOT --json docs/results/detection.json` runs the whole monitor over the test records, as
+fast as possible, and compares its beats and alarms with the annotations. QRS complexes match within 150 ms.
+
+{beats}
+Ventricular fibrillation and flutter, vfdb and cudb test records, episodes of 5 s and more: **{vf["alarmed"]} of {vf["episodes"]}
+episodes raise the alarm** while they last, {vf["alarmed_within_10_s"]} of them within 10 s of the annotated onset (median
+{vf["median_s"]} s, latest {vf["worst_s"]} s); the rhythm label says VF in {vf["labelled"]}. VF alarms outside of any annotated
+episode: {vf["alarms_elsewhere"]}.
+
+{rows(["record", "onset s", "length s", "alarm after s"], *episodes)}
+Alarms that started on these {records} records: {started}.
+"""
+
+
+def latency() -> str:
+    """How fast, how much memory."""
+    report = load("latency")
+    table = rows(
+        ["12-lead beds", "events", "sample to event p50 ms", "p99 ms", "max ms", "skipped windows", "cores used", "RSS MB"],
+        *(
+            [
+                run["beds"],
+                run["events"],
+                run["sample_to_event_ms"]["p50"],
+                run["sample_to_event_ms"]["p99"],
+                run["sample_to_event_ms"]["max"],
+                run["skipped_windows"],
+                run["cores_used"],
+                run["rss_mb"],
+            ]
+            for run in report["runs"]
+        ),
+    )
+    start = report["start_up"]
+    return f"""
+## Latency, start-up, memory
+
+`python tests/bench/latency.py --json docs/results/latency.json`: simulated beds at 250 Hz in real time, all windows due at the
+same instant (the worst case). Latency runs from the last sample of the window to the published rhythm event; about 0.12 s of it
+are the resampling filter's look-ahead and the device's blocks of 0.1 s.
+
+{table}
+The demo's first event comes {start["first_event_s"]} s after the command, the first beat after {start["first_beat_s"]} s, the first
+rhythm label after **{start["first_rhythm_label_s"]} s** (5 s of signal are needed). Memory: {report["mb_per_bed"]} MB per bed beyond
+the first.
+"""
+
+
+def included(name: str, title: str, text: str) -> str:
+    """Return a section around a table that another program wrote."""
+    return f"\n## {title}\n\n{text}\n\n{(RESULTS / f'{name}.md').read_text(encoding='utf-8').strip()}\n"
+
+
+def page() -> str:
+    """Return the whole page."""
+    rhythm = (
+        "`python -m train.evaluate_rhythm --cache runs/cache --checkpoint ecgnat-nano --out docs/results/rhythm.json` (after "
+        "`python -m train.prepare`): windows of 10 s every second, averaged, compared with the annotated rhythm token by token."
+    )
+    return HEAD + included("rhythm", "Dense rhythm", rhythm) + detection() + latency()
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

@@ -21,7 +21,7 @@ from train.prepare import Cached
 
 __all__ = ["Augment", "Batch", "Cache", "Sampler"]
 
-SHARES = {"SINUS": 0.24, "AF": 0.14, "SVT": 0.08, "VT": 0.15, "VF": 0.13, "ASYSTOLE": 0.04, "PACED": 0.06, "NOISE": 0.08}
+SHARES = {"SINUS": 0.34, "AF": 0.13, "SVT": 0.07, "VT": 0.12, "VF": 0.11, "ASYSTOLE": 0.03, "PACED": 0.05, "NOISE": 0.07}
 """Share of windows drawn around each class; :data:`ANY` and :data:`BAGS` make up the rest."""
 
 ANY = 0.05

@@ -17,9 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import ecgnat_stream.weights
 from ecgnat_stream.model import EcgNat, load_checkpoint, save_checkpoint
-from ecgnat_stream.model.checkpoint import Calibration
+from ecgnat_stream.model.checkpoint import WEIGHTS, Calibration
 from ecgnat_stream.model.preprocess import TOKEN, prepare
 from ecgnat_stream.signal import MODEL_FS
 from train.labels import token_sets
@@ -82,6 +81,6 @@ if __name__ == "__main__":
     training = {key: last[key] for key in ("epoch", "minutes", "windows", "train_loss")}
     validation = {key: last[key] for key in ("loss", "recall", "precision")}
     card = msgspec.structs.replace(card, calibration=calibration, metrics={"training": training, "validation": validation})
-    target = Path(next(iter(ecgnat_stream.weights.__path__))) / arguments.name
+    target = WEIGHTS / arguments.name
     save_checkpoint(target, the_network, card)
     print(f"{target}: {calibration}")

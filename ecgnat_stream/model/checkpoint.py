@@ -13,13 +13,15 @@ import msgspec
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-import ecgnat_stream.weights
 from ecgnat_stream.codes import RHYTHMS
 from ecgnat_stream.errors import CheckpointError
 from ecgnat_stream.model.ecgnat import EcgNat, EcgNatConfig
 from ecgnat_stream.signal import LEADS, MODEL_FS
 
-__all__ = ["Calibration", "ModelCard", "load_checkpoint", "save_checkpoint", "shipped"]
+__all__ = ["WEIGHTS", "Calibration", "ModelCard", "load_checkpoint", "save_checkpoint", "shipped"]
+
+WEIGHTS = Path(__file__).parent.parent / "weights"
+"""Where the shipped checkpoints lie: package data beside this package."""
 
 _WEIGHTS, _CONFIG, _CARD = "model.safetensors", "config.json", "README.md"
 
@@ -117,10 +119,9 @@ def shipped(name: str = "ecgnat-nano") -> Path:
     CheckpointError
         If there is none of that name.
     """
-    folder = Path(next(iter(ecgnat_stream.weights.__path__)))
-    path = folder / name
+    path = WEIGHTS / name
     if not (path / _CONFIG).is_file():
-        there = ", ".join(sorted(p.parent.name for p in folder.glob(f"*/{_CONFIG}"))) or "none"
+        there = ", ".join(sorted(p.parent.name for p in WEIGHTS.glob(f"*/{_CONFIG}"))) or "none"
         raise CheckpointError(f"no checkpoint named {name!r} comes with the package; there: {there}")
     return path
 

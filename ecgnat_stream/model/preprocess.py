@@ -11,7 +11,6 @@ output.
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
@@ -105,8 +104,3 @@ def _quantile(x: Tensor, fraction: float) -> Tensor:
     count = torch.isfinite(x).sum(dim=-1)
     rank = (count.sub(1).clamp(min=0) * fraction).round().long()
     return x.sort(dim=-1).values.gather(-1, rank.unsqueeze(-1)).squeeze(-1)
-
-
-def token_count(length: int) -> int:
-    """Return how many rhythm tokens cover ``length`` samples."""
-    return math.ceil(length / TOKEN)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +110,27 @@ def test_describe_says_what_runs(predictor: Predictor) -> None:
     said = predictor.describe()
     for part in ("nano", "1.26 M", "masked attention", "eager", "thread"):
         assert part in said
+
+
+def test_compiled_means_every_batch_size_is_warm_before_service(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def compiled(network: torch.nn.Module, dynamic: bool) -> Callable[[torch.Tensor], object]:
+        assert not dynamic
+        return lambda x: (seen.append(len(x)), network(x))[1]
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/c++" if name == "c++" else None)
+    with Predictor(ModelConfig(checkpoint=str(checkpoint), compile="on", device="cpu", max_batch=4)) as predictor:
+        assert seen == [1, 2, 4]
+        assert "compiled (compile = on)" in predictor.describe()
+
+
+def test_without_a_compiler_it_runs_eager_and_says_so(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with Predictor(ModelConfig(checkpoint=str(checkpoint), compile="on", device="cpu", max_batch=2)) as predictor:
+        assert "eager (no C++ compiler found)" in predictor.describe()
+        assert predictor.predict(windows(1)).rhythm.shape == (1, 32, 8)
 
 
 @pytest.mark.parametrize("shape", [(12, 1000), (0, 12, 1000), (1, 2, 1000), (1, 12, 0)])

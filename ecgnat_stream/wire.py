@@ -26,6 +26,7 @@ from ecgnat_stream.events import (
     EngineStatus,
     Event,
     Meta,
+    Priority,
     Quality,
     Rhythm,
     Technical,
@@ -39,6 +40,7 @@ __all__ = [
     "MISSING",
     "RETAINED",
     "ROOT",
+    "AlarmSummary",
     "BedStatus",
     "CommandRequest",
     "WaveCutter",
@@ -90,6 +92,24 @@ class BedStatus(Event, frozen=True, kw_only=True):
     detail: str = ""
 
 
+class AlarmSummary(Event, frozen=True, kw_only=True):
+    """All alarms of a bed in one retained message, for displays that can read only one topic.
+
+    Parameters
+    ----------
+    priority
+        Of the most urgent alarm that is not over; None if there is none.
+    conditions
+        Of all that are not over, latched and acknowledged ones too, the most urgent first.
+    text
+        Of the most urgent one.
+    """
+
+    priority: Priority | None
+    conditions: tuple[str, ...]
+    text: str = ""
+
+
 class CommandRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a person's program sends to ``.../alarm/command``; the bed is that of the topic, the time that of its arrival."""
 
@@ -102,6 +122,7 @@ class CommandRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 _Message = (
     Alarm
+    | AlarmSummary
     | Beat
     | BedStatus
     | Command
@@ -119,6 +140,7 @@ _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(_Message)
 
 _SUFFIXES: dict[type[Event], str] = {
     Alarm: "alarm/event",
+    AlarmSummary: "alarm/summary",
     Beat: "beat",
     BedStatus: "status",
     Command: "alarm/command",

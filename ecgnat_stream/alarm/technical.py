@@ -15,6 +15,7 @@ __all__ = ["MOMENTARY_S", "TECHNICAL", "SignalWatch", "reported"]
 TECHNICAL: dict[str, Condition] = {
     "worker-lost": Condition("high", False, "the monitoring worker is lost"),
     "model-failed": Condition("high", False, "the network has failed: no fibrillation is recognised"),
+    "alarms-lost": Condition("high", False, "alarm events are being lost"),
     "sink-stuck": Condition("high", False, "an alarm receiver does not take its alarms"),
     "no-data": Condition("medium", False, "no data from the device"),
     "leads-off": Condition("medium", False, "leads off"),
@@ -22,6 +23,7 @@ TECHNICAL: dict[str, Condition] = {
     "noise": Condition("medium", False, "the signal is not usable"),
     "model-late": Condition("medium", False, "the network is late"),
     "broker-lost": Condition("medium", False, "the message broker is lost"),
+    "publisher-failed": Condition("medium", False, "the ZeroMQ publisher has failed"),
     "recorder-failed": Condition("medium", False, "the recorder has failed"),
     "gap": Condition("low", False, "signal was lost"),
     "clock-jump": Condition("low", False, "the device's clock has jumped"),

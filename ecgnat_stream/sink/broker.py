@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 import socket
 import warnings
+from collections.abc import Iterator
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from ecgnat_stream.errors import SinkError
 
@@ -25,6 +26,16 @@ __all__ = ["EmbeddedBroker"]
 # amqtt logs clients that leave and the like as warnings and errors, with stack traces; on a terminal that hides the dashboard.
 for _name in ("amqtt", "transitions"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+
+_log = logging.getLogger(__name__)
+
+
+class _Stable(dict[Any, Any]):
+    """A dict that may change while one iterates over its keys."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(list(super().__iter__()))
 
 
 class EmbeddedBroker:
@@ -63,6 +74,8 @@ class EmbeddedBroker:
                 "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
             }
         )
+        # amqtt goes through it with awaits in between while clients come and go, and would leave a new client unserved.
+        broker._subscriptions = _Stable(broker._subscriptions)
         try:
             await broker.start()
         except BrokerError as error:
@@ -70,6 +83,7 @@ class EmbeddedBroker:
                 f"the embedded broker cannot listen at {self.host}:{self.port}: {error}; choose another port"
             ) from error
         self._broker = broker
+        _log.info("the embedded broker listens at %s", self.url)
         return self
 
     async def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:

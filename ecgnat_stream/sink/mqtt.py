@@ -26,6 +26,7 @@ from ecgnat_stream.clock import Clock
 from ecgnat_stream.errors import FrameError
 from ecgnat_stream.events import Alarm, Command, CommandResult, DeviceStatus, EngineStatus, Event, Technical, Wave
 from ecgnat_stream.sink.broker import EmbeddedBroker
+from ecgnat_stream.sink.home_assistant import HomeAssistant
 from ecgnat_stream.sink.mqtt_config import MqttConfig, Target, target
 
 __all__ = ["MqttConfig", "MqttSink"]
@@ -90,6 +91,7 @@ class _Link:
         wait_s = self._config.backoff_first_s
         while True:
             lost = await self._once()
+            _heed_cancellation()
             if lost is None:
                 wait_s = self._config.backoff_first_s
                 continue
@@ -173,6 +175,14 @@ async def publish(client: aiomqtt.Client, message: _Message, v5: bool, *, qos: i
         if message.expiry_s is not None:
             properties.MessageExpiryInterval = message.expiry_s
     await client.publish(message.topic, message.payload, qos=qos, retain=retain, properties=properties)
+    _heed_cancellation()
+
+
+def _heed_cancellation() -> None:
+    """Raise what may have been lost: before Python 3.12 wait_for, and a TaskGroup with an error, swallow a cancellation."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 class _BedLink:
@@ -246,10 +256,12 @@ class MqttSink:
         self._beds: dict[str, wire.BedStatus] = {}
         self._links: dict[str, _BedLink] = {}
         self._askers: dict[str, _Asker] = {}
+        self._home = HomeAssistant(worker) if config.home_assistant else None
         self._lost: str | None = None
         self._asked = 0
         self.malformed = 0
         self.lost_alarms = 0
+        self._losing = False
         self._state(self._status)
 
     async def run(self) -> None:
@@ -264,6 +276,9 @@ class MqttSink:
             links = [tasks.create_task(main.run(), name="mqtt")]
             async for event in self._subscription:
                 self._take(event)
+                if self._home is not None:
+                    for topic, payload in self._home.take(event):
+                        self._retain(topic, payload)
                 if isinstance(event, DeviceStatus):
                     links += self._bed_status(event, tasks)
             for bed, cutter in self._cutters.items():
@@ -329,11 +344,20 @@ class MqttSink:
         if len(self._alarms) > self._config.alarm_backlog:
             self._alarms.popleft()
             self.lost_alarms += 1
+            if not self._losing:
+                # Once only: the alarm that comes of it goes into the same buffer.
+                self._losing = True
+                self._tell_losing(f"more than {self._config.alarm_backlog} wait for {self._target.host}: the oldest are lost")
         self._work.set()
 
+    def _tell_losing(self, detail: str) -> None:
+        self._bus.publish(Technical(bed="", time=self._clock.utc(), condition="alarms-lost", present=self._losing, detail=detail))
+
     def _state(self, event: Event, topic: str = "") -> None:
-        topic = topic or wire.topic(event, self._engine)
-        self._states[topic] = wire.encode_json(event)
+        self._retain(topic or wire.topic(event, self._engine), wire.encode_json(event))
+
+    def _retain(self, topic: str, payload: bytes) -> None:
+        self._states[topic] = payload
         self._dirty[topic] = None
         self._work.set()
 
@@ -396,6 +420,9 @@ class MqttSink:
                 await publish(client, message, v5)
                 if self._alarms and self._alarms[0] is message:
                     self._alarms.popleft()
+            if self._losing:
+                self._losing = False
+                self._tell_losing(f"{self.lost_alarms} alarm events are lost")
             await self._send_states(client, v5)
             for _ in range(min(len(self._stream), 64)):
                 await publish(client, self._stream.popleft(), v5, qos=0)

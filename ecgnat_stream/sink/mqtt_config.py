@@ -46,6 +46,8 @@ class MqttConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Longest wait for an acknowledgement, s.
     wave
         Publish wave frames.
+    home_assistant
+        Let Home Assistant find the beds: publish ``homeassistant/device/{id}/config`` and ``alarm/summary``, retained.
     wave_expiry_s
         How long a broker keeps a wave frame for a slow subscriber, s (MQTT 5).
     bed_wills
@@ -56,7 +58,7 @@ class MqttConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     linger_s
         Longest time to deliver what is left at the end, s.
     alarm_backlog
-        Alarm events kept while the broker is away.
+        Alarm events and answers to commands kept while the broker is away; the oldest go first, and that is an alarm itself.
     stream_backlog
         Wave frames, beats and technical events that may wait; the oldest go first.
     """
@@ -72,6 +74,7 @@ class MqttConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     keepalive_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 15
     timeout_s: Seconds = 5.0
     wave: bool = True
+    home_assistant: bool = False
     wave_expiry_s: Annotated[int, msgspec.Meta(ge=1, le=60)] = 3
     bed_wills: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 64
     backoff_first_s: Seconds = 0.5

@@ -17,11 +17,12 @@ import pytest
 
 from ecgnat_stream import wire
 from ecgnat_stream.bus import Bus
-from ecgnat_stream.clock import SystemClock
+from ecgnat_stream.clock import ManualClock, SystemClock
 from ecgnat_stream.errors import ConfigError, SinkError
 from ecgnat_stream.events import Command, CommandResult, DeviceStatus, Technical, Vitals, Wave
 from ecgnat_stream.signal import SampleBlock
 from ecgnat_stream.sink.broker import EmbeddedBroker
+from ecgnat_stream.sink.home_assistant import discovery_topic
 from ecgnat_stream.sink.mqtt import MqttConfig, MqttSink
 from ecgnat_stream.sink.mqtt_config import target
 
@@ -134,14 +135,65 @@ async def test_an_unreachable_broker_is_told_once_and_holds_nothing_up(host: str
     assert len(heard) == 0
 
 
-async def test_alarm_events_beyond_the_backlog_are_counted() -> None:
+def result(k: int) -> CommandResult:
+    return CommandResult(bed=BED, time=NOW, accepted=True, action=str(k))
+
+
+async def test_alarm_events_beyond_the_backlog_are_an_alarm_that_ends_with_the_delivery(free_port: int) -> None:
+    clock = ManualClock()
     bus = Bus()
-    sink = MqttSink(MqttConfig(url="mqtt://127.0.0.1:1", alarm_backlog=3, linger_s=0.05), bus, SystemClock())
-    for k in range(5):
-        bus.publish(CommandResult(bed=BED, time=NOW, accepted=True, action=str(k)))
-    bus.close()
-    await sink.run()
-    assert sink.lost_alarms == 2
+    sink = MqttSink(MqttConfig(url=f"mqtt://127.0.0.1:{free_port}", alarm_backlog=3, protocol="3.1.1"), bus, clock)
+    heard = bus.subscribe("test", Technical)
+    # As the alarm stage does: a technical condition is an alarm event, which comes back to the sink.
+    bus.listen(lambda _: bus.publish(result(100)), Technical)
+    task = asyncio.create_task(sink.run())
+
+    async def told() -> tuple[str, bool]:
+        async with asyncio.timeout(15):
+            event = await heard.get()
+        assert isinstance(event, Technical)
+        return event.condition, event.present
+
+    try:
+        assert await told() == ("broker-lost", True)
+        for k in range(5):
+            bus.publish(result(k))
+        assert await told() == ("alarms-lost", True)
+        await bus.flushed()
+        assert len(heard) == 0
+        assert sink.lost_alarms == 4
+        async with EmbeddedBroker(port=free_port) as broker, aiomqtt.Client(broker.host, broker.port) as client:
+            await client.subscribe(f"{ROOT}/alarm/command/result", qos=1)
+            await clock.advance(1.0)  # now the sink tries again
+            actions = [json.loads(await first(client, f"{ROOT}/alarm/command/result"))["action"] for _ in range(3)]
+            assert await told() == ("broker-lost", False)
+            assert await told() == ("alarms-lost", False)
+            bus.close()
+            await task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert actions[-1] == "100"
+
+
+async def test_home_assistant_is_told_of_the_beds_on_request(free_port: int) -> None:
+    async with EmbeddedBroker(port=free_port) as broker:
+        for wanted in (False, True):
+            async with (
+                running(MqttConfig(url=broker.url, home_assistant=wanted)) as bus,
+                aiomqtt.Client(broker.host, broker.port) as client,
+            ):
+                bus.publish(DeviceStatus(bed=BED, time=NOW, state="online", session=1))
+                bus.publish(Vitals(bed=BED, time=NOW, heart_rate_bpm=60))
+                await bus.flushed()
+                await client.subscribe([("homeassistant/#", 1), (f"{ROOT}/vitals", 1)])
+                seen = set()
+                async with asyncio.timeout(15):
+                    async for message in client.messages:
+                        seen.add(message.topic.value)
+                        if len(seen) == 1 + wanted:
+                            break
+                assert seen == {f"{ROOT}/vitals", *([discovery_topic(BED)] if wanted else [])}
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ EXAMPLES: list[events.Event] = [
     ),
     events.DeviceStatus(**COMMON, state="stalled", detail="silent for 3 s", session=2),
     wire.BedStatus(**COMMON, online=True, since=NOW, worker="w1", session=2, state="online"),
+    wire.AlarmSummary(**COMMON, priority="high", conditions=("asystole",), text="asystole"),
     events.Beat(**COMMON, at_s=3.2, sample=1152, rr_ms=812.5, label="N", lead="II"),
     events.Vitals(**COMMON, at_s=3.2, heart_rate_bpm=None),
     events.Quality(**COMMON, leads={"II": events.LeadQuality(0.9, "good")}, usable=True, best_lead="II"),
@@ -80,6 +81,7 @@ def test_every_event_class_is_among_the_examples() -> None:
     [
         (events.Meta, "ecg/v1/home/icu/3/meta"),
         (wire.BedStatus, "ecg/v1/home/icu/3/status"),
+        (wire.AlarmSummary, "ecg/v1/home/icu/3/alarm/summary"),
         (events.Rhythm, "ecg/v1/home/icu/3/rhythm"),
         (events.Alarm, "ecg/v1/home/icu/3/alarm/event"),
         (events.Command, "ecg/v1/home/icu/3/alarm/command"),

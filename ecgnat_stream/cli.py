@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -257,7 +259,24 @@ def _monitor(config: Config, arguments: argparse.Namespace) -> int:
         )
     if arguments.headless:
         print(f"ecgnat-stream {__version__}. {NOT_A_DEVICE}", file=sys.stderr)
+        with _told_to_the_person():
+            return asyncio.run(_run_monitor(config, arguments))
     return asyncio.run(_run_monitor(config, arguments))
+
+
+@contextmanager
+def _told_to_the_person() -> Iterator[None]:
+    """Show what the monitor logs, such as where its embedded broker listens, on standard error."""
+    log = logging.getLogger("ecgnat_stream")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("ecgnat: %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(logging.NOTSET)
 
 
 async def _run_monitor(config: Config, arguments: argparse.Namespace) -> int:

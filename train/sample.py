@@ -181,6 +181,8 @@ class Augment:
         if rng.random() < 0.3:
             window = _projected(window, rng)
         window = _fewer_leads(window, rng)
+        if rng.random() < 0.3:
+            window = _more_leads(window, rng)
         if rng.random() < 0.2:
             window = _band_limited(window, rng)
         window = window * np.float32(np.exp(rng.uniform(np.log(0.6), np.log(1.7))))
@@ -231,6 +233,23 @@ def _projected(window: NDArray[np.float32], rng: np.random.Generator) -> NDArray
     angle = rng.uniform(0, 2 * np.pi)
     out = window.copy()
     out[first] = np.float32(np.cos(angle)) * window[first] + np.float32(np.sin(angle)) * window[second]
+    return out
+
+
+def _more_leads(window: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Spread one or two leads over six or twelve by random mixtures that obey Einthoven.
+
+    The databases hold VT, VF and asystole in one or two leads only, and the number of leads must not speak for a rhythm.
+    """
+    there = np.flatnonzero(np.isfinite(window).any(axis=1))
+    if not 1 <= len(there) <= 2:
+        return window
+    mix = rng.normal(0, 0.8, (len(LEADS), len(there))).astype(np.float32)
+    mix[2:6] = np.array([[-1, 1], [-0.5, -0.5], [1, -0.5], [-0.5, 1]], np.float32) @ mix[:2]
+    out: NDArray[np.float32] = np.einsum("ls,st->lt", mix, window[there])
+    out += rng.normal(0, 0.005, out.shape).astype(np.float32)
+    if rng.random() < 0.3:
+        out[6:] = np.nan
     return out
 
 

@@ -16,7 +16,7 @@ from ecgnat_stream.signal import LEADS
 from train.labels import UNSTATED, allow, forbid
 from train.prepare import Cached
 from train.rhythm import bag_loss, learning_rate, partial_label_loss, train, window_loss
-from train.sample import Augment, Cache, Sampler, _chances, _projected, _warped
+from train.sample import Augment, Cache, Sampler, _chances, _more_leads, _projected, _warped
 from train.ship import calibrate
 
 
@@ -115,6 +115,18 @@ def test_a_mixture_of_leads_stays_between_them() -> None:
         assert np.flatnonzero(np.isfinite(mixed).any(axis=1)).tolist() == [1, 6]
 
 
+def test_more_leads_obey_einthoven() -> None:
+    window = np.full((12, 500), np.nan, np.float32)
+    window[1] = np.sin(np.arange(500) / 5)
+    window[6] = np.cos(np.arange(500) / 7)
+    for seed in range(10):
+        limb = _more_leads(window, np.random.default_rng(seed))[:6]
+        np.testing.assert_allclose(limb[2], limb[1] - limb[0], atol=0.06)
+        np.testing.assert_allclose(limb[3] + limb[4] + limb[5], 0, atol=0.06)
+    twelve = np.zeros((12, 500), np.float32)
+    assert _more_leads(twelve, np.random.default_rng(0)) is twelve
+
+
 def test_warping_moves_statements_with_the_signal() -> None:
     window = np.full((12, 1000), np.nan, np.float32)
     sets = np.full(1000, allow("SINUS"), np.uint8)
@@ -135,7 +147,7 @@ def test_augmentation_invents_no_lead_and_unstates_what_it_removes(cache: Path) 
         window, sets = data.cut(data.records[0], 0, 1000)
         changed = augment(window, sets, rng, False)
         leads = np.isfinite(changed).any(axis=1)
-        assert 1 <= leads.sum() <= 2
+        assert leads.sum() in (1, 2, 6, 12)
         assert changed.shape == (len(LEADS), 1000)
         nothing = ~np.isfinite(changed).any(axis=0)
         assert (sets[nothing] == UNSTATED).all()

@@ -106,9 +106,9 @@ same instant (the worst case). Latency runs from the last sample of the window t
 are the resampling filter's look-ahead and the device's blocks of 0.1 s.
 
 {table}
-The demo's first event comes {start["first_event_s"]} s after the command, the first beat after {start["first_beat_s"]} s, the first
-rhythm label after **{start["first_rhythm_label_s"]} s** (5 s of signal are needed). Memory: {report["mb_per_bed"]} MB per bed beyond
-the first.
+The demo's first event comes {start["first_event_s"]} s after the command, the first beat after {start["first_beat_s"]} s, the
+first rhythm label after **{start["first_rhythm_label_s"]} s** (5 s of signal are needed).
+Memory: {report["mb_per_bed"]} MB per bed beyond the first.
 """
 
 

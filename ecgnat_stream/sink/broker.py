@@ -32,10 +32,13 @@ _log = logging.getLogger(__name__)
 
 
 class _Stable(dict[Any, Any]):
-    """A dict that may change while one iterates over its keys."""
+    """A dict that may change while one iterates over it."""
 
     def __iter__(self) -> Iterator[Any]:
         return iter(list(super().__iter__()))
+
+    def items(self) -> Any:
+        return list(super().items())
 
 
 class EmbeddedBroker:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import signal
-import socket
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiomqtt
 import numpy as np
@@ -29,72 +26,14 @@ from ecgnat_stream.events import Alarm, Command, CommandResult, DeviceStatus, Te
 from ecgnat_stream.signal import SampleBlock
 from ecgnat_stream.sink.mqtt import MqttConfig, MqttSink
 
+if TYPE_CHECKING:
+    from tests.system.conftest import Mosquitto
+
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BED = "home/icu/1"
 ROOT = "ecg/v1/home/icu/1"
-MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
-SUBSCRIBER = shutil.which("mosquitto_sub")
 
-pytestmark = [
-    pytest.mark.skipif(not (MOSQUITTO and SUBSCRIBER), reason="mosquitto and mosquitto_sub are not installed"),
-    pytest.mark.timeout(60),
-]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Mosquitto:
-    """A mosquitto of the test's own on a loopback port."""
-
-    def __init__(self, folder: Path, extra: str = "allow_anonymous true") -> None:
-        self.port = free_port()
-        self.url = f"mqtt://127.0.0.1:{self.port}"
-        self._configuration = folder / "mosquitto.conf"
-        # As root, mosquitto would change to an account that cannot read the test's files.
-        self._configuration.write_text(f"listener {self.port} 127.0.0.1\n{extra}\npersistence false\nuser root\n")
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        self._process = await asyncio.create_subprocess_exec(
-            str(MOSQUITTO), "-c", str(self._configuration), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        for _ in range(200):
-            with suppress(OSError):
-                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-                writer.close()
-                await writer.wait_closed()
-                return
-            await asyncio.sleep(0.02)
-        pytest.fail("mosquitto does not answer")
-
-    async def stop(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            await self._process.wait()
-            self._process = None
-
-    async def subscribe(self, topic: str, count: int, *options: str) -> list[tuple[str, Any]]:
-        """Return what a stock mosquitto_sub prints: (topic, JSON) of ``count`` messages."""
-        process = await asyncio.create_subprocess_exec(
-            str(SUBSCRIBER),
-            *("-p", str(self.port), "-t", topic, "-C", str(count), "-W", "20", "-F", "%t %p", *options),
-            stdout=subprocess.PIPE,
-        )
-        out, _ = await process.communicate()
-        lines = [line.partition(" ") for line in out.decode().splitlines()]
-        return [(topic, json.loads(payload)) for topic, _, payload in lines]
-
-
-@pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[Mosquitto]:
-    server = Mosquitto(tmp_path)
-    await server.start()
-    yield server
-    await server.stop()
+pytestmark = pytest.mark.timeout(60)
 
 
 @asynccontextmanager
@@ -328,19 +267,17 @@ async def test_a_malformed_command_is_named_and_stops_nothing(broker: Mosquitto,
         assert (await heard.next()).action == "acknowledge"
 
 
-async def test_a_refused_account_is_told_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_refused_account_is_told_and_tried_again(
+    start_mosquitto: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     accounts = tmp_path / "accounts"
     accounts.touch()
-    server = Mosquitto(tmp_path, f"allow_anonymous false\npassword_file {accounts}")
-    await server.start()
+    server = await start_mosquitto(f"allow_anonymous false\npassword_file {accounts}")
     monkeypatch.setenv("ECGNAT_MQTT_USER", "icu")
     monkeypatch.setenv("ECGNAT_MQTT_PASSWORD", "wrong-secret")
-    try:
-        async with monitor(server.url, linger_s=0.1) as bus:
-            heard = Heard(bus, Technical)
-            trouble = await heard.next()
-            assert trouble.condition == "broker-lost"
-            assert "ot authori" in trouble.detail
-            assert "wrong-secret" not in trouble.detail
-    finally:
-        await server.stop()
+    async with monitor(server.url, linger_s=0.1) as bus:
+        heard = Heard(bus, Technical)
+        trouble = await heard.next()
+        assert trouble.condition == "broker-lost"
+        assert "ot authori" in trouble.detail
+        assert "wrong-secret" not in trouble.detail

@@ -85,13 +85,13 @@ class _Link:
         self._will, self._serve, self._report = will, serve, report
         self._v5 = config.protocol != "3.1.1" and not config.embedded
         self._asked_version = config.protocol != "auto" or config.embedded
+        self.ended = False
 
     async def run(self) -> None:
         """Stay connected until cancelled; then say farewell and disconnect."""
         wait_s = self._config.backoff_first_s
-        while True:
+        while not self.ended:
             lost = await self._once()
-            _heed_cancellation()
             if lost is None:
                 wait_s = self._config.backoff_first_s
                 continue
@@ -179,7 +179,7 @@ async def publish(client: aiomqtt.Client, message: _Message, v5: bool, *, qos: i
 
 
 def _heed_cancellation() -> None:
-    """Raise what may have been lost: before Python 3.12 wait_for, and a TaskGroup with an error, swallow a cancellation."""
+    """Raise what may have been lost: before Python 3.12, wait_for swallows a cancellation that meets its result."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
@@ -255,6 +255,7 @@ class MqttSink:
         self._cutters: dict[str, wire.WaveCutter] = {}
         self._beds: dict[str, wire.BedStatus] = {}
         self._links: dict[str, _BedLink] = {}
+        self._every_link: list[_Link] = []
         self._askers: dict[str, _Asker] = {}
         self._home = HomeAssistant(worker) if config.home_assistant else None
         self._lost: str | None = None
@@ -274,6 +275,8 @@ class MqttSink:
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             main = self._link(f"ecgnat-{self._site}-{self._worker}", self._will, self._serve, self._report)
             links = [tasks.create_task(main.run(), name="mqtt")]
+            # A connection that breaks while it is being cancelled is not to be made again.
+            stack.callback(self._end_links)
             async for event in self._subscription:
                 self._take(event)
                 if self._home is not None:
@@ -284,8 +287,13 @@ class MqttSink:
             for bed, cutter in self._cutters.items():
                 self._waves(cutter.flush(), bed)
             await self._finish()
+            self._end_links()
             for link in links:
                 link.cancel()
+
+    def _end_links(self) -> None:
+        for link in self._every_link:
+            link.ended = True
 
     def _link(
         self,
@@ -294,7 +302,9 @@ class MqttSink:
         serve: Callable[[aiomqtt.Client, bool], Awaitable[None]],
         report: Callable[[str | None], None],
     ) -> _Link:
-        return _Link(self._config.client_id + client_id, self._target, self._config, self._clock, will, serve, report)
+        link = _Link(self._config.client_id + client_id, self._target, self._config, self._clock, will, serve, report)
+        self._every_link.append(link)
+        return link
 
     def _will(self) -> _Message:
         gone = msgspec.structs.replace(self._status, time=self._clock.utc(), online=False, detail="the monitor is gone")

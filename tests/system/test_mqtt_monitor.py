@@ -57,8 +57,6 @@ async def ecgnat(*arguments: object) -> AsyncIterator[asyncio.subprocess.Process
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         limit=2**20,
     )
-    # Or the monitor would wait for a reader.
-    reading: list[asyncio.Task[bytes]] = []
     try:
         yield process
     finally:
@@ -66,8 +64,7 @@ async def ecgnat(*arguments: object) -> AsyncIterator[asyncio.subprocess.Process
             process.kill()
         assert process.stdout is not None
         assert process.stderr is not None
-        reading = [asyncio.create_task(stream.read()) for stream in (process.stdout, process.stderr)]
-        await asyncio.gather(*reading)
+        await asyncio.gather(process.stdout.read(), process.stderr.read())
         await process.wait()
 
 
@@ -83,7 +80,7 @@ async def until(lines: asyncio.StreamReader | None, wanted: Callable[[str], bool
 
 @asynccontextmanager
 async def reading(lines: asyncio.StreamReader | None) -> AsyncIterator[None]:
-    """Read on and forget, as a pipe into nothing does."""
+    """Read on and forget, as a pipe into nothing does, or the monitor would wait for a reader."""
 
     async def read() -> None:
         assert lines is not None
@@ -167,12 +164,12 @@ async def test_a_stock_subscriber_of_a_real_broker_follows_a_replay_to_its_viole
             assert late.json(f"{BED}/quality", retained=True)["leads"].keys() == {"II", "V1"}
             assert 0 <= late.json(f"{BED}/rhythm", retained=True)["probability"] <= 1
             monitor.kill()
-            for topic in (f"{BED}/status", f"{ENGINE}/status"):
-                later = (json.loads(p) for t, _, p in heard.messages if t == topic)
-                if not any(will["online"] is False for will in later):
-                    await heard.until(lambda t, payload, topic=topic: t == topic and b'"online":false' in payload)  # type: ignore[misc]
-                will = next(json.loads(p) for t, _, p in reversed(heard.messages) if t == topic)
-                assert will["detail"] == "the monitor is gone"
+            gone: dict[str, dict[str, Any]] = {}
+            while len(gone) < 2:
+                will = json.loads(await heard.until(lambda topic, payload: b'"online":false' in payload))
+                gone[heard.messages[-1][0]] = will
+            assert set(gone) == {f"{BED}/status", f"{ENGINE}/status"}
+            assert {will["detail"] for will in gone.values()} == {"the monitor is gone"}
     check_waves([payload for topic, _, payload in heard.messages if topic == f"{BED}/wave"], samples)
 
 

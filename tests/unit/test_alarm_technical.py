@@ -78,3 +78,8 @@ def test_a_stage_reports_and_the_priority_is_given_here() -> None:
 
 def test_no_name_is_both_technical_and_physiological() -> None:
     assert not set(TECHNICAL) & set(PHYSIOLOGICAL)
+
+
+def test_lost_alarms_are_urgent_and_a_failed_publisher_is_not() -> None:
+    assert TECHNICAL["alarms-lost"].priority == "high"
+    assert TECHNICAL["publisher-failed"].priority == "medium"

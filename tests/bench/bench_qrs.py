@@ -1,7 +1,7 @@
-"""Streaming QRS detection on MIT-BIH records: python tests/bench/bench_qrs.py RECORD... (needs ECGNAT_DATA).
+"""Streaming QRS detection on MIT-BIH records: python tests/bench/bench_qrs.py [--quality] RECORD... (needs ECGNAT_DATA).
 
-150 ms match window (EC57), all leads given quality 1; ventricular flutter is left out. Prints both with and without the
-first 5 minutes.
+150 ms match window (EC57); all leads given quality 1, or with --quality what the quality stage says; ventricular flutter is
+left out. Prints both with and without the first 5 minutes.
 """
 
 from __future__ import annotations
@@ -14,24 +14,31 @@ import numpy as np
 import wfdb
 
 from ecgnat_stream.beats import QrsDetector
-from ecgnat_stream.condition import ConditionConfig, condition_record
+from ecgnat_stream.condition import ConditionConfig, Conditioner
+from ecgnat_stream.quality import QualityEstimator
 from ecgnat_stream.signal import FRAME, FS, assign_leads
 
 BEATS = set("NLRBAaJSVrFejnE/fQ?")
 
 
-def detect(path: str) -> np.ndarray:
+def detect(path: str, quality: bool) -> np.ndarray:
     """Return the times in s of the beats found in a record."""
     record = wfdb.rdrecord(path)
-    samples = np.full((12, record.sig_len), np.nan, np.float32)
+    fs, samples = record.fs, np.full((12, record.sig_len), np.nan, np.float32)
     for i, slot in enumerate(assign_leads(record.sig_name)):
         if slot is not None:
             samples[slot] = record.p_signal[:, i]
-    y = condition_record(samples, record.fs, ConditionConfig(mains_hz=60))
-    detector, rows, times = QrsDetector(1), np.array([0]), []
-    for k in range(y.shape[1] // FRAME):
-        frame = y[None, :, k * FRAME : (k + 1) * FRAME]
+    conditioner, estimator = Conditioner(fs, 1, ConditionConfig(mains_hz=60)), QualityEstimator(1)
+    detector, rows, off, times = QrsDetector(1), np.array([0]), np.zeros((1, 12), bool), []
+    padded = np.pad(samples, ((0, 0), (int(fs), int(fs))), constant_values=np.nan)
+    for k in range(int(record.sig_len * FS / fs) // FRAME):
+        starts, n = conditioner.needed(np.array([k]))
+        start = int(starts[0]) + int(fs)
+        raw = padded[None, :, start : start + n]
+        frame = conditioner.process(rows, np.array([k]), raw)
         sqi = (~np.isnan(frame).all(axis=2)).astype(np.float32)
+        if quality:
+            sqi = estimator.process(rows, raw, frame, off).sqi
         times += (detector.process(rows, np.array([k]), frame, sqi).at / FS).tolist()
     return np.sort(times)
 
@@ -47,12 +54,14 @@ def count(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    total = np.zeros((2, 3), int)
+    total, quality = np.zeros((2, 3), int), "--quality" in sys.argv
     for name in sys.argv[1:]:
+        if name.startswith("--"):
+            continue
         path = str(Path(os.environ["ECGNAT_DATA"]) / "mitdb" / name)
         marks = wfdb.rdann(path, "atr")
         at, symbol = marks.sample / 360, np.array(marks.symbol)
-        truth, found = at[np.isin(symbol, list(BEATS))], detect(path)
+        truth, found = at[np.isin(symbol, list(BEATS))], detect(path, quality)
         for on, off in zip(at[symbol == "["], at[symbol == "]"], strict=False):
             truth, found = truth[(truth < on) | (truth > off)], found[(found < on) | (found > off)]
         each = np.array([count(truth[truth >= skip], found[found >= skip - 0.15]) for skip in (300, 0)])

@@ -8,6 +8,7 @@ A measurement, no test: read the ratios; the milliseconds belong to one machine 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -87,7 +88,7 @@ if __name__ == "__main__":
     torch.set_num_threads(arguments.threads)
     choices = ("off", "on") if arguments.compiled else ("off",)
     figures: dict[str, Any] = {
-        "command": "python tests/bench/bench_model.py --threads N --compiled",
+        "command": " ".join(["python", *sys.argv]),
         "threads": arguments.threads,
         "attention_p50_ms": attention(arguments.repeats),
         "sizes_8_windows": networks(max(arguments.repeats // 5, 3)),

@@ -88,7 +88,7 @@ class BeatsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     floor_mv: float = 0.15
     refractory_s: float = 0.2
     threshold: float = 0.3
-    min_sqi: float = 0.25
+    min_sqi: float = 0.05
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from ecgnat_stream.alarm import AlarmConfig, AlarmEngine, BeatMark, Evidence, Observation
 from ecgnat_stream.bus import Published
 from ecgnat_stream.clock import Clock
+from ecgnat_stream.codes import RHYTHM_CODES, RHYTHM_TEXTS
 from ecgnat_stream.device import LinkState
-from ecgnat_stream.events import DeviceStatus, Meta, Technical, Vitals, Wave
+from ecgnat_stream.events import DeviceStatus, Meta, Quality, Rhythm, Technical, Timing, Vitals, Wave
 from ecgnat_stream.signal import LEADS, SampleBlock, StreamInfo, assign_leads
 
 __all__ = ["Bed", "Moment"]
@@ -64,7 +65,8 @@ class Bed:
         self.alarms = AlarmEngine(name, config)
         self.info: StreamInfo | None = None
         self.session = 0
-        self.ended = False
+        self.lost = self.ended = False
+        self.at_s = 0.0
         self.last_ns = clock.monotonic_ns()
         self.stop = 0
         self._lead_map = lead_map
@@ -111,14 +113,15 @@ class Bed:
         else:
             self._begun = self._clock.utc()
         self.info = info
+        self.lost = False
         self.session += 1
         self._gaps.clear()
         self._off.clear()
         self._off_now[:] = False
-        self.say(self.alarms.session(self.session, self._clock.utc(), self._clock.monotonic_ns()))
+        self.say(self.alarms.session(self.session, self.now(), self._clock.monotonic_ns()))
         meta = Meta(
             bed=self.name,
-            time=self._clock.utc(),
+            time=self.now(),
             leads=info.leads,
             used_as=tuple(None if slot is None else LEADS[slot] for slot in used_as),
             fs=info.fs,
@@ -166,6 +169,10 @@ class Bed:
         if self.live and self.info is not None:
             return self._clock.utc(self.arrival_ns(at_s))
         return self._begun + timedelta(seconds=at_s)
+
+    def now(self) -> datetime:
+        """Return the time of an event that is not about a sample: the host's, or within a recording how far it has come."""
+        return self._clock.utc() if self.live else self.time_of(self.at_s)
 
     def arrival_ns(self, at_s: float) -> int:
         """Return the host's monotonic time of a place on the stream."""
@@ -236,23 +243,49 @@ class Bed:
                 gap_s=moment.gap_s,
             )
             self._evidence = None
+            self.at_s = moment.at_s
             self.say(self.alarms.observe(observation, moment.time, self._clock.monotonic_ns()))
 
     def technical(self, condition: str, *, present: bool, detail: str = "") -> None:
         """Tell the alarm engine what a stage noticed about this bed."""
-        event = Technical(bed=self.name, time=self._clock.utc(), condition=condition, present=present, detail=detail)
+        event = Technical(bed=self.name, time=self.now(), condition=condition, present=present, detail=detail)
         self.say(self.alarms.technical(event, self._clock.monotonic_ns()))
 
     def link(self, state: LinkState) -> None:
         """Take a change of the link to the device: a lost one leaves no stale value behind and raises ``no-data``."""
-        now, now_ns = self._clock.utc(), self._clock.monotonic_ns()
+        now, now_ns = self.now(), self._clock.monotonic_ns()
         self._publish(DeviceStatus(bed=self.name, time=now, state=state.state, detail=state.detail, session=state.session))
-        if state.state in ("stalled", "offline"):
+        if state.state == "online":
+            self.lost = False
+        elif state.state in ("stalled", "offline"):
             self.flush()
-            self._publish(Vitals(bed=self.name, time=now, heart_rate_bpm=None))
+            self.lost = True
+            self._blank(now, "no data")
             self.say(self.alarms.disconnect(now, now_ns, state.detail or state.state))
         elif state.state == "ended":
-            self.ended = True
             self.flush()
-            self._publish(Vitals(bed=self.name, time=now, heart_rate_bpm=None))
+            self.lost = self.ended = True
+            self._blank(now, "ended")
             self.say(self.alarms.close(now, now_ns))
+
+    def _blank(self, now: datetime, reason: str) -> None:
+        """Take back every value that is shown: nothing is known any more."""
+        at_s, now_ns = self.at_s, self._clock.monotonic_ns()
+        self._publish(Vitals(bed=self.name, time=now, at_s=at_s, heart_rate_bpm=None))
+        self._publish(Quality(bed=self.name, time=now, at_s=at_s, leads={}, usable=False, best_lead=None, reason=reason))
+        rhythm = Rhythm(
+            bed=self.name,
+            time=now,
+            at_s=at_s,
+            label="UNKNOWN",
+            text=RHYTHM_TEXTS["UNKNOWN"],
+            probability=0.0,
+            probabilities={},
+            start_s=at_s,
+            stop_s=at_s,
+            window_start=self.stop,
+            window_stop=self.stop,
+            codes=RHYTHM_CODES["UNKNOWN"],
+            timing=Timing(now_ns, now_ns, now_ns, now_ns),
+        )
+        self._publish(rhythm)

@@ -231,6 +231,9 @@ class _Index:
 
 
 _Item = StreamInfo | SampleBlock | LinkState
+_FUTURE_NS = 1_000_000_000
+"""Times of samples this far ahead of the host's clock are reported; none is believed, or all later ones would run backwards."""
+
 _MAILBOX = 8
 
 
@@ -303,6 +306,10 @@ class _Link:
     def _take(self, block: SampleBlock, info: StreamInfo) -> None:
         self._heard_ns = self._clock.monotonic_ns()
         _check_block(block, info)
+        if block.t_ns > self._heard_ns:
+            if block.t_ns - self._heard_ns > _FUTURE_NS:
+                self._tell("future", f"the time of its samples lies in the future at sample {block.start}: taken as now")
+            block = replace(block, t_ns=self._heard_ns)
         placed = self._index.place(block)
         if self._stalled:
             self._stalled = False

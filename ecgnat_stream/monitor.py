@@ -11,8 +11,10 @@ the others go on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -34,6 +36,9 @@ __all__ = ["Monitor", "Sink"]
 
 _LIVE_PACE_S = 0.02
 """Live beds are worked on at most so often: blocks of many beds that arrive together are then one batch."""
+
+_STUMBLES = 20
+"""So many failures of one task in a row end the monitor: it cannot be trusted to mend itself."""
 
 _TICK_S = 1.0
 _STATUS_TICKS = 10
@@ -82,6 +87,7 @@ class Monitor:
         self._wake, self._due, self._passed, self._stop = (asyncio.Event() for _ in range(4))
         self._finished = np.zeros(len(self.beds), bool)
         self._windows = 0
+        self._stumbles: Counter[str] = Counter()
         self._session = int(clock.utc().timestamp())
         self._commands = self.bus.subscribe("commands", Command, capacity=1000)
         self.bus.listen(self._technical, Technical)
@@ -130,7 +136,8 @@ class Monitor:
                 for task in (*work, done, stopped):
                     task.cancel()
         except* EcgnatError as failures:
-            raise failures.exceptions[0] from None
+            errors = failures.exceptions
+            raise errors[0] if len(errors) == 1 else EcgnatError("; ".join(map(str, errors))) from None
 
     async def _sink(self, sink: Sink, essential: bool) -> None:
         name = type(sink).__name__
@@ -163,9 +170,9 @@ class Monitor:
                 async for item in link:
                     await self._take(row, item)
         except EcgnatError as error:
-            self._lose(row, str(error))
+            await self._lose(row, str(error))
         except Exception as error:  # noqa: BLE001 - the task border: one bed's defect is its own technical alarm
-            self._lose(row, f"{type(error).__name__}: {error}")
+            await self._lose(row, f"{type(error).__name__}: {error}")
         await self._drained(row)
         self._finished[row] = True
         self._wake.set()
@@ -174,25 +181,45 @@ class Monitor:
         bed = self.ward.beds[row]
         match item:
             case StreamInfo():
+                await self._settled(row)
                 self.ward.begin(row, item)
             case SampleBlock():
-                self.ward.append(row, item)
-                self._wake.set()
-                while not bed.live and not self.ward.room(row):
-                    await self._passed.wait()
-                if not bed.live:
-                    await self.bus.drained()
+                for part in _parts(item, self.ward.largest_block(row), bed.fs):
+                    await self._append(row, part)
             case LinkState():
                 if item.state == "ended":
                     await self._drained(row)
-                bed.link(item)
-                if item.state == "offline":
+                elif item.state == "offline":
+                    await self._settled(row)
                     self.failures[bed.name] = item.detail
                 elif item.state == "online":
                     self.failures.pop(bed.name, None)
+                bed.link(item)
 
-    def _lose(self, row: int, detail: str) -> None:
+    async def _append(self, row: int, block: SampleBlock) -> None:
         bed = self.ward.beds[row]
+        if self.ward.far(row, block):
+            await self._settled(row)
+        self.ward.append(row, block)
+        self._wake.set()
+        while not bed.live and not self.ward.room(row):
+            await self._passed.wait()
+        if not bed.live:
+            await self.bus.drained()
+
+    async def _settled(self, row: int) -> None:
+        """Have decided what there is of a bed before something else begins; a live one does not wait for the network."""
+        bed = self.ward.beds[row]
+        if bed.info is None:
+            return
+        if bed.live:
+            self.ward.settle(row)
+        else:
+            await self._drained(row)
+
+    async def _lose(self, row: int, detail: str) -> None:
+        bed = self.ward.beds[row]
+        await self._settled(row)
         self.failures[bed.name] = detail
         bed.link(LinkState("offline", detail, bed.session))
 
@@ -208,7 +235,7 @@ class Monitor:
         while not (len(self.beds) and self._finished.all()):
             await self._wake.wait()
             self._wake.clear()
-            more = self.ward.advance()
+            more = bool(self._guarded("advance", self.ward.advance))
             if len(self.ward.scheduler):
                 self._due.set()
             self._passed.set()
@@ -240,14 +267,14 @@ class Monitor:
         samples = np.stack([window.samples for window in windows])
         try:
             prediction = await asyncio.wrap_future(predictor.submit(samples))
+            self._windows += len(windows)
+            self.ward.apply(windows, prediction, predictor.path.name)
         except Exception as error:  # noqa: BLE001 - the task border: a failing network must not end the monitoring
             self.failures["model"] = f"{type(error).__name__}: {error}"
             self.ward.fail(windows, self.failures["model"])
             return
         if self.failures.pop("model", None) is not None:
             self._report("model-failed", "", present=False)
-        self._windows += len(windows)
-        self.ward.apply(windows, prediction, predictor.path.name)
 
     async def _tick(self) -> None:
         """Once a second: pauses, reminders, stuck sinks; now and then the worker's own status."""
@@ -257,7 +284,7 @@ class Monitor:
         while True:
             next_ns += round(_TICK_S * 1e9)
             await self.clock.sleep_until(next_ns)
-            self.ward.tick()
+            self._guarded("tick", self.ward.tick)
             if self.bus.overfull != stuck:
                 stuck = self.bus.overfull
                 self._report("sink-stuck", ", ".join(stuck), present=bool(stuck))
@@ -269,11 +296,28 @@ class Monitor:
         """Carry out commands, in order."""
         async for command in self._commands:
             assert isinstance(command, Command)
-            self.ward.command(command)
+            self._guarded("command", partial(self.ward.command, command))
 
     def _technical(self, event: object) -> None:
         assert isinstance(event, Technical)
-        self.ward.technical(event)
+        self._guarded("technical", partial(self.ward.technical, event))
+
+    def _guarded(self, what: str, work: Callable[[], object]) -> object:
+        """Do one piece of work; a defect in it is a technical alarm, and many in a row end the monitor with an error."""
+        try:
+            result = work()
+        except Exception as error:
+            self._stumbles[what] += 1
+            self.failures[what] = f"{type(error).__name__}: {error}"
+            if self._stumbles[what] >= _STUMBLES:
+                raise EcgnatError(f"{what} failed {_STUMBLES} times in a row, last with {self.failures[what]}") from error
+            if what != "technical":
+                self._report("worker-lost", f"{what}: {self.failures[what]}")
+            self._wake.set()
+            return None
+        if self._stumbles.pop(what, 0):
+            self._report("worker-lost", "", present=False)
+        return result
 
     def _report(self, condition: str, detail: str, *, present: bool = True) -> None:
         self.bus.publish(self.ward.report(condition, detail, present=present))
@@ -297,3 +341,11 @@ class Monitor:
     def progress(self) -> list[Progress]:
         """Return how far each bed has come."""
         return [self.ward.progress(row) for row in range(len(self.beds))]
+
+
+def _parts(block: SampleBlock, length: int, fs: float) -> Iterator[SampleBlock]:
+    """Cut a block into parts of at most ``length`` samples, each with the time of its own last sample."""
+    for start in range(block.start, block.stop, length):
+        stop = min(start + length, block.stop)
+        samples = block.samples[:, start - block.start : stop - block.start]
+        yield SampleBlock(start, samples, block.t_ns - round((block.stop - stop) / fs * 1e9), block.lead_off)

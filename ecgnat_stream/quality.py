@@ -40,6 +40,10 @@ _OFFSET = 13.0
 """Log-odds of noise: weights of the four levels and their burstiness, and the odds at zero. Logistic regression on training
 records, ``tests/bench/bench_quality.py --fit``; the offset is 0.6 below the fitted one, in favour of the heart."""
 
+_HARMLESS_MV = 0.05
+"""RMS above 2.5 Hz below which noise cannot hide a heart beat: that of a wave of 0.15 mV peak to peak, the smallest QRS complex
+that IEC 60601-2-27 wants detected. So a quiet line with wander under it, as in asystole, stays usable."""
+
 _CALM = 0.1
 """How far above ``min_sqi`` the index of a noisy lead must rise again."""
 
@@ -188,10 +192,14 @@ class QualityEstimator:
     def _index(self, rows: NDArray[np.intp], y: NDArray[np.float32], span: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the quality index ``(R, 12)`` from what was measured and from the amplitude of the last frames."""
         score = np.full(span.shape, _OFFSET, np.float32)
-        for weight, part in zip((*_LEVEL, *_BURST), self.measure(rows, y), strict=True):
+        measured = self.measure(rows, y)
+        for weight, part in zip((*_LEVEL, *_BURST), measured, strict=True):
             score += np.float32(weight) * part
-        noise = np.minimum(self._count[rows] / np.float32(_SETTLED), np.float32(1.0)) / (
-            1.0 + np.exp(-np.clip(score, -30.0, 30.0))
+        harm = np.minimum(np.exp(measured[1]) / np.float32(_HARMLESS_MV**2), np.float32(1.0))
+        noise = (
+            harm
+            * np.minimum(self._count[rows] / np.float32(_SETTLED), np.float32(1.0))
+            / (1.0 + np.exp(-np.clip(score, -30.0, 30.0)))
         )
         self._swing[rows] = swing = np.maximum(span, _SWING_KEPT * self._swing[rows])
         index: NDArray[np.float32] = (1.0 - noise) / (1.0 + (swing / np.float32(self.config.range_mv)) ** 4)

@@ -107,6 +107,7 @@ class Ward:
         self._live = np.ones(rows, bool)
         self._held = np.zeros(rows, bool)
         self._ending = np.zeros(rows, bool)
+        self._delivered = np.zeros((rows, len(LEADS)), bool)
         self._in_flight = np.zeros(rows, np.int64)
         self._quality = QualityEstimator(rows, config.quality)
         self._detector = QrsDetector(rows, config.beats)
@@ -124,31 +125,64 @@ class Ward:
             For lead names that cannot be assigned, or a rate outside 100 to 1000 Hz.
         """
         bed = self.beds[row]
-        bed.flush()
         bed.begin(info)
         self._live[row] = info.live
+        self._ending[row] = False
+        self._delivered[row] = False
+        self._delivered[row, bed.slots] = True
         for group in self._groups.values():
             group.member[row] = False
-        group = self._groups.setdefault(info.fs, _Group(info.fs, len(self.beds), self._config))
-        group.member[row] = True
-        self._jump(row, group, bed.stop)
+        self._groups = {fs: group for fs, group in self._groups.items() if group.member.any() or fs == info.fs}
+        if info.fs not in self._groups:
+            self._groups[info.fs] = _Group(info.fs, len(self.beds), self._config)
+        self._groups[info.fs].member[row] = True
+        self._jump(row, self._groups[info.fs], bed.stop)
 
     def append(self, row: int, block: SampleBlock) -> None:
-        """Take a block of a bed whose stream has begun."""
+        """Take a block of a bed whose stream has begun, no longer than :meth:`largest_block`.
+
+        Before a block that :meth:`far` calls far off, whatever is still to be worked off must have been: see :meth:`settle`.
+        """
         bed = self.beds[row]
         group = self._group(row)
-        lost = block.start - bed.stop
+        far = self.far(row, block)
         samples = bed.take(block)
-        if lost > group.ring.capacity // 2:
-            bed.flush()
+        if far:
             self._jump(row, group, block.start)
+        before = int(group.ring.overwritten[row])
         group.ring.append(row, block.start, samples)
+        overwritten = int(group.ring.overwritten[row]) - before
+        if overwritten:
+            detail = f"{overwritten / group.fs:.2f} s were overwritten unread: the monitor is too slow"
+            bed.technical("gap", present=True, detail=detail)
+
+    def far(self, row: int, block: SampleBlock) -> bool:
+        """Return whether a block lies so far behind what came before that the gap is left out."""
+        return block.start - self.beds[row].stop > self._group(row).ring.capacity // 2
+
+    def largest_block(self, row: int) -> int:
+        """Return the most samples that :meth:`append` takes at a time, a quarter of the ring."""
+        return max(1, self._group(row).ring.capacity // 4)
+
+    def settle(self, row: int) -> None:
+        """Work off at once what is there of a bed, without waiting for the rest of a frame or for the network."""
+        bed = self.beds[row]
+        if bed.info is None:
+            return
+        group = self._group(row)
+        self._ending[row] = True
+        self._held[row] = False
+        while row in self._ready(group):
+            self._work(group, np.array([row]))
+            self._held[row] = False
+        bed.flush()
 
     def _jump(self, row: int, group: _Group, start: int) -> None:
         """Leave out what will never come, and begin afresh at the first whole frame from ``start``."""
         one = np.array([row])
         group.ring.clear(row, start)
         self._frame[row] = int(np.ceil(start / group.fs / FRAME_S))
+        self._ending[row] = False
         group.conditioner.reset(one)
         self._quality.reset(one)
         self._detector.reset(one)
@@ -210,7 +244,9 @@ class Ward:
         last = np.ceil((frames + 1) * (FRAME_S * group.fs) - 1e-6).astype(np.int64) - 1
         off = np.stack([bed.off_at(int(sample)) for bed, sample in zip(beds, last, strict=True)])
         quality = self._quality.process(rows, raw, y, off)
-        beats = self._detector.process(rows, frames, y, quality.sqi)
+        # A derived lead adds nothing to those it is derived from, and where they are equal it is noise alone.
+        sqi = quality.sqi * self._delivered[rows]
+        beats = self._detector.process(rows, frames, y, sqi)
         bpm = self._rate.process(rows, frames, beats, quality.usable)
         now_ns = self._clock.monotonic_ns()
         stop_s = (frames + 1) * FRAME_S
@@ -265,6 +301,8 @@ class Ward:
     ) -> None:
         """Publish a bed's vitals and quality, once per second of stream."""
         time, best = bed.time_of(at_s), int(quality.best[i])
+        if best >= 0 and best not in bed.slots:
+            best = int(bed.slots[quality.sqi[i, bed.slots].argmax()])
         shown = None if rate is None else round(rate, 1)
         self._publish(Vitals(bed=bed.name, time=time, at_s=at_s, heart_rate_bpm=shown, rr_ms=shown and round(6e4 / shown, 1)))
         usable = bool(quality.usable[i])
@@ -294,7 +332,8 @@ class Ward:
             for k, i in enumerate(part):
                 window, bed = windows[i], self.beds[windows[i].row]
                 self._in_flight[window.row] -= 1
-                self._say_rhythm(bed, window, decision, k, waited[k][1], prediction.ready_ns, model)
+                if not bed.lost:
+                    self._say_rhythm(bed, window, decision, k, waited[k][1], prediction.ready_ns, model)
                 label = decision.names[k]
                 evidence = Evidence(label=label, stop_s=window.stop / MODEL_FS, seconds=tuple(seconds[k].tolist()))
                 bed.resolve(window.stop, evidence)
@@ -346,7 +385,7 @@ class Ward:
                 self._late.add(row)
                 detail = f"no prediction within {self._config.model_late_s:g} s"
                 bed.technical("model-late", present=True, detail=detail)
-            bed.say(bed.alarms.tick(now_ns, utc))
+            bed.say(bed.alarms.tick(now_ns, bed.now()))
         self._say(self.engine.tick(now_ns, utc))
 
     def technical(self, event: Technical) -> None:
@@ -360,7 +399,7 @@ class Ward:
     def command(self, command: Command) -> None:
         """Carry out a person's order on one bed, the worker (``site/engine/worker``), or with no name on all of them."""
         now_ns, utc = self._clock.monotonic_ns(), self._clock.utc()
-        engines = {bed.name: bed.alarms for bed in self.beds} | {self._engine_name: self.engine}
+        engines = {bed.name: (bed.alarms, bed.now()) for bed in self.beds} | {self._engine_name: (self.engine, utc)}
         chosen = [engine for name, engine in engines.items() if command.bed in ("", name)]
         if not chosen:
             known = ", ".join(list(engines)[:8])
@@ -375,8 +414,8 @@ class Ward:
                 correlation=command.correlation,
             )
             self._publish(refusal)
-        for engine in chosen:
-            result, events = engine.command(command, utc, now_ns)
+        for engine, now in chosen:
+            result, events = engine.command(command, now, now_ns)
             self._publish(result)
             self._say(events)
 

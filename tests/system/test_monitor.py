@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from ecgnat_devices.simulate import SimulateDevice
 from ecgnat_stream.clock import SystemClock
 from ecgnat_stream.codes import RHYTHMS
 from ecgnat_stream.condition import condition_record
 from ecgnat_stream.config import parse_config
 from ecgnat_stream.device import open_device
-from ecgnat_stream.errors import CheckpointError
+from ecgnat_stream.errors import CheckpointError, DeviceError, EcgnatError
 from ecgnat_stream.events import Alarm, Beat, DeviceStatus, EngineStatus, Event, Meta, Quality, Rhythm, Vitals
 from ecgnat_stream.model import Prediction, Predictor
 from ecgnat_stream.monitor import Monitor
 from ecgnat_stream.rhythm import RhythmTimeline
-from ecgnat_stream.signal import LEADS, Window
+from ecgnat_stream.signal import LEADS, SampleBlock, StreamInfo, Window
 
 SCRIPT = [
     {"rhythm": "sinus", "seconds": 15},
@@ -181,7 +183,7 @@ async def test_a_network_that_fails_is_an_alarm_and_asystole_is_still_found(
 
     monkeypatch.setattr(Predictor, "_predict", fail)
     run = await Run(untrained, simulated()).finish()
-    assert not run.of(Rhythm)
+    assert {rhythm.label for rhythm in run.of(Rhythm)} == {"UNKNOWN"}
     assert "asystole" in run.starts()
     assert "model-failed" in run.starts("")
     assert "out of memory" in run.monitor.failures["model"]
@@ -251,7 +253,8 @@ async def test_streaming_is_offline(untrained: Path) -> None:
     timeline = RhythmTimeline(1, run.monitor.config.rhythm)
     row = np.array([0])
     with Predictor(run.monitor.config.model) as predictor:
-        for window, rhythm in zip(run.windows, run.of(Rhythm), strict=True):
+        told = [rhythm for rhythm in run.of(Rhythm) if rhythm.model]
+        for window, rhythm in zip(run.windows, told, strict=True):
             if window.stop <= offline.shape[1]:
                 np.testing.assert_array_equal(window.samples, padded[:, window.start + 1000 : window.stop + 1000])
             prediction = predictor.predict(window.samples[None])
@@ -270,3 +273,120 @@ async def delivered(options: dict[str, Any]) -> np.ndarray:
         for name, samples in zip(info.leads, block.samples, strict=True):
             record[LEADS.index(name), block.start : block.stop] = samples
     return record
+
+
+class Falling:
+    """A device that delivers ``seconds`` of a simulated patient and then fails, every time it is connected."""
+
+    Options = SimulateDevice.Options
+
+    def __init__(self, seconds: float, error: Exception, **options: Any) -> None:
+        given = {"script": SCRIPT, "leads": ["II"], "speed": 20.0, **options}
+        self._device = open_device("simulate", given, SystemClock())
+        self._seconds, self._error = seconds, error
+
+    async def __aenter__(self) -> StreamInfo:
+        self._info = await self._device.__aenter__()
+        return self._info
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._device.__aexit__(*error)
+
+    async def __aiter__(self) -> AsyncIterator[SampleBlock]:
+        async for block in self._device:
+            if block.start >= self._seconds * self._info.fs:
+                raise self._error
+            yield block
+
+
+@pytest.mark.parametrize("error", [DeviceError("unplugged", permanent=True), ValueError("defect in the adapter")])
+async def test_a_lost_device_stays_an_alarm_and_shows_nothing_stale(untrained: Path, error: Exception) -> None:
+    run = Run(untrained, simulated(speed=20.0))
+    run.monitor._open_links = [lambda: Falling(8.3, error)]
+    await run.finish()
+    lost, ended = (run.events.index(next(e for e in run.of(DeviceStatus) if e.state == s)) for s in ("offline", "ended"))
+    history = [(e.phase, i < ended) for i, e in enumerate(run.events) if isinstance(e, Alarm) and e.condition == "no-data"]
+    assert history == [("start", True), ("end", False)]
+    after = [event for event in run.events[lost:] if event.bed == "site/unit/a"]
+    assert {e.label for e in after if isinstance(e, Rhythm)} == {"UNKNOWN"}
+    assert {e.heart_rate_bpm for e in after if isinstance(e, Vitals)} == {None}
+    assert not [e for e in after if isinstance(e, Beat)]
+
+
+async def test_a_device_that_comes_back_with_other_leads_and_rate_goes_on_in_stream_time(untrained: Path) -> None:
+    made: list[Falling] = []
+
+    def link() -> Falling:
+        options = [{"fs": 250.0}, {"fs": 500.0, "leads": ["V1", "II"]}][len(made) % 2]
+        made.append(Falling(8.0 if len(made) < 2 else 1e9, DeviceError("reset"), loop=False, **options))
+        return made[-1]
+
+    run = Run(untrained, simulated(), device={"backoff_first_s": 0.05, "backoff_max_s": 0.05})
+    run.monitor._open_links = [link]
+    await run.finish()
+    assert [meta.fs for meta in run.of(Meta)] == [250.0, 500.0, 250.0]
+    times = [beat.at_s for beat in run.of(Beat)]
+    assert times == sorted(times)
+    alarms = run.of(Alarm)
+    assert [alarm.sequence for alarm in alarms] == list(range(1, len(alarms) + 1))
+    assert [a.phase for a in alarms if a.condition == "no-data"] == ["start", "end", "start", "end"]
+    running: set[str] = set()
+    for alarm in alarms:
+        if alarm.phase == "start":
+            running.add(alarm.alarm_id)
+        else:
+            assert alarm.alarm_id in running
+    assert "asystole" in run.starts()
+
+
+async def test_blocks_longer_than_the_ring_lose_nothing(untrained: Path) -> None:
+    short = await Run(untrained, simulated(leads=["II"]), ring_s=5.0, schedule={"max_batch": 1}).finish()
+    long = await Run(untrained, simulated(leads=["II"], block=20000), ring_s=5.0, schedule={"max_batch": 1}).finish()
+    assert decisions(long) == decisions(short)
+
+
+async def test_what_came_before_a_long_gap_is_decided_on_whatever_the_blocks(untrained: Path) -> None:
+    gap = [{"kind": "gap", "start_s": 20, "seconds": 15}]
+    runs = [
+        await Run(untrained, simulated(leads=["II"], artefacts=gap, block=block), schedule={"max_batch": 1}).finish()
+        for block in (10, 1000)
+    ]
+    assert decisions(runs[0]) == decisions(runs[1])
+    before = [beat.at_s for beat in runs[0].of(Beat) if beat.at_s < 20]
+    assert max(before) > 18.5
+
+
+async def test_a_recordings_events_are_in_the_time_of_the_recording(untrained: Path) -> None:
+    run = await Run(untrained, simulated(leads=["II"])).finish()
+    times = [event.time for event in run.of(Alarm)]
+    assert times == sorted(times)
+    assert run.of(DeviceStatus)[-1].time >= run.of(Beat)[-1].time
+
+
+async def test_a_defect_in_the_stages_is_an_alarm_and_the_monitor_goes_on(untrained: Path) -> None:
+    run = Run(untrained, simulated(leads=["II"]))
+    advance = run.monitor.ward.advance
+    calls = 0
+
+    def sometimes() -> bool:
+        nonlocal calls
+        calls += 1
+        if calls in (3, 4):
+            raise ValueError("a defect")
+        return advance()
+
+    run.monitor.ward.advance = sometimes  # type: ignore[method-assign]
+    await run.finish()
+    assert [a.phase for a in run.of(Alarm, "") if a.condition == "worker-lost"][0:1] == ["start"]
+    assert "asystole" in run.starts()
+
+
+async def test_a_defect_that_does_not_go_away_ends_the_monitor_with_its_reason(untrained: Path) -> None:
+    run = Run(untrained, simulated(leads=["II"]))
+
+    def always() -> bool:
+        raise ValueError("a lasting defect")
+
+    run.monitor.ward.advance = always  # type: ignore[method-assign]
+    with pytest.raises(EcgnatError, match="advance failed 20 times in a row, last with ValueError: a lasting defect"):
+        await run.finish()

@@ -177,9 +177,10 @@ def wave_topic(bed: str) -> str:
     return f"{ROOT}/{bed}/wave"
 
 
-def alarm_state_topic(alarm: Alarm) -> str:
-    """Return the retained topic that holds the latest phase of an alarm condition."""
-    return f"{ROOT}/{alarm.bed}/alarm/state/{alarm.condition}"
+def alarm_state_topic(alarm: Alarm, engine: str = "") -> str:
+    """Return the retained topic that holds the latest phase of an alarm condition; ``engine`` as for :func:`topic`."""
+    place = topic(alarm, engine).removesuffix(f"/{_SUFFIXES[Alarm]}")
+    return f"{place}/alarm/state/{alarm.condition}"
 
 
 def encode_json(event: Event) -> bytes:

@@ -67,6 +67,8 @@ class MqttSink:
         self._cutters: dict[str, wire.WaveCutter] = {}
         self._beds: dict[str, wire.BedStatus] = {}
         self._links: dict[str, BedLink] = {}
+        self._own: dict[str, None] = {self._engine: None}
+        self._unwatched: dict[str, None] = {}
         self._every_link: list[Link] = []
         self._askers: dict[str, _Asker] = {}
         self._home = HomeAssistant(worker) if config.home_assistant else None
@@ -80,6 +82,7 @@ class MqttSink:
     async def run(self) -> None:
         """Publish until the bus is closed and everything is out, or ``linger_s`` has passed."""
         async with AsyncExitStack() as stack:
+            stack.callback(self._bus.unsubscribe, self._subscription)
             if self._config.embedded:
                 broker = EmbeddedBroker(self._target.host, self._target.port)
                 await stack.enter_async_context(broker)
@@ -94,6 +97,9 @@ class MqttSink:
                 if self._home is not None:
                     for topic, payload in self._home.take(event):
                         self._retain(topic, payload)
+                if event.bed and event.bed not in self._own:
+                    self._own[event.bed] = self._unwatched[event.bed] = None
+                    self._work.set()
                 if isinstance(event, DeviceStatus):
                     links += self._bed_status(event, tasks)
             for bed, cutter in self._cutters.items():
@@ -146,8 +152,8 @@ class MqttSink:
             case Wave():
                 self._wave(event)
             case Alarm():
-                self._urgent(Message(wire.topic(event), wire.encode_json(event)))
-                self._state(event, wire.alarm_state_topic(event))
+                self._urgent(Message(wire.topic(event, self._engine), wire.encode_json(event)))
+                self._state(event, wire.alarm_state_topic(event, self._engine))
             case CommandResult():
                 self._answer(event)
             case EngineStatus():
@@ -228,6 +234,7 @@ class MqttSink:
     async def _serve(self, client: aiomqtt.Client, v5: bool) -> None:
         self._stream.clear()
         self._dirty = dict.fromkeys(self._states)
+        self._unwatched = dict(self._own)
         self._in_flight = 0
         self._work.set()
         await client.subscribe(f"{wire.ROOT}/{self._site}/+/+/alarm/command", qos=1)
@@ -248,8 +255,9 @@ class MqttSink:
             await self._send_states(client, v5)
             for _ in range(min(len(self._stream), 64)):
                 await publish(client, self._stream.popleft(), v5, qos=0)
+            await self._watch_states(client)
             self._sent.set()
-            if not (self._alarms or self._dirty or self._stream):
+            if not (self._alarms or self._dirty or self._stream or self._unwatched):
                 self._work.clear()
                 await self._work.wait()
 
@@ -261,12 +269,33 @@ class MqttSink:
         async with asyncio.TaskGroup() as group:
             for topic in topics:
                 group.create_task(publish(client, Message(topic, self._states[topic]), v5, retain=True))
+                if not self._states[topic]:
+                    del self._states[topic]
         self._in_flight = 0
+
+    # What a monitor that died has left behind.
+
+    async def _watch_states(self, client: aiomqtt.Client) -> None:
+        """Have the broker send the retained alarm states of our own beds, a few beds at a time."""
+        beds = list(self._unwatched)[:STATES_IN_FLIGHT]
+        if beds:
+            await client.subscribe([(f"{wire.ROOT}/{bed}/alarm/state/+", 1) for bed in beds])
+            for bed in beds:
+                del self._unwatched[bed]
+
+    def _clear(self, message: aiomqtt.Message) -> None:
+        """Clear an alarm state that is not ours: its monitor is gone, and nobody else would ever say that it is over."""
+        topic = message.topic.value
+        if message.retain and message.payload and topic not in self._states:
+            self._retain(topic, b"")
 
     # Commands.
 
     async def _receive(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:
+            if not message.topic.value.endswith("/alarm/command"):
+                self._clear(message)
+                continue
             try:
                 self._bus.publish(self._command(message))
             except FrameError as error:

@@ -76,11 +76,14 @@ class RecordSink:
 
     async def run(self) -> None:
         """Record until the bus is closed."""
-        async for event in self._subscription:
-            batch = [event]
-            while len(self._subscription) and len(batch) < _BATCH:
-                batch.append(await self._subscription.get())
-            await self._write(batch)
+        try:
+            async for event in self._subscription:
+                batch = [event]
+                while len(self._subscription) and len(batch) < _BATCH:
+                    batch.append(await self._subscription.get())
+                await self._write(batch)
+        finally:
+            self._bus.unsubscribe(self._subscription)
 
     async def _write(self, batch: list[Published]) -> None:
         """Write a batch; a cancellation waits for the thread, which would otherwise write on behind our back."""

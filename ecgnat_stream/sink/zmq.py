@@ -99,6 +99,7 @@ class ZmqSink:
         try:
             await asyncio.wait((publishing, serving), return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._bus.unsubscribe(self._subscription)
             for task in (publishing, serving):
                 task.cancel()
             results = await asyncio.gather(publishing, serving, return_exceptions=True)
@@ -173,7 +174,7 @@ class ZmqSink:
                     retained = isinstance(event, (DeviceStatus, *wire.RETAINED))
                     await self._send(topic, payload, retained=retained)
                     if isinstance(event, Alarm):
-                        await self._send(wire.alarm_state_topic(event), payload, retained=True)
+                        await self._send(wire.alarm_state_topic(event, self._engine), payload, retained=True)
         for bed, cutter in self._cutters.items():
             await self._send_frames(bed, cutter.flush())
 

@@ -64,9 +64,8 @@ class Heard:
 
 
 def alarm(sequence: int, **changes: Any) -> Alarm:
-    values = {"phase": "start", "presence": "on"} | changes
+    values = {"bed": BED, "phase": "start", "presence": "on"} | changes
     return Alarm(
-        bed=BED,
         time=NOW,
         condition="asystole",
         kind="physiological",
@@ -107,6 +106,56 @@ async def test_a_monitor_that_ends_says_so(broker: Mosquitto) -> None:
     messages = dict(await broker.subscribe("ecg/v1/home/#", 4, "--retained-only"))
     assert messages[f"{ROOT}/status"]["online"] is False
     assert messages["ecg/v1/home/engine/w1/status"]["online"] is False
+
+
+async def test_an_alarm_of_the_worker_goes_to_the_engines_topics(broker: Mosquitto) -> None:
+    engine = "ecg/v1/home/engine/w1"
+    async with monitor(broker.url) as bus, aiomqtt.Client("127.0.0.1", broker.port) as client:
+        await client.subscribe(f"{engine}/alarm/#", qos=1)
+        bus.publish(alarm(1, bed=""))
+        async with asyncio.timeout(15):
+            topics = [(await anext(client.messages)).topic.value for _ in range(2)]
+    assert sorted(topics) == [f"{engine}/alarm/event", f"{engine}/alarm/state/asystole"]
+
+
+async def test_alarm_states_that_a_dead_monitor_left_behind_are_cleared(broker: Mosquitto) -> None:
+    other = f"{ROOT}x/alarm/state/asystole"
+    async with aiomqtt.Client("127.0.0.1", broker.port) as dead:
+        for condition in ("asystole", "tachycardia"):
+            await dead.publish(f"{ROOT}/alarm/state/{condition}", wire.encode_json(alarm(7)), qos=1, retain=True)
+        await dead.publish("ecg/v1/home/engine/w1/alarm/state/sink-stuck", b'{"presence": "on"}', qos=1, retain=True)
+        await dead.publish(other, b'{"presence": "on"}', qos=1, retain=True)
+    async with monitor(broker.url) as bus, aiomqtt.Client("127.0.0.1", broker.port) as client:
+        await client.subscribe("ecg/v1/+/+/+/alarm/state/+", qos=1)
+        fill(bus)
+        seen: dict[str, bytes] = {}
+        async with asyncio.timeout(15):
+            async for message in client.messages:
+                seen[message.topic.value] = message.payload
+                if list(seen.values()).count(b"") == 2:
+                    break
+        # The present alarm stays, and so does what belongs to another bed.
+        left = {topic for topic, payload in await broker.subscribe("ecg/v1/+/+/+/alarm/state/+", 2, "--retained-only")}
+        assert left == {f"{ROOT}/alarm/state/asystole", other}
+
+
+async def test_alarm_states_are_cleared_after_a_broker_came_back_with_old_ones(broker: Mosquitto) -> None:
+    clock = ManualClock()
+    async with monitor(broker.url, clock) as bus:
+        heard = Heard(bus, Technical)
+        fill(bus)
+        await broker.subscribe(f"{ROOT}/alarm/state/asystole", 1)
+        await broker.stop()
+        assert (await heard.next()).present is True
+        await broker.start()
+        async with aiomqtt.Client("127.0.0.1", broker.port) as old:
+            await old.publish(f"{ROOT}/alarm/state/tachycardia", b'{"presence": "on"}', qos=1, retain=True)
+            await old.subscribe(f"{ROOT}/alarm/state/tachycardia", qos=1)
+            await clock.advance(1.0)
+            async with asyncio.timeout(15):
+                async for message in old.messages:
+                    if not message.payload:
+                        break
 
 
 KILLED = f"""

@@ -84,6 +84,23 @@ async def test_the_embedded_broker_serves_state_waves_and_commands_over_3_1_1() 
         assert result.correlation == "q7"
 
 
+async def test_the_embedded_broker_is_cleared_of_alarm_states_left_behind() -> None:
+    topic = f"{ROOT}/alarm/state/asystole"
+    async with EmbeddedBroker() as broker, aiomqtt.Client(broker.host, broker.port) as client:
+        await client.publish(topic, b'{"presence": "on"}', qos=1, retain=True)
+        await client.subscribe(topic, qos=1)
+        assert await first(client, topic) == b'{"presence": "on"}'
+        async with running(MqttConfig(url=broker.url)) as bus:
+            bus.publish(DeviceStatus(bed=BED, time=NOW, state="online", session=1))
+            assert await first(client, topic) == b""
+        async with aiomqtt.Client(broker.host, broker.port) as late:
+            await late.subscribe(f"{ROOT}/#", qos=1)
+            assert await first(late, f"{ROOT}/status")
+            await late.subscribe(topic, qos=1)
+            await client.publish(topic, b"now", qos=1)
+            assert await first(late, topic) == b"now"
+
+
 async def test_the_embedded_broker_publishes_and_retains_wills() -> None:
     async with EmbeddedBroker() as broker, aiomqtt.Client(broker.host, broker.port) as client:
         await client.subscribe("gone")

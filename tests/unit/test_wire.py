@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import jsonschema
+import msgspec
 import numpy as np
 import pytest
 
@@ -98,6 +99,13 @@ def test_what_concerns_no_bed_goes_to_the_engine() -> None:
     assert wire.topic(lost, "home/engine/w1") == "ecg/v1/home/engine/w1/technical"
     with pytest.raises(ValueError, match="Technical without a bed"):
         wire.topic(lost)
+
+
+def test_an_alarm_of_no_bed_has_its_state_at_the_engine() -> None:
+    alarm = msgspec.structs.replace(next(e for e in EXAMPLES if isinstance(e, events.Alarm)), bed="")
+    assert wire.alarm_state_topic(alarm, "home/engine/w1") == f"ecg/v1/home/engine/w1/alarm/state/{alarm.condition}"
+    with pytest.raises(ValueError, match="Alarm without a bed"):
+        wire.alarm_state_topic(alarm)
 
 
 def test_the_schema_is_the_published_one() -> None:

@@ -9,15 +9,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import math
+import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 from ecgnat_stream import __version__
 from ecgnat_stream.errors import ConfigError, EcgnatError
+from ecgnat_stream.signal import LEADS
 
 if TYPE_CHECKING:
     from ecgnat_stream.config import Config
@@ -43,6 +47,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         code = 1
     except KeyboardInterrupt:
         code = 130
+    except BrokenPipeError:
+        # The reader has seen enough; the interpreter would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
     raise SystemExit(code)
 
 
@@ -138,18 +146,19 @@ def _add_replay(commands: Any) -> None:
 
 
 def _positive(text: str) -> float:
-    value = float(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value
 
 
 def _speed(text: str) -> float | str:
-    if text == "max":
-        return text
     try:
-        return _positive(text)
-    except ValueError:
+        return text if text == "max" else _positive(text)
+    except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number above 0 nor max") from None
 
 
@@ -227,9 +236,10 @@ def _replay(arguments: argparse.Namespace) -> int:
 
 def _lead(text: str) -> tuple[str, str]:
     name, equals, lead = text.partition("=")
-    if not equals or not name:
-        raise ConfigError(f"--lead {text}: write NAME=LEAD, for example --lead ECG1=II")
-    return name, lead.strip('"')
+    lead = lead.strip('"')
+    if not equals or not name or lead not in ("", *LEADS):
+        raise ConfigError(f"--lead {text}: write NAME=LEAD, for example --lead ECG1=II; leads are {', '.join(LEADS)}, or nothing")
+    return name, lead
 
 
 def _bed_id(name: str, taken: set[str]) -> str:
@@ -343,14 +353,30 @@ def _devices(_: argparse.Namespace) -> int:
     console = Console()
     for name in device_names():
         kind = adapter(name)
-        table = Table(
-            "option", "type", "default", title=f"{name}: {(kind.__doc__ or '').strip().splitlines()[0]}", title_justify="left"
-        )
+        title = f"{name}: {(kind.__doc__ or '').strip().splitlines()[0]}"
+        table = Table("option", "type", "default", title=title, title_justify="left")
         for option in msgspec.structs.fields(kind.Options):
             default = "required" if option.required else repr(option.default)
-            table.add_row(option.encode_name, str(getattr(option.type, "__name__", option.type)), default)
+            table.add_row(option.encode_name, _type_name(option.type), default)
         console.print(table)
+    console.print("What each option means: docs/configuration.md", style="dim")
     return 0
+
+
+def _type_name(kind: Any) -> str:
+    """Return a type as a person would write it: number, text, one of ..."""
+    parts = get_args(kind)
+    if get_origin(kind) is Annotated:
+        return _type_name(parts[0])
+    if get_origin(kind) is Literal:
+        return " or ".join(map(str, parts))
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join(_type_name(part) for part in parts if part is not type(None))
+    if get_origin(kind) is tuple:
+        return f"list of {_type_name(parts[0])}"
+    names = {"float": "number", "int": "whole number", "str": "text", "bool": "true or false"}
+    name: str = kind.__name__
+    return names.get(name, name)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

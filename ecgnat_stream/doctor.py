@@ -80,7 +80,7 @@ def _packages() -> Iterator[Finding]:
 def _torch() -> Iterator[Finding]:
     import torch
 
-    threads = f"{torch.get_num_threads()} threads"
+    threads = f"{torch.get_num_threads()} threads by default"
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device"
     yield Finding("ok", "torch", f"{torch.__version__}, {threads}, {cuda}")
     compiler = next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None)

@@ -82,9 +82,9 @@ def test_a_recording_can_be_replayed_again(
     again = wfdb.rdrecord(str(header.with_suffix("")))
     assert (again.fs, again.sig_name) == (250, ["II"])
     np.testing.assert_allclose(again.p_signal, wfdb.rdrecord(str(record)).p_signal, atol=2e-3)
-    (journal,) = header.parent.rglob("*.jsonl")
+    journal = "".join(path.read_text(encoding="utf-8") for path in sorted(header.parent.glob("*.jsonl")))
     first = lines(capsys.readouterr().out)
-    assert [e for e in lines(journal.read_text()) if e["type"] == "beat"] == [e for e in first if e["type"] == "beat"]
+    assert [e for e in lines(journal) if e["type"] == "beat"] == [e for e in first if e["type"] == "beat"]
     assert ecgnat("replay", str(header), "--headless", "--speed", "max", "--model", str(untrained)) == 0
     second = lines(capsys.readouterr().out)
     assert [e["sample"] for e in second if e["type"] == "beat"] == [e["sample"] for e in first if e["type"] == "beat"]
@@ -148,6 +148,8 @@ def test_a_lead_can_be_named_by_hand(record: Path, untrained: Path, capsys: pyte
         (["replay", "nowhere/100", "--headless", "--speed", "max"], 1, "nowhere/100"),
         (["replay", "x", "--speed", "fast"], 2, "'fast' is neither a number above 0 nor max"),
         (["replay", "x", "--headless", "--lead", "II"], 2, "--lead II: write NAME=LEAD"),
+        (["replay", "x", "--headless", "--lead", "a=ZZ"], 2, "--lead a=ZZ: write NAME=LEAD"),
+        (["demo", "--headless", "--seconds", "nan"], 2, "'nan' is not a number above 0"),
         (["run", "none.toml", "--headless"], 2, "none.toml: cannot be read"),
         (["run"], 2, "which configuration?"),
         (["demo", "--beds", "1000", "--headless"], 2, "--beds 1000: 1 to 64"),
@@ -179,7 +181,7 @@ def test_an_option_that_does_not_exist_is_found_by_check(tmp_path: Path, capsys:
 def test_devices_are_listed_with_their_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert ecgnat("devices") == 0
     out = capsys.readouterr().out
-    for word in ("replay", "simulate", "path", "script", "required"):
+    for word in ("replay", "simulate", "path", "script", "required", "whole number", "uV or mV or V"):
         assert word in out
 
 
@@ -208,3 +210,23 @@ def test_a_closed_pipe_ends_the_monitoring_quietly(untrained: Path) -> None:
     result = subprocess.run(["bash", "-c", demo], capture_output=True, text=True, timeout=40, check=False, env=os.environ)
     assert len(result.stdout.splitlines()) == 3
     assert "Traceback" not in result.stderr
+
+
+def test_the_doctor_finds_everything_a_monitor_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ecgnat("doctor") == 0
+    out = capsys.readouterr().out
+    assert "FAIL" not in out
+    for word in ("torch", "ecgnat-nano", "eager", "device replay", "embedded MQTT broker"):
+        assert word in out
+
+
+def test_the_doctor_says_that_a_broker_is_not_there(free_port: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ecgnat("doctor", "--mqtt", f"mqtt://127.0.0.1:{free_port}") == 1
+    assert "FAIL" in capsys.readouterr().out
+
+
+def test_the_demo_labels_rhythms_with_what_is_shipped(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ecgnat("demo", "--headless", "--seconds", "12", "--beds", "2") == 0
+    events = lines(capsys.readouterr().out)
+    labels = {event["label"] for event in events if event["type"] == "rhythm" and event["model"]}
+    assert labels & {"SINUS", "SBRAD", "STACH"}

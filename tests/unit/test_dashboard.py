@@ -30,6 +30,7 @@ from ecgnat_stream.events import (
 )
 from ecgnat_stream.signal import FRAME, FS
 from ecgnat_stream.sink.dashboard import Dashboard, DashboardConfig
+from ecgnat_stream.sink.dashboard.panels import shorten
 
 SMALL, LARGE = (80, 24), (140, 45)
 
@@ -37,11 +38,14 @@ SMALL, LARGE = (80, 24), (140, 45)
 class Desk:
     """A dashboard on a bus, with what a test needs to feed it and to read its screen."""
 
-    def __init__(self, beds: tuple[str, ...] = ("site/icu/bed-1",), **options: object) -> None:
+    def __init__(
+        self, beds: tuple[str, ...] = ("site/icu/bed-1",), stay: bool = False, note: str = "", **options: object
+    ) -> None:
         self.bus, self.clock = Bus(), ManualClock()
         self.sounds: list[str] = []
         config = DashboardConfig(**{"fps": 1.0, **options})  # type: ignore[arg-type]
-        self.dashboard = Dashboard(self.bus, self.clock, config, beds=beds, limits=(50, 120), sound=self.sounds.append)
+        self.dashboard = Dashboard(self.bus, self.clock, config, beds=beds, limits=(50, 120), sound=self.sounds.append,
+                                   stay=stay, note=note)  # fmt: skip
         self.bed = beds[0]
         self.commands: list[Command] = []
         self.bus.listen(self.commands.append, Command)  # type: ignore[arg-type]
@@ -132,13 +136,13 @@ GOLDEN = """
  *** VENTRICULAR FIBRILLATION                        none
 
 
- II                                                      HR bpm           50-120
+ II                                                      HR bpm ?         50-120
                                                                  ██████  ██████
   ⡖⢲                                                                 ██      ██
   ⡇⢸                                                                 ██  ██████
  ⣀⡇⢸⣀                                                                ██  ██
                                                                      ██  ██████
-                                                         RR 833 ms
+                                                         RR 833 ms ?
 
  V1                                                      RHYTHM             97 %
                                                          atrial fibrillation or
@@ -149,7 +153,7 @@ GOLDEN = """
 
 
       ├──────────┤ 1 s   25 mm/s   10 mm/mV              DEVICE           ONLINE
- online                                                          nano 0 windows
+ online                                                                    nano
  a ack  p pause  r reset  ⇥ next  w wall  l lead  +- gain  ? help  q quit
 """
 
@@ -183,6 +187,99 @@ async def test_more_alarms_than_rows_are_counted() -> None:
             desk.alarm(f"c{i}", f"condition {i}", priority="medium")
         await desk.redraw(pilot)
         assert desk.area("#physiological")[3].strip() == "**  and 3 more"
+
+    await desk.run(script)
+
+
+async def test_the_condition_and_its_number_stay_when_an_alarm_is_too_long() -> None:
+    desk = Desk()
+    tachycardia = "extreme tachycardia: 142 bpm over 6 beats"
+
+    async def script(pilot: Pilot[None]) -> None:
+        desk.alarm("vt", "ventricular tachycardia: 5 ventricular beats, 142 bpm")
+        await desk.redraw(pilot)
+        assert [line.strip() for line in desk.area("#physiological")[1:]] == [
+            "*** VENTRICULAR TACHYCARDIA: 5 VENTRICULAR", "BEATS, 142 BPM", "",
+        ]  # fmt: skip
+        desk.alarm("et", tachycardia, presence="latched")
+        desk.alarm("eb", "extreme bradycardia: below 30 bpm for 8 s", presence="acknowledged")
+        await desk.redraw(pilot)
+        assert [re.sub(" +", " ", line.strip()) for line in desk.area("#physiological")[1:]] == [
+            "*** VENTRICULAR TACHYCARDIA: 142 BPM",
+            "*** EXTREME TACHYCARDIA: 142 BPM latched",
+            "*** EXTREME BRADYCARDIA <30 BPM acknowledged",
+        ]
+        desk.alarm("et", "", presence="off")
+        desk.alarm("eb", "", presence="off")
+        await pilot.press("w")
+        await desk.redraw(pilot)
+        await desk.redraw(pilot)
+        assert desk.screen()[-3].strip() == "*** VENTRICULAR TACHYCARDIA: 5 VENTRICULAR BEATS, 142 BPM"
+
+    await desk.run(script)
+
+
+@pytest.mark.parametrize("room", range(8, 60))
+def test_a_shortened_alarm_ends_with_its_number(room: int) -> None:
+    text = shorten("EXTREME TACHYCARDIA: 142 BPM OVER 6 BEATS", room)
+    assert len(text) <= room
+    assert text.startswith("EXTREME"[: max(0, room - 9)])
+    assert "142 BPM" in text or room < 13
+
+
+async def test_a_heart_rate_during_fibrillation_is_marked_as_doubtful() -> None:
+    desk = Desk()
+
+    def bold() -> set[bool]:
+        segments = [s for strip in desk.dashboard.app.screen._compositor.render_strips() for s in strip]
+        return {bool(s.style.bold) for s in segments if s.style and "██████" in s.text}
+
+    async def script(pilot: Pilot[None]) -> None:
+        desk.online()
+        desk.values(rate=142)
+        desk.alarm("tachycardia", "heart rate high", priority="medium")
+        await desk.redraw(pilot)
+        assert "HR bpm  " in desk.area("#numbers")[0] and bold() == {True}
+        for presence in ("on", "acknowledged"):
+            desk.alarm("ventricular-fibrillation", "ventricular fibrillation", presence=presence)
+            await desk.redraw(pilot)
+            numbers = desk.area("#numbers")
+            assert "HR bpm ?" in numbers[0] and any("RR 423 ms ?" in line for line in numbers)
+            assert bold() == {False}
+        await pilot.press("w")
+        await desk.redraw(pilot)
+        assert desk.screen()[2].rstrip().endswith("  ?")
+        desk.alarm("ventricular-fibrillation", "ventricular fibrillation", presence="latched")
+        await pilot.press("enter")
+        await desk.redraw(pilot)
+        assert "?" not in "".join(desk.area("#numbers"))
+
+    await desk.run(script)
+
+
+async def test_the_status_line_never_counts_windows_that_were_not_reported() -> None:
+    desk = Desk(note="mqtt://127.0.0.1:41883")
+
+    def engine(**changes: object) -> None:
+        fields: dict[str, object] = {"site": "s", "worker": "w", "online": True, "session": 1}
+        desk.bus.publish(EngineStatus(bed="", time=desk.clock.utc(), **(fields | changes)))  # type: ignore[arg-type]
+
+    async def script(pilot: Pilot[None]) -> None:
+        desk.online()
+        await desk.redraw(pilot)
+        assert desk.screen()[-2].endswith("mqtt://127.0.0.1:41883   network loading")
+        engine()
+        await desk.redraw(pilot)
+        assert desk.screen()[-2].endswith("network loading")
+        engine(model="nano")
+        await desk.redraw(pilot)
+        assert desk.screen()[-2].endswith(":41883   nano")
+        engine(model="nano", windows=12)
+        await desk.redraw(pilot)
+        assert desk.screen()[-2].endswith(":41883   nano 12 windows")
+        desk.bus.publish(DeviceStatus(bed=desk.bed, time=desk.clock.utc(), state="offline", detail="x" * 60, session=1))
+        await desk.redraw(pilot)
+        assert "mqtt" not in desk.screen()[-2] and desk.screen()[-2].endswith("nano 12 windows")
 
     await desk.run(script)
 
@@ -447,4 +544,67 @@ async def test_cancelling_run_closes_cleanly() -> None:
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
         await run
+    assert desk.bus.statistics() == {}
+
+
+async def test_after_a_recording_the_dashboard_stays_with_its_last_alarms_until_q() -> None:
+    desk = Desk(stay=True)
+
+    async def pilot(pilot: Pilot[None]) -> None:
+        desk.online()
+        desk.alarm("asystole", "asystole")
+        desk.alarm("over", "over before the end", priority="medium")
+        desk.alarm("over", "over before the end", priority="medium", presence="off", phase="end")
+        desk.bus.publish(DeviceStatus(bed=desk.bed, time=desk.clock.utc(), state="ended", session=1))
+        desk.alarm("asystole", "asystole", presence="off", phase="end")
+        desk.bus.close()
+        await desk.redraw(pilot)
+        assert desk.screen()[-2].strip() == "recording ended - q quits"
+        assert [re.sub(" +", " ", line.strip()) for line in desk.area("#physiological")[1:]] == ["*** ASYSTOLE ended", "", ""]
+        assert not desk.dashboard.board.audible(desk.clock.utc())
+        await pilot.press("q")
+
+    await asyncio.wait_for(desk.dashboard.run(headless=True, size=SMALL, auto_pilot=pilot), 30)
+    assert desk.bus.statistics() == {}
+
+
+@pytest.mark.parametrize("first", ["leave", "close"])
+async def test_a_monitor_that_is_told_to_stop_ends_a_dashboard_that_would_stay(first: str) -> None:
+    desk = Desk(stay=True)
+
+    async def pilot(pilot: Pilot[None]) -> None:
+        steps = [desk.dashboard.leave, desk.bus.close]
+        for step in steps if first == "leave" else steps[::-1]:
+            step()
+            await pilot.pause()
+
+    await asyncio.wait_for(desk.dashboard.run(headless=True, size=SMALL, auto_pilot=pilot), 30)
+
+
+async def test_a_bed_that_is_back_has_forgotten_the_alarms_its_recording_ended_with() -> None:
+    desk = Desk()
+
+    async def script(pilot: Pilot[None]) -> None:
+        desk.online()
+        desk.alarm("asystole", "asystole")
+        desk.bus.publish(DeviceStatus(bed=desk.bed, time=desk.clock.utc(), state="ended", session=1))
+        desk.alarm("asystole", "asystole", presence="off", phase="end")
+        await desk.redraw(pilot)
+        assert desk.area("#physiological")[1].endswith("ended")
+        desk.online()
+        await desk.redraw(pilot)
+        assert desk.area("#physiological")[1].strip() == "none"
+
+    await desk.run(script)
+
+
+async def test_a_dashboard_that_cannot_read_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk()
+
+    async def pilot(_: Pilot[None]) -> None:
+        monkeypatch.setattr(desk.dashboard.board, "apply", lambda *_: 1 / 0)
+        desk.values()
+
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(desk.dashboard.run(headless=True, size=SMALL, auto_pilot=pilot), 30)
     assert desk.bus.statistics() == {}

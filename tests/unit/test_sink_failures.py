@@ -52,7 +52,7 @@ def jsonl_sink(bus: Bus, _: Path) -> Any:
     return JsonLinesSink(bus, BrokenStream())  # type: ignore[arg-type]
 
 
-BREAK = {
+BREAK: dict[Callable[[Bus, Path], Any], tuple[str, ...]] = {
     mqtt_sink: ("ecgnat_stream.sink.mqtt.wire.topic",),
     zmq_sink: ("ecgnat_stream.sink.zmq.wire.topic",),
     record_sink: ("ecgnat_stream.sink.record.wire.encode_json",),

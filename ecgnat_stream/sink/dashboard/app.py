@@ -120,7 +120,7 @@ class DashboardApp(App[None]):
         left = spread(f" {place}", "", max(0, (width - len(NOT_A_DEVICE)) // 2 - 1))
         head = spread(f"{left} {NOT_A_DEVICE}", f"{now:%H:%M:%S} UTC ", width)
         self.query_one("#head", Panel).show(Text(head, self._palette.bar, no_wrap=True))
-        self.query_one("#status", Panel).show(status_text(board, bed, width, self._palette, now))
+        self.query_one("#status", Panel).show(status_text(board, bed, width, self._palette, now, self._dashboard.note))
         self.query_one("#keys", Panel).show(Text(f" {_KEYS}", self._palette.text, no_wrap=True))
         if self.on_wall:
             self.query_one(WallView).draw(board, self.chosen, now_ns)
@@ -203,6 +203,10 @@ class Dashboard:
         Heart rate alarm limits in bpm, for display.
     sound
         Called for every pulse of an alarm burst; the terminal bell if None.
+    note
+        Shown above the keys where there is room, such as the address of a broker.
+    stay
+        Stay open when the bus closes, because a recording has ended, until a person quits or :meth:`leave` is called.
     """
 
     def __init__(
@@ -214,9 +218,14 @@ class Dashboard:
         beds: Sequence[str] = (),
         limits: tuple[float, float] | None = None,
         sound: Sound | None = None,
+        note: str = "",
+        stay: bool = False,
     ) -> None:
         config = config or DashboardConfig()
-        self.bus, self.clock, self.limits, self.sound = bus, clock, limits, sound
+        self.bus, self.clock, self.limits, self.sound, self.note = bus, clock, limits, sound, note
+        self._left = asyncio.Event()
+        if not stay:
+            self.leave()
         self.task_factory: Any = None
         self._pause_s = config.pause_s
         self.board = Board(config.stale_s)
@@ -226,11 +235,12 @@ class Dashboard:
             "dashboard", Trace, Vitals, Rhythm, Quality, Meta, DeviceStatus, EngineStatus,
             policy=Policy.NEWEST, capacity=_TRACE_FRAMES,
         )  # fmt: skip
-        self._alarms = bus.subscribe("dashboard-alarms", Alarm, CommandResult, policy=Policy.KEEP)
+        # The state of the device a second time: in order with the alarms, it tells which of them end with the recording.
+        self._alarms = bus.subscribe("dashboard-alarms", Alarm, CommandResult, DeviceStatus, policy=Policy.KEEP)
         self.app = DashboardApp(self, palette_of(config.colour), config)
 
     async def run(self, **options: Any) -> None:
-        """Draw until a person quits or the bus is closed and read out.
+        """Draw until a person quits, or the bus is closed and read out and nobody asked to ``stay``.
 
         ``options`` go to textual's ``run_async`` (``headless``, ``size``, ``auto_pilot``).
 
@@ -255,15 +265,27 @@ class Dashboard:
         if self.app.return_code:
             raise SinkError("the dashboard stopped: its drawing failed, see the traceback above")
 
+    def leave(self) -> None:
+        """Do not stay open once the bus is closed: the monitor was told to stop."""
+        self._left.set()
+
     async def _read_all(self) -> None:
-        await asyncio.gather(self._read(self._newest), self._read(self._alarms))
-        await self.app.ready.wait()
-        self.app.exit()
+        try:
+            await asyncio.gather(self._read(self._newest), self._read(self._alarms))
+            await self.app.ready.wait()
+            self.board.over = True
+            await self._left.wait()
+        finally:
+            # Also after a defect: a picture that no longer changes must not stay.
+            self.app.exit()
 
     async def _read(self, subscription: Subscription) -> None:
         count = 0
         async for event in subscription:
-            self.board.apply(event, self.clock.monotonic_ns())
+            if subscription is self._alarms and isinstance(event, DeviceStatus):
+                self.board.add(event.bed).end(event.state == "ended")
+            else:
+                self.board.apply(event, self.clock.monotonic_ns())
             count += 1
             if count % _READ_AT_ONCE == 0:
                 await asyncio.sleep(0)

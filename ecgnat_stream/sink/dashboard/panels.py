@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from textwrap import wrap
@@ -10,14 +11,17 @@ from rich.cells import cell_len, set_cell_size
 from rich.style import Style
 from rich.text import Text
 
-from ecgnat_stream.events import Alarm, Quality
+from ecgnat_stream.events import Alarm, EngineStatus, Quality
 from ecgnat_stream.sink.dashboard.state import SHOWN_FIRST, BedState, Board
 from ecgnat_stream.sink.dashboard.style import MARKS, Palette, big_digits, state_word
 
-__all__ = ["alarm_line", "alarm_text", "countdown", "number_text", "spread", "status_text"]
+__all__ = ["alarm_lines", "alarm_text", "countdown", "number_text", "shorten", "spread", "status_text"]
 
 _LEVELS = "▁▂▃▄▅▆▇█"
 _ANSWER_S = 10.0
+_INDENT = 5  # the mark of an alarm and the blanks around it
+_SHORTEST = 5  # a condition cut to less says nothing
+_VALUE = re.compile(r"(?:(?:below|above) )?\d+(?:\.\d+)? (?:bpm|s|beats)\b", re.IGNORECASE)
 
 
 def spread(left: str, right: str, width: int) -> str:
@@ -34,23 +38,52 @@ def countdown(until: datetime, now: datetime) -> str:
     return f"{left // 60}:{left % 60:02d}"
 
 
-def alarm_line(alarm: Alarm, width: int) -> str:
-    """Return mark, condition and state of one alarm."""
+def shorten(text: str, room: int) -> str:
+    """Return ``condition: detail`` in ``room`` cells: what comes after the number goes first, the condition is cut before it."""
+    if cell_len(text) <= room:
+        return text
+    condition, _, detail = text.partition(": ")
+    values = [match.group() for match in _VALUE.finditer(detail)]
+    value = next((value for value in values if value.lower().endswith("bpm")), values[0] if values else "")
+    head = detail[: detail.find(value)] if value else ""
+    sign = re.sub("above ", ">", re.sub("below ", "<", value, flags=re.IGNORECASE), flags=re.IGNORECASE)
+    for form in (f"{condition}: {head}{value}", f"{condition}: {value}", f"{condition} {sign}"):
+        if value and cell_len(form) <= room:
+            return form
+    left = room - cell_len(sign) - 1
+    return spread(condition, sign, room) if value and left >= _SHORTEST else spread(text, "", room).rstrip()
+
+
+def alarm_lines(alarm: Alarm, width: int, rows: int = 1) -> list[str]:
+    """Return mark, condition and state of one alarm in one row, or in two if there are and one is too short."""
     text = alarm.text.upper() if alarm.priority == "high" else alarm.text
-    return spread(f" {MARKS[alarm.priority]:<3} {text}", state_word(alarm) + " ", width)
+    state = state_word(alarm)
+    room = width - _INDENT - cell_len(state) - (2 if state else 1)
+    lines = wrap(text, room) if room > 0 and cell_len(text) > room and rows > 1 else []
+    if not 0 < len(lines) <= rows:
+        lines = [shorten(text, room)]
+    first = spread(f" {MARKS[alarm.priority]:<3} {lines[0]}", state + " ", width)
+    return [first, *(set_cell_size(" " * _INDENT + line, width) for line in lines[1:])]
 
 
 def alarm_text(title: str, alarms: Sequence[Alarm], paused: str, width: int, rows: int, palette: Palette, now_ns: int) -> Text:
-    """Return an alarm area: its title (with the countdown while paused) and one line per alarm, the most urgent first."""
+    """Return an alarm area: its title (with the countdown while paused) and the alarms, the most urgent first.
+
+    An alarm takes a row, and a second one if it needs it and no other alarm does.
+    """
     text = Text(no_wrap=True, overflow="crop")
     notice = f" SOUND PAUSED {paused} " if paused else ""
     text.append(set_cell_size(f" {title}", width - len(notice)), palette.title)
     text.append(notice, palette.notice)
     room = rows - 1
     shown = alarms if len(alarms) <= room else alarms[: room - 1]
+    spare = max(0, room - len(alarms))
     for alarm in shown:
-        text.append("\n")
-        text.append(alarm_line(alarm, width), palette.alarm(alarm, now_ns))
+        lines = alarm_lines(alarm, width, 1 + min(spare, 1))
+        spare -= len(lines) - 1
+        for line in lines:
+            text.append("\n")
+            text.append(line, palette.alarm(alarm, now_ns))
     if len(alarms) > len(shown):
         hidden = alarms[len(shown) :]
         text.append("\n")
@@ -69,6 +102,10 @@ def number_text(bed: BedState, limits: tuple[float, float] | None, size: tuple[i
     rate = vitals.heart_rate_bpm if vitals is not None else None
     urgent = next((a for a in bed.alarms("physiological") if a.presence == "on"), None)
     style = palette.priorities[urgent.priority][1] + Style(bold=True) if urgent is not None else palette.value
+    doubt = bed.without_rate()
+    if doubt is not None:
+        style = palette.doubtful(doubt)
+    mark = " ?" if doubt is not None and rate is not None else ""
     bounds = f"{limits[0]:.0f}-{limits[1]:.0f}" if limits is not None else ""
 
     def line(content: str, style: Style) -> None:
@@ -78,11 +115,11 @@ def number_text(bed: BedState, limits: tuple[float, float] | None, size: tuple[i
         if large:
             text.append("\n")
 
-    line(spread("HR bpm", bounds, width), palette.title)
+    line(spread(f"HR bpm{mark}", bounds, width), palette.title)
     for row in big_digits("---" if rate is None else f"{rate:.0f}".rjust(3), *((3, 2) if large else (2, 1))):
         line(row, style)
     rr_ms = vitals.rr_ms if vitals is not None else None
-    line("RR ---" if rr_ms is None else f"RR {rr_ms:.0f} ms", palette.text)
+    line("RR ---" if rr_ms is None else f"RR {rr_ms:.0f} ms{mark}", palette.text)
     text.append("\n")
     line(spread("RHYTHM", "" if rhythm is None else f"{100 * rhythm.probability:.0f} %", width), palette.title)
     for row in ((wrap("---" if rhythm is None else rhythm.text, width) or [""]) + [""])[:2]:
@@ -119,13 +156,20 @@ def _quality_rows(quality: Quality | None, width: int) -> list[str]:
     return (rows + [""] * 4)[:4]
 
 
-def status_text(board: Board, bed: BedState | None, width: int, palette: Palette, now: datetime) -> Text:
-    """Return the line above the keys: the answer to the last command, what the device says, and the engine."""
-    engine = board.engine
-    right = ""
-    if engine is not None:
-        skipped = f", {engine.skipped_windows} skipped" if engine.skipped_windows else ""
-        right = f"{'' if engine.online else 'ENGINE OFFLINE '}{engine.model} {engine.windows} windows{skipped} "
+def _engine_text(engine: EngineStatus | None) -> str:
+    """Return what the engine does; it counts its windows every few seconds only, so that a zero would mislead."""
+    if engine is None or (engine.online and not engine.model):
+        return "network loading "
+    windows = f" {engine.windows} windows" if engine.windows else ""
+    skipped = f", {engine.skipped_windows} skipped" if engine.skipped_windows else ""
+    return f"{'' if engine.online else 'ENGINE OFFLINE '}{engine.model}{windows}{skipped} "
+
+
+def status_text(board: Board, bed: BedState | None, width: int, palette: Palette, now: datetime, note: str = "") -> Text:
+    """Return the line above the keys: the answer to the last command, what the device says, the note if it fits, the engine."""
+    if board.over:
+        return Text(set_cell_size(" recording ended - q quits", width), palette.notice, no_wrap=True, overflow="crop")
+    right = _engine_text(board.engine)
     left = ""
     if bed is not None and bed.status is not None:
         left = f" {bed.status.state}" + (f": {bed.status.detail}" if bed.status.detail else "")
@@ -133,4 +177,6 @@ def status_text(board: Board, bed: BedState | None, width: int, palette: Palette
     if result is not None and (now - result.time).total_seconds() < _ANSWER_S:
         answer = "accepted" if result.accepted else f"REFUSED: {result.reason}"
         left += f"   {result.action} {answer}"
+    if note and cell_len(left) + cell_len(note) + cell_len(right) + 4 <= width:
+        right = f"{note}   {right}"
     return Text(spread(left, right, width), palette.faint, no_wrap=True, overflow="crop")

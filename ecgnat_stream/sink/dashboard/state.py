@@ -31,6 +31,8 @@ __all__ = ["SHOWN_FIRST", "BedState", "Board", "by_urgency"]
 
 _RANK: dict[Priority, int] = {"high": 0, "medium": 1, "low": 2}
 _PRESENCE = {"on": 0, "latched": 1, "acknowledged": 2, "off": 3}
+_WITHOUT_RATE = ("ventricular-fibrillation", "asystole")
+"""While one of these is present a heart rate means nothing."""
 
 SHOWN_FIRST = ("II", "V1", "V5", "I", "III", "aVR", "aVL", "aVF", "V2", "V3", "V4", "V6")
 """Order in which leads are offered for display: the usual monitoring leads first."""
@@ -45,6 +47,7 @@ class BedState:
         self.meta: Meta | None = None
         self.status: DeviceStatus | None = None
         self.result: CommandResult | None = None
+        self.over = False
         self._alarms: dict[str, Alarm] = {}
         self._values: dict[type, tuple[Published, int]] = {}
         self._stale_ns = round(stale_s * 1e9)
@@ -64,7 +67,7 @@ class BedState:
                 if not event.online or (self.status is not None and self.status.session != event.session):
                     self._values.clear()
                 self.status = event
-            case Alarm() if event.presence == "off":
+            case Alarm() if event.presence == "off" and not (self.over and event.alarm_id in self._alarms):
                 self._alarms.pop(event.alarm_id, None)
             case Alarm():
                 self._alarms[event.alarm_id] = event
@@ -72,6 +75,17 @@ class BedState:
                 self.result = event
             case _:
                 pass
+
+    def end(self, over: bool) -> None:
+        """Say that the recording is over: alarms that end with it stay on display; or that the bed is back, and they are gone."""
+        self.over = over
+        if not over:
+            self._alarms = {name: alarm for name, alarm in self._alarms.items() if alarm.presence != "off"}
+
+    def without_rate(self) -> Alarm | None:
+        """Return the alarm that says that the heart does not beat as a heart rate would have it, if there is one."""
+        there = (a for a in self.alarms("physiological") if a.presence in ("on", "acknowledged"))
+        return next((alarm for alarm in there if alarm.condition in _WITHOUT_RATE), None)
 
     @property
     def online(self) -> bool:
@@ -125,6 +139,7 @@ class Board:
         self.beds: dict[str, BedState] = {}
         self.system = BedState("", stale_s)
         self.engine: EngineStatus | None = None
+        self.over = False
 
     def add(self, name: str) -> BedState:
         """Return the state of a bed, a new one if it was not known."""

@@ -42,6 +42,8 @@ def state_word(alarm: Alarm) -> str:
     """Return what a person reads beside an alarm that is not simply on."""
     if alarm.presence in ("acknowledged", "latched"):
         return alarm.presence
+    if alarm.presence == "off":
+        return "ended"
     if alarm.inactivation in ("audio-paused", "alarm-paused"):
         return "paused"
     return "" if alarm.inactivation == "none" else alarm.inactivation.replace("-", " ")
@@ -62,6 +64,10 @@ class Palette:
     bar: Style
     chosen: Style
     notice: Style
+
+    def doubtful(self, alarm: Alarm) -> Style:
+        """Return the style of a number that means nothing while ``alarm`` is there."""
+        return Style(color=self.priorities[alarm.priority][1].color, dim=True)
 
     def alarm(self, alarm: Alarm, now_ns: int) -> Style:
         """Return the style of an alarm line: reverse and flashing while unattended, plain once latched or acknowledged."""

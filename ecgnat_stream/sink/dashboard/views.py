@@ -22,7 +22,7 @@ from ecgnat_stream.events import Alarm
 from ecgnat_stream.signal import LEADS
 from ecgnat_stream.sink.dashboard import messages
 from ecgnat_stream.sink.dashboard.config import DashboardConfig
-from ecgnat_stream.sink.dashboard.panels import alarm_line, alarm_text, countdown, number_text, spread
+from ecgnat_stream.sink.dashboard.panels import alarm_lines, alarm_text, countdown, number_text, spread
 from ecgnat_stream.sink.dashboard.state import BedState, Board, by_urgency
 from ecgnat_stream.sink.dashboard.style import Palette, big_digits
 from ecgnat_stream.sink.dashboard.sweep import Sweep, braille
@@ -165,18 +165,20 @@ class Tile(Widget):
         number = "---" if rate is None else f"{rate:.0f}".rjust(3)
         says = rhythm.text if rhythm is not None else "---" if bed.online else bed.status.state if bed.status else "waiting"
         alarm = alarms[0] if alarms else None
+        doubt = bed.without_rate()
+        mark = "?" if doubt is not None and rate is not None else ""
         value = palette.value if alarm is None else palette.priorities[alarm.priority][1] + Style(bold=True)
         more = f"+{len(alarms) - 1}" if len(alarms) > 1 else ""
         name = spread(f"{'▶' if chosen else ' '}{bed.name.rpartition('/')[2] or bed.name}", more, width - 1)
         rows = {0: (name, palette.chosen if chosen else palette.bar)}
         if height >= 14 and width >= 40:
-            beside = {1: says, 3: "" if rhythm is None else f"{100 * rhythm.probability:.0f} %"}
+            beside = {0: mark, 1: says, 3: "" if rhythm is None else f"{100 * rhythm.probability:.0f} %"}
             for i, digits in enumerate(big_digits(number), start=1):
                 rows[i] = (set_cell_size(f" {digits}  {beside.get(i - 1, '')}", width - 1), value)
         else:
-            rows[1] = (set_cell_size(f" {number}  {says}", width - 1), value)
+            rows[1] = (set_cell_size(f" {number}{mark:<2}{says}", width - 1), value)
         last = (set_cell_size("", width - 1), palette.faint) if alarm is None else (
-            alarm_line(alarm, width - 1), palette.alarm(alarm, now_ns))  # fmt: skip
+            alarm_lines(alarm, width - 1)[0], palette.alarm(alarm, now_ns))  # fmt: skip
         return rows | {height - 1: last}
 
     def render_line(self, y: int) -> Strip:

@@ -227,6 +227,35 @@ def test_a_shortened_alarm_ends_with_its_number(room: int) -> None:
     assert "142 BPM" in text or room < 13
 
 
+@pytest.mark.parametrize(
+    ("text", "room", "shown"),
+    [
+        ("extreme tachycardia: 142 bpm over 6 beats", 20, "extreme tac… 142 bpm"),
+        ("extreme bradycardia: below 30 bpm for 8 s", 28, "extreme bradycardia <30 bpm"),
+        ("asystole: no QRS for 4 s", 14, "asystole: 4 s"),
+        ("asystole: no QRS for 4 s", 11, "asystole"),
+        ("leads off: V1, V2, V3", 14, "leads off: V1…"),
+        ("the message broker is lost", 14, "the message b…"),
+    ],
+)
+def test_what_is_left_of_a_long_alarm(text: str, room: int, shown: str) -> None:
+    assert shorten(text, room) == shown
+
+
+async def test_tiles_of_80x24_show_condition_and_number() -> None:
+    desk = Desk(tuple(f"s/u/{i}" for i in range(12)))
+
+    async def script(pilot: Pilot[None]) -> None:
+        desk.alarm("et", "extreme tachycardia: 142 bpm over 6 beats", bed="s/u/0")
+        desk.alarm("b", "heart rate low: below 50 bpm", bed="s/u/1", priority="medium", presence="acknowledged")
+        for _ in range(2):
+            await desk.redraw(pilot)
+        (line,) = (line for line in desk.screen() if "EXTREME" in line)
+        assert " ".join(line.split()) == "*** EXTREME TAC… 142 BPM ** heart … <50 bpm ack"
+
+    await desk.run(script)
+
+
 async def test_a_heart_rate_during_fibrillation_is_marked_as_doubtful() -> None:
     desk = Desk()
 

@@ -21,6 +21,8 @@ _LEVELS = "▁▂▃▄▅▆▇█"
 _ANSWER_S = 10.0
 _INDENT = 5  # the mark of an alarm and the blanks around it
 _SHORTEST = 5  # a condition cut to less says nothing
+_NARROW = 40
+_SHORT_STATES = {"acknowledged": "ack"}
 _VALUE = re.compile(r"(?:(?:below|above) )?\d+(?:\.\d+)? (?:bpm|s|beats)\b", re.IGNORECASE)
 
 
@@ -39,7 +41,10 @@ def countdown(until: datetime, now: datetime) -> str:
 
 
 def shorten(text: str, room: int) -> str:
-    """Return ``condition: detail`` in ``room`` cells: what comes after the number goes first, the condition is cut before it."""
+    """Return ``condition: detail`` in ``room`` cells.
+
+    What comes after the number goes first, then what comes before it; the condition itself is cut before a rate is.
+    """
     if cell_len(text) <= room:
         return text
     condition, _, detail = text.partition(": ")
@@ -50,6 +55,8 @@ def shorten(text: str, room: int) -> str:
     for form in (f"{condition}: {head}{value}", f"{condition}: {value}", f"{condition} {sign}"):
         if value and cell_len(form) <= room:
             return form
+    if value and not sign.lower().endswith("bpm") and cell_len(condition) <= room:
+        return condition
     left = room - cell_len(sign) - 1
     return spread(condition, sign, room) if value and left >= _SHORTEST else spread(text, "", room).rstrip()
 
@@ -58,11 +65,13 @@ def alarm_lines(alarm: Alarm, width: int, rows: int = 1) -> list[str]:
     """Return mark, condition and state of one alarm in one row, or in two if there are and one is too short."""
     text = alarm.text.upper() if alarm.priority == "high" else alarm.text
     state = state_word(alarm)
-    room = width - _INDENT - cell_len(state) - (2 if state else 1)
+    if width < _NARROW:
+        state = _SHORT_STATES.get(state, state)
+    room = width - _INDENT - (cell_len(state) + 2 if state else 0)
     lines = wrap(text, room) if room > 0 and cell_len(text) > room and rows > 1 else []
     if not 0 < len(lines) <= rows:
         lines = [shorten(text, room)]
-    first = spread(f" {MARKS[alarm.priority]:<3} {lines[0]}", state + " ", width)
+    first = spread(f" {MARKS[alarm.priority]:<3} {lines[0]}", f"{state} " if state else "", width)
     return [first, *(set_cell_size(" " * _INDENT + line, width) for line in lines[1:])]
 
 

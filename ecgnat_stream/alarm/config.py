@@ -97,7 +97,7 @@ class AlarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     extreme_brady_beats: int = 5
     hr_high_bpm: float = 120.0
     hr_low_bpm: float = 50.0
-    hr_delay_s: float = 5.0
+    hr_delay_s: float = 10.0
     af_delay_s: float = 15.0
     off_delay_s: float = 5.0
     leads_off_delay_s: float = 2.0

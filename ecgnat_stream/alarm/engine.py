@@ -12,7 +12,10 @@ from datetime import datetime
 from ecgnat_stream.alarm.config import AlarmConfig
 from ecgnat_stream.alarm.rules import (
     COVERED_BY,
+    HYSTERESIS_BPM,
+    LONG_RUN_S,
     PHYSIOLOGICAL,
+    RATES,
     STALE_S,
     BeatMark,
     Evidence,
@@ -31,6 +34,12 @@ __all__ = ["AlarmEngine"]
 BLIND_S = 1.0
 """Unusable signal up to this length does not break a run of beats; longer, everything is judged anew."""
 
+FASTEST_BPM = 300.0
+"""Up to this rate a whole long run of ventricular beats is kept."""
+
+RATE_OFF_S = 10.0
+"""A rate hovers around its limit: its conditions end later than others."""
+
 _NEVER = float("-inf")
 
 
@@ -39,7 +48,8 @@ class _History:
 
     def __init__(self, config: AlarmConfig) -> None:
         self._config = config
-        self._keep = max(config.extreme_tachy_beats, config.extreme_brady_beats, config.vt_beats) + 1
+        longest = round(LONG_RUN_S * FASTEST_BPM / 60)
+        self._keep = max(config.extreme_tachy_beats, config.extreme_brady_beats, config.vt_beats, longest) + 1
         self.reset()
 
     def reset(self) -> None:
@@ -52,15 +62,15 @@ class _History:
         self._low_since_s: float | None = None
         self._af_since_s: float | None = None
 
-    def picture(self, observation: Observation, before_s: float) -> Picture:
-        """Take one observation, which begins at ``before_s``, and return what is known at its end."""
+    def picture(self, observation: Observation, before_s: float, present: frozenset[str] = frozenset()) -> Picture:
+        """Take one observation, which begins at ``before_s``; return what is known at its end, ``present`` being on."""
         at_s = observation.at_s
         if observation.gap_s > 0:
             self._since_s, self._beats = None, ()
         self._see(observation, before_s)
         if observation.beats and self._since_s is not None:
             self._beats = (self._beats + observation.beats)[-self._keep :]
-        self._rate(observation.heart_rate_bpm, before_s)
+        self._rate(observation.heart_rate_bpm, before_s, present)
         if observation.rhythm is not None:
             self._rhythm = observation.rhythm
             if observation.rhythm.label != "AF":
@@ -80,6 +90,7 @@ class _History:
             high_since_s=self._high_since_s,
             low_since_s=self._low_since_s,
             af_since_s=self._af_since_s,
+            present=present,
         )
 
     def _see(self, observation: Observation, before_s: float) -> None:
@@ -95,12 +106,14 @@ class _History:
         if observation.at_s - self._blind_since_s > BLIND_S:
             self._since_s, self._beats = None, ()
 
-    def _rate(self, bpm: float | None, before_s: float) -> None:
-        if bpm is None or not bpm > self._config.hr_high_bpm:
+    def _rate(self, bpm: float | None, before_s: float, present: frozenset[str]) -> None:
+        high_bpm = self._config.hr_high_bpm - (HYSTERESIS_BPM if "tachycardia" in present else 0.0)
+        low_bpm = self._config.hr_low_bpm + (HYSTERESIS_BPM if "bradycardia" in present else 0.0)
+        if bpm is None or not bpm > high_bpm:
             self._high_since_s = None
         elif self._high_since_s is None:
             self._high_since_s = before_s
-        if bpm is None or not bpm < self._config.hr_low_bpm:
+        if bpm is None or not bpm < low_bpm:
             self._low_since_s = None
         elif self._low_since_s is None:
             self._low_since_s = before_s
@@ -152,7 +165,8 @@ class AlarmEngine:
         before_s = max(self._at_s, at_s - FRAME_S)
         self._at_s = at_s
         found = self._watch.watch(observation, before_s)
-        found += physiological(self._history.picture(observation, before_s), self.config)
+        present = frozenset(name for name in self._last_seen_s if name in PHYSIOLOGICAL)
+        found += physiological(self._history.picture(observation, before_s, present), self.config)
         if not found and not self._last_seen_s and not self._lost:
             return []
         stamp = Stamp(time, at_s, now_ns)
@@ -169,21 +183,32 @@ class AlarmEngine:
         names = {finding.condition for finding in found}
         for finding in found:
             name = finding.condition
-            covered = any(other in names for other in COVERED_BY.get(name, ()))
-            if covered and not self._machine.present(name):
-                continue
-            self._last_seen_s[name] = at_s
-            events += self._machine.set(finding, stamp)
+            if not self._covered(name, names):
+                self._last_seen_s[name] = at_s
+                events += self._machine.set(finding, stamp)
+        for name in [name for name in self._last_seen_s if self._covered(name, names)]:
+            del self._last_seen_s[name]
+            events += self._machine.supersede(name, stamp)
         for name in [name for name, last_s in self._last_seen_s.items() if at_s - last_s >= self._off_delay_s(name)]:
             del self._last_seen_s[name]
             events += self._machine.clear(name, stamp)
         return events
+
+    def _covered(self, condition: str, found: set[str]) -> bool:
+        """Return whether something more urgent that is present says the same.
+
+        It covers until it is off; but asystole after fibrillation is news, and waits only while that is found.
+        """
+        others = COVERED_BY.get(condition, ())
+        return any(other in found or (condition != "asystole" and self._machine.present(other)) for other in others)
 
     def _off_delay_s(self, condition: str) -> float:
         if condition == "asystole":
             return max(self.config.off_delay_s, self.config.asystole_s + 1.0)
         if condition == "atrial-fibrillation":
             return self.config.af_delay_s
+        if condition in RATES:
+            return max(self.config.off_delay_s, RATE_OFF_S)
         return self.config.off_delay_s if condition in PHYSIOLOGICAL else 1.0
 
     def technical(self, event: Technical, now_ns: int) -> list[Alarm]:

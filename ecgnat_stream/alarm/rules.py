@@ -15,6 +15,7 @@ import msgspec
 from ecgnat_stream.alarm.config import AlarmConfig
 from ecgnat_stream.codes import RHYTHMS
 from ecgnat_stream.events import Kind, Priority
+from ecgnat_stream.signal import FRAME_S
 
 __all__ = ["PHYSIOLOGICAL", "BeatMark", "Condition", "Evidence", "Finding", "Observation", "Picture", "physiological"]
 
@@ -33,8 +34,8 @@ LIVE_S = 2.0
 FIBRILLATING_S = 1.5
 """So much VF or VT in the evidence means that a missing QRS may be fibrillation ..."""
 
-FIBRILLATING_GRACE_S = 3.0
-"""... for which asystole waits so long, and no longer."""
+ASYSTOLE_GRACE_S = 3.0
+"""... for which asystole waits so long, and no longer; likewise where the network sees nothing but a heart that beats."""
 
 SLOW_STRETCH_S = 8.0
 """Below 40 bpm, five beats can take longer than 10 s; so long a stretch of slow intervals is enough."""
@@ -42,7 +43,20 @@ SLOW_STRETCH_S = 8.0
 RUN_PAUSE_S = 2.0
 """A longer interval ends a run of ventricular beats."""
 
+VT_AGREED_S = 1.0
+"""A beat's label is a hint: a run of ventricular beats counts where the network saw so much VT or VF in it ..."""
+
+LONG_RUN_S = 7.0
+"""... or, whatever the network says, once the run has lasted so long."""
+
+TRUSTED_BEATS = 3
+"""So many QRS complexes in the evidence span, all of the bed's normal shape, outweigh an asystole that only the network sees."""
+
+HYSTERESIS_BPM = 5.0
+"""A rate that is beyond its limit must come back by so much before the condition is over."""
+
 _VT, _VF, _ASYSTOLE = RHYTHMS.index("VT"), RHYTHMS.index("VF"), RHYTHMS.index("ASYSTOLE")
+_BEATING = [RHYTHMS.index(name) for name in ("SINUS", "AF", "SVT", "PACED")]
 
 
 class BeatMark(NamedTuple):
@@ -119,6 +133,8 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
         The network's latest opinion, if it is not stale.
     high_since_s, low_since_s, af_since_s
         Since when the heart rate is beyond its limit, the decided rhythm AF; None: it is not.
+    present
+        Conditions that are on now: a limit of the rate is harder to leave than to reach.
     """
 
     at_s: float
@@ -130,6 +146,7 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     high_since_s: float | None = None
     low_since_s: float | None = None
     af_since_s: float | None = None
+    present: frozenset[str] = frozenset()
 
 
 class Condition(NamedTuple):
@@ -164,6 +181,9 @@ PHYSIOLOGICAL: dict[str, Condition] = {
 }
 """Priority and latching of every condition of the heart, in the order in which they are shown."""
 
+RATES = ("extreme-tachycardia", "extreme-bradycardia", "tachycardia", "bradycardia")
+"""Conditions of the heart rate alone."""
+
 COVERED_BY: dict[str, tuple[str, ...]] = {
     "asystole": ("ventricular-fibrillation",),
     "ventricular-tachycardia": ("ventricular-fibrillation",),
@@ -173,7 +193,7 @@ COVERED_BY: dict[str, tuple[str, ...]] = {
     "bradycardia": ("ventricular-fibrillation", "asystole", "extreme-bradycardia"),
     "atrial-fibrillation": ("ventricular-fibrillation", "asystole"),
 }
-"""A condition does not start while one of these, of the same or higher priority, is present: it says the same, more urgently."""
+"""One of these, of the same or higher priority, says the same more urgently: the lesser condition does not start, or ends."""
 
 
 def _finding(condition: str, onset_s: float, detail: str = "") -> Finding:
@@ -201,29 +221,36 @@ def ventricular_fibrillation(picture: Picture, config: AlarmConfig) -> Finding |
 
 
 def asystole(picture: Picture, config: AlarmConfig) -> Finding | None:
-    """Find no QRS for ``asystole_s`` in a signal that would show one, or asystole seen by the network with at most one QRS.
+    """Find no QRS for ``asystole_s`` in a signal that would show one, or a network that sees nothing but asystole.
 
-    While the waveform fibrillates it waits :data:`FIBRILLATING_GRACE_S` for that to be recognised.
+    The second is for noise that is taken for QRS complexes. It must fill the whole evidence span, since around an escape beat the
+    network calls the pauses asystole too; and it does not count against beats of the bed's normal shape. The first waits
+    :data:`ASYSTOLE_GRACE_S` where the network sees fibrillation, that it may be recognised, or nothing but a beating heart, whose
+    QRS complexes the detector may have lost.
     """
     if picture.since_s is None:
         return None
-    beats = picture.beats
-    quiet_since_s = beats[-1].at_s if beats else picture.since_s + SETTLE_S
+    quiet_since_s = picture.beats[-1].at_s if picture.beats else picture.since_s + SETTLE_S
     quiet_s = picture.at_s - quiet_since_s - BEAT_DELAY_S
-    seen_s = _seconds(picture, _ASYSTOLE)
-    by_network = (
-        seen_s >= min(config.asystole_s, config.rhythm_span_s)
-        and picture.at_s - picture.since_s >= config.asystole_s
-        and (len(beats) < 2 or picture.at_s - beats[-2].at_s >= config.asystole_s)
-    )
-    if quiet_s < config.asystole_s and not by_network:
+    if quiet_s < config.asystole_s and not _nothing_but_asystole(picture, config):
         return None
     fibrillating = _seconds(picture, _VF) + _seconds(picture, _VT) >= FIBRILLATING_S
-    if fibrillating and quiet_s < config.asystole_s + FIBRILLATING_GRACE_S:
+    beating = sum(_seconds(picture, index) for index in _BEATING) >= config.rhythm_span_s - FRAME_S
+    if (fibrillating or beating) and quiet_s < config.asystole_s + ASYSTOLE_GRACE_S:
         return None
     if quiet_s >= config.asystole_s:
         return _finding("asystole", quiet_since_s, f"no QRS for {config.asystole_s:g} s")
-    return _finding("asystole", picture.at_s - seen_s, "seen in the waveform")
+    return _finding("asystole", picture.at_s - _seconds(picture, _ASYSTOLE), "seen in the waveform")
+
+
+def _nothing_but_asystole(picture: Picture, config: AlarmConfig) -> bool:
+    span_s = config.rhythm_span_s
+    if picture.rhythm is None or picture.since_s is None or picture.at_s - picture.since_s < span_s:
+        return False
+    if _seconds(picture, _ASYSTOLE) < max(config.asystole_s, span_s - FRAME_S):
+        return False
+    labels = [beat.label for beat in picture.beats if beat.at_s >= picture.at_s - span_s]
+    return len(labels) < TRUSTED_BEATS or set(labels) != {"N"}
 
 
 def ventricular_run(beats: tuple[BeatMark, ...]) -> tuple[BeatMark, ...]:
@@ -239,16 +266,19 @@ def ventricular_run(beats: tuple[BeatMark, ...]) -> tuple[BeatMark, ...]:
 def ventricular_tachycardia(picture: Picture, config: AlarmConfig) -> Finding | None:
     """Find ventricular tachycardia by either of two ways.
 
-    By beats: the last ``vt_beats`` or more are ventricular, faster than ``vt_rate_bpm``. By waveform: the network saw ``vt_s``
-    of it within the evidence span, and the heart rate or the last intervals are faster than that too; no rate at all does not
-    forbid it.
+    By beats: the last ``vt_beats`` or more are ventricular, faster than ``vt_rate_bpm``, and the network agrees; without its
+    opinion they are enough, and so is a run of :data:`LONG_RUN_S` against it. By waveform: the network saw ``vt_s`` of it within
+    the evidence span, and the heart rate or the last intervals are faster than that too; no rate at all does not forbid it.
     """
     if picture.since_s is None:
         return None
     beats = picture.beats
     if beats and beats[-1].label == "V" and picture.at_s - beats[-1].at_s <= LIVE_S:
         run = ventricular_run(beats)
-        if len(run) >= config.vt_beats and (rate := _rate_bpm(run[-config.vt_beats :])) > config.vt_rate_bpm:
+        agreed = picture.rhythm is None or _seconds(picture, _VT) + _seconds(picture, _VF) >= VT_AGREED_S
+        believed = agreed or run[-1].at_s - run[0].at_s >= LONG_RUN_S
+        rate = _rate_bpm(run[-config.vt_beats :])
+        if believed and len(run) >= config.vt_beats and rate > config.vt_rate_bpm:
             return _finding("ventricular-tachycardia", run[0].at_s, f"{config.vt_beats} ventricular beats, {rate:.0f} bpm")
     seconds = _seconds(picture, _VT)
     if picture.rhythm is None or seconds < config.vt_s:
@@ -262,13 +292,18 @@ def ventricular_tachycardia(picture: Picture, config: AlarmConfig) -> Finding | 
     return _finding("ventricular-tachycardia", picture.rhythm.stop_s - seconds, "seen in the waveform")
 
 
+def _held_bpm(picture: Picture, condition: str) -> float:
+    """Return by how much the limit is easier to meet, because the condition is present already."""
+    return HYSTERESIS_BPM if condition in picture.present else 0.0
+
+
 def extreme_tachycardia(picture: Picture, config: AlarmConfig) -> Finding | None:
     """Find a mean rate above ``extreme_tachy_bpm`` over the last ``extreme_tachy_beats`` beats."""
     beats = picture.beats[-config.extreme_tachy_beats :]
     if picture.since_s is None or len(beats) < config.extreme_tachy_beats or picture.at_s - beats[-1].at_s > LIVE_S:
         return None
     rate = _rate_bpm(beats)
-    if rate <= config.extreme_tachy_bpm:
+    if rate <= config.extreme_tachy_bpm - _held_bpm(picture, "extreme-tachycardia"):
         return None
     return _finding("extreme-tachycardia", beats[0].at_s, f"{rate:.0f} bpm over {len(beats)} beats")
 
@@ -282,14 +317,15 @@ def extreme_bradycardia(picture: Picture, config: AlarmConfig) -> Finding | None
     beats = picture.beats
     if picture.since_s is None or len(beats) < 2:
         return None
-    limit_s = 60.0 / config.extreme_brady_bpm
+    limit_bpm = config.extreme_brady_bpm + _held_bpm(picture, "extreme-bradycardia")
+    limit_s = 60.0 / limit_bpm
     open_s = picture.at_s - beats[-1].at_s
     if open_s <= limit_s and beats[-1].at_s - beats[-2].at_s <= limit_s:
         return None
     last = beats[-config.extreme_brady_beats :]
     intervals_s = [after.at_s - before.at_s for before, after in pairwise(last)]
     one_short = sum(interval_s <= limit_s for interval_s in intervals_s) <= 1 and max(intervals_s) <= config.asystole_s
-    if len(last) == config.extreme_brady_beats and one_short and (rate := _rate_bpm(last)) < config.extreme_brady_bpm:
+    if len(last) == config.extreme_brady_beats and one_short and (rate := _rate_bpm(last)) < limit_bpm:
         return _finding("extreme-bradycardia", last[0].at_s, f"{rate:.0f} bpm over {len(last)} beats")
     start = len(beats) - 1
     while start and limit_s < beats[start].at_s - beats[start - 1].at_s <= config.asystole_s:
@@ -301,9 +337,13 @@ def extreme_bradycardia(picture: Picture, config: AlarmConfig) -> Finding | None
 
 
 def _lasting(
-    condition: Literal["tachycardia", "bradycardia", "atrial-fibrillation"], since_s: float | None, at_s: float, delay_s: float
+    condition: Literal["tachycardia", "bradycardia", "atrial-fibrillation"],
+    picture: Picture,
+    since_s: float | None,
+    delay_s: float,
 ) -> Finding | None:
-    if since_s is None or at_s - since_s < delay_s:
+    """Find a condition that has lasted for its delay; one that is present already and interrupted goes on at once."""
+    if since_s is None or (condition not in picture.present and picture.at_s - since_s < delay_s):
         return None
     return _finding(condition, since_s)
 
@@ -316,8 +356,8 @@ def physiological(picture: Picture, config: AlarmConfig) -> list[Finding]:
         ventricular_tachycardia(picture, config),
         extreme_tachycardia(picture, config),
         extreme_bradycardia(picture, config),
-        _lasting("tachycardia", picture.high_since_s, picture.at_s, config.hr_delay_s),
-        _lasting("bradycardia", picture.low_since_s, picture.at_s, config.hr_delay_s),
-        _lasting("atrial-fibrillation", picture.af_since_s, picture.at_s, config.af_delay_s),
+        _lasting("tachycardia", picture, picture.high_since_s, config.hr_delay_s),
+        _lasting("bradycardia", picture, picture.low_since_s, config.hr_delay_s),
+        _lasting("atrial-fibrillation", picture, picture.af_since_s, config.af_delay_s),
     )
     return [finding for finding in found if finding is not None and finding.condition not in config.disabled]

@@ -113,6 +113,13 @@ class AlarmMachine:
             return [self._emit(alarm, "update", stamp)]
         return [self._finish(condition, "end", stamp)]
 
+    def supersede(self, condition: str, stamp: Stamp) -> list[Alarm]:
+        """End a condition that is present, a latching one too: another one, no less urgent, is on and says it.
+
+        What is only latched stays so: it was another event.
+        """
+        return [self._finish(condition, "end", stamp)] if self.present(condition) else []
+
     def close(self, stamp: Stamp) -> list[Alarm]:
         """End every alarm, latched ones too: the bed is no longer monitored."""
         return [self._finish(condition, "end", stamp) for condition in self.conditions()]

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ecgnat_stream.alarm import PHYSIOLOGICAL, TECHNICAL, AlarmConfig, AlarmEngine, BeatMark, Evidence, Observation
+from ecgnat_stream.alarm.rules import COVERED_BY
 from ecgnat_stream.codes import RHYTHMS
 from ecgnat_stream.events import Alarm, Command, Technical
 
@@ -179,17 +180,19 @@ def test_high_is_never_lowered_hidden_or_listed_after_lower(steps: list[Step]) -
 
 @relaxed
 @given(stories)
-def test_a_latching_alarm_never_ends_without_a_person(steps: list[Step]) -> None:
+def test_a_latching_alarm_never_ends_without_a_person_or_a_more_urgent_one(steps: list[Step]) -> None:
     latching = {name for name, about in PHYSIOLOGICAL.items() if about.latching}
     story = Story()
-    known: dict[str, bool] = {}
+    presence: dict[str, str] = {}
     for step in steps:
         for event in story.tell(step):
             if event.condition not in latching:
                 continue
-            if event.phase in ("end", "reset"):
-                assert step[0] == "command" or known[event.alarm_id]
-            known[event.alarm_id] = event.presence == "acknowledged"
+            before = presence.get(event.condition)
+            if event.phase in ("end", "reset") and step[0] != "command" and before != "acknowledged":
+                assert before == "on"
+                assert {presence.get(other) for other in COVERED_BY.get(event.condition, ())} & {"on", "acknowledged"}
+            presence[event.condition] = event.presence
 
 
 @relaxed

@@ -185,11 +185,99 @@ def test_a_condition_that_becomes_unverifiable_stays_latched(bed: Bed) -> None:
 
 
 def test_a_rate_beyond_its_limit_for_long_enough(bed: Bed) -> None:
-    assert phases(bed.live(4.8, 130)) == []
+    assert phases(bed.live(9.8, 130)) == []
     assert phases(bed.live(0.4, 130)) == [("tachycardia", "start", "on")]
-    assert phases(bed.live(4.8, 75)) == []
-    assert phases(bed.live(0.4, 75)) == [("tachycardia", "end", "off")]
-    assert phases(bed.live(6, 45)) == [("bradycardia", "start", "on")]
+    assert phases(bed.live(9.6, 75)) == []
+    assert phases(bed.live(0.6, 75)) == [("tachycardia", "end", "off")]
+    assert phases(bed.live(11, 45)) == [("bradycardia", "start", "on")]
+
+
+@pytest.mark.parametrize(
+    ("condition", "beyond", "hovering", "back"),
+    [("tachycardia", 125, (121, 116), 114), ("bradycardia", 48, (49, 54), 56)],
+)
+def test_a_rate_that_hovers_around_its_limit_is_one_alarm(
+    bed: Bed, condition: str, beyond: float, hovering: tuple[float, float], back: float
+) -> None:
+    assert phases(bed.live(12, beyond)) == [(condition, "start", "on")]
+    for _ in range(10):
+        assert bed.live(8, hovering[0]) == []
+        assert bed.live(8, hovering[1]) == []
+    bed.live(6, back)
+    assert bed.live(8, hovering[0]) == []
+    assert phases(bed.live(12, back)) == [(condition, "end", "off")]
+
+
+def test_a_rate_within_the_hysteresis_starts_nothing(bed: Bed) -> None:
+    for _ in range(5):
+        assert bed.live(8, 125) == []
+        assert bed.live(1, 118) == []
+    assert bed.live(20, 117) == []
+
+
+@pytest.mark.parametrize(("condition", "bpm", "within", "back"), [("tachycardia", 150, 137, 130), ("bradycardia", 35, 43, 47)])
+def test_an_extreme_rate_must_come_back_by_more_than_it_went(
+    bed: Bed, condition: str, bpm: float, within: float, back: float
+) -> None:
+    extreme = f"extreme-{condition}"
+    assert (extreme, "start", "on") in phases(bed.live(25, bpm))
+    assert phases(bed.live(60, within)) == []
+    assert phases(bed.live(60, back))[:1] == [(extreme, "update", "latched")]
+    assert all(event.condition != extreme for event in bed.live(60, within))
+
+
+def test_a_run_of_ventricular_beats_needs_the_network_or_seven_seconds(bed: Bed) -> None:
+    assert bed.live(6.6, 130, beat="V") == []
+    assert phases(bed.live(1.4, 130, beat="V"))[0] == ("ventricular-tachycardia", "start", "on")
+
+
+def test_a_run_of_ventricular_beats_stands_alone_without_the_network(bed: Bed) -> None:
+    bed.live(4, 75, rhythm="UNKNOWN")
+    for frame in range(1, 30):
+        at_s = bed.at_s + frame * FRAME_S
+        beats = (BeatMark(at_s - 0.1, "V"),) if frame % 2 == 0 and frame > 16 else ()
+        events = bed.engine.observe(Observation(at_s=at_s, beats=beats), bed.time, bed.now_ns)
+        if events:
+            break
+    assert phases(events) == [("ventricular-tachycardia", "start", "on")]
+    assert frame * FRAME_S == pytest.approx(26 * FRAME_S)
+
+
+def test_asystole_is_found_where_noise_is_taken_for_beats(bed: Bed) -> None:
+    onset_s = bed.at_s
+    events = bed.live(10, 70, beat="Q", rhythm="ASYSTOLE", seen_s=0.0)
+    assert events == []
+    events = bed.live(2, 70, beat="Q", rhythm="ASYSTOLE", seen_s=6.0)
+    assert phases(events) == [("asystole", "start", "on")]
+    assert events[0].onset_s is not None
+    assert events[0].onset_s > onset_s
+
+
+def test_the_more_urgent_takes_over_and_the_lesser_ends(bed: Bed) -> None:
+    bed.live(10, 150, rhythm="SVT")
+    assert [event.condition for event in bed.engine.active()] == ["extreme-tachycardia"]
+    events = bed.live(6, 150, rhythm="VF", seen_s=5.0)
+    assert phases(events) == [("ventricular-fibrillation", "start", "on"), ("extreme-tachycardia", "end", "off")]
+    assert bed.live(4, 150, rhythm="SVT") == []
+    events = bed.live(6, 150, rhythm="SVT")
+    assert phases(events) == [("ventricular-fibrillation", "update", "latched"), ("extreme-tachycardia", "start", "on")]
+
+
+def test_what_was_latched_before_stays_latched_when_the_more_urgent_begins(bed: Bed) -> None:
+    bed.live(10, 150, rhythm="SVT")
+    bed.live(30, 75)
+    events = bed.live(6, 75, rhythm="VF", seen_s=5.0)
+    assert phases(events) == [("ventricular-fibrillation", "start", "on")]
+    assert {event.condition: event.presence for event in bed.engine.active()} == {
+        "ventricular-fibrillation": "on",
+        "extreme-tachycardia": "latched",
+    }
+
+
+def test_asystole_does_not_wait_until_fibrillation_is_off(bed: Bed) -> None:
+    bed.live(6, None, rhythm="VF", seen_s=5.0)
+    events = bed.live(1.2, None, rhythm="ASYSTOLE", seen_s=3.0)
+    assert phases(events) == [("asystole", "start", "on")]
 
 
 def test_atrial_fibrillation_has_onset_and_end_only(bed: Bed) -> None:

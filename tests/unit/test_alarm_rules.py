@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ecgnat_stream.alarm.config import AlarmConfig
-from ecgnat_stream.alarm.rules import PHYSIOLOGICAL, BeatMark, Evidence, Picture, physiological
+from ecgnat_stream.alarm.rules import COVERED_BY, PHYSIOLOGICAL, BeatMark, Evidence, Picture, physiological
 from ecgnat_stream.codes import CONDITION_CODES, RHYTHMS
 from ecgnat_stream.errors import ConfigError
 
@@ -53,11 +53,31 @@ def test_fibrillation_wins_over_asystole() -> None:
     assert found(beats=beats(75, 18, 90.0), rhythm=evidence(99.8, VF=4.0))[0] == "ventricular-fibrillation"
 
 
-def test_asystole_seen_by_the_network_despite_a_stray_beat() -> None:
-    seen = evidence(99.8, ASYSTOLE=4.0)
-    stray = (*beats(75, 5, 94.0), BeatMark(98.0, "Q"))
-    assert found(beats=stray, rhythm=seen) == ["asystole"]
-    assert found(beats=(*stray, BeatMark(99.0, "Q")), rhythm=seen) == []
+@pytest.mark.parametrize(
+    ("seconds", "after_pause", "there"),
+    [(6.0, "Q", True), (6.0, "QQQQ", True), (6.0, "NNVN", True), (6.0, "NN", True), (6.0, "NNN", False), (5.4, "Q", False)],
+)
+def test_asystole_seen_by_the_network_despite_stray_beats(seconds: float, after_pause: str, there: bool) -> None:
+    stray = (*beats(75, 5, 93.0), *beats(60, len(after_pause), 99.0, after_pause))
+    assert ("asystole" in found(beats=stray, rhythm=evidence(99.8, ASYSTOLE=seconds))) is there
+
+
+def test_pauses_around_an_escape_beat_are_no_asystole() -> None:
+    pauses = (*beats(75, 5, 94.4), BeatMark(98.2, "Q"))
+    assert found(beats=pauses, rhythm=evidence(99.8, ASYSTOLE=5.2)) == []
+
+
+def test_asystole_seen_by_the_network_needs_a_signal_that_long() -> None:
+    seen = evidence(99.8, ASYSTOLE=6.0)
+    assert found(beats=(BeatMark(98.0, "Q"),), since_s=94.2, rhythm=seen) == []
+    assert found(beats=(BeatMark(98.0, "Q"),), since_s=94.0, rhythm=seen) == ["asystole"]
+
+
+def test_asystole_waits_for_a_network_that_sees_nothing_but_a_beating_heart() -> None:
+    beating = evidence(99.8, SINUS=4.0, AF=2.0)
+    assert found(beats=beats(75, 18, 95.0), rhythm=beating) == []
+    assert found(beats=beats(75, 18, 92.6), rhythm=beating) == ["asystole"]
+    assert found(beats=beats(75, 18, 95.0), rhythm=evidence(99.8, SINUS=5.4)) == ["asystole"]
 
 
 @pytest.mark.parametrize(("seconds", "there"), [(3.8, False), (4.0, True)])
@@ -76,6 +96,21 @@ def test_ventricular_tachycardia_by_five_beats(bpm: float, labels: str, there: b
     assert ("ventricular-tachycardia" in found(beats=beats(bpm, 12, 99.8, "N" * 7 + labels))) is there
 
 
+@pytest.mark.parametrize(
+    ("seen", "there"),
+    [({"SINUS": 6.0}, False), ({"VT": 0.8, "SINUS": 5.2}, False), ({"VT": 1.0}, True), ({"VT": 0.6, "VF": 0.6}, True)],
+)
+def test_a_run_of_ventricular_beats_needs_the_network_to_agree(seen: dict[str, float], there: bool) -> None:
+    run = beats(130, 12, 99.8, "N" * 7 + "V" * 5)
+    assert ("ventricular-tachycardia" in found(beats=run, rhythm=evidence(99.8, **seen))) is there
+
+
+@pytest.mark.parametrize(("count", "there"), [(14, False), (15, True)])
+def test_a_long_run_of_ventricular_beats_stands_against_the_network(count: int, there: bool) -> None:
+    run = beats(120, 18, 99.8, "V" * count)
+    assert ("ventricular-tachycardia" in found(beats=run, rhythm=evidence(99.8, SINUS=6.0))) is there
+
+
 def test_ventricular_beats_with_another_between_are_no_run() -> None:
     assert found(beats=beats(120, 12, 99.8, "VVVNVVVV")) == []
 
@@ -92,6 +127,22 @@ def test_ventricular_tachycardia_by_waveform(bpm: float | None, beat_rate: float
 @pytest.mark.parametrize(("bpm", "count", "there"), [(141, 17, True), (141, 16, False), (139, 18, False)])
 def test_extreme_tachycardia_over_seventeen_beats(bpm: float, count: int, there: bool) -> None:
     assert ("extreme-tachycardia" in found(beats=beats(bpm, count, 99.8))) is there
+
+
+@pytest.mark.parametrize(
+    ("condition", "marks"),
+    [("extreme-tachycardia", beats(137, 18, 99.8)), ("extreme-bradycardia", beats(43, 8, 99.8))],
+)
+def test_an_extreme_rate_is_harder_to_leave_than_to_reach(condition: str, marks: tuple[BeatMark, ...]) -> None:
+    assert found(beats=marks) == []
+    assert found(beats=marks, present=frozenset({condition})) == [condition]
+
+
+def test_what_covers_is_never_less_urgent_and_latches_as_well() -> None:
+    for name, others in COVERED_BY.items():
+        for about in (PHYSIOLOGICAL[other] for other in others):
+            assert about.priority == "high" or PHYSIOLOGICAL[name].priority != "high"
+            assert about.latching >= PHYSIOLOGICAL[name].latching
 
 
 def test_a_fast_run_that_is_over_is_not_found() -> None:
@@ -130,6 +181,7 @@ def test_lasting_conditions_and_their_switch(condition: str) -> None:
     regular = beats(75, 18, 99.8)
     assert found(beats=regular, **{key: 100.0 - delay}) == [condition]
     assert found(beats=regular, **{key: 100.1 - delay}) == []
+    assert found(beats=regular, **{key: 99.8}, present=frozenset({condition})) == [condition]
     assert found(AlarmConfig(disabled=(condition,)), beats=regular, **{key: 0.0}) == []
 
 

@@ -57,6 +57,16 @@ def test_a_latched_alarm_stays_until_acknowledged(machine: AlarmMachine) -> None
     assert said(machine.acknowledge(None, stamp(5001))) == [("end", "off", "none")]
 
 
+def test_what_a_more_urgent_alarm_takes_over_ends_but_what_is_latched_stays(machine: AlarmMachine) -> None:
+    machine.set(VF, stamp(8))
+    assert said(machine.supersede(VF.condition, stamp(9))) == [("end", "off", "none")]
+    assert machine.supersede(VF.condition, stamp(10)) == []
+    machine.set(VF, stamp(11))
+    machine.clear(VF.condition, stamp(20))
+    assert machine.supersede(VF.condition, stamp(21)) == []
+    assert [alarm.presence for alarm in machine.active()] == ["latched"]
+
+
 def test_a_latched_condition_that_returns_is_on_again_and_breaks_its_pause(machine: AlarmMachine) -> None:
     machine.set(VF, stamp(8))
     machine.clear(VF.condition, stamp(20))

@@ -21,7 +21,7 @@ with warnings.catch_warnings():
     from amqtt.errors import BrokerError
     from amqtt.plugins import authentication  # noqa: F401 - imported while its warning is off
 
-__all__ = ["EmbeddedBroker"]
+__all__ = ["EmbeddedBroker", "free_port"]
 
 # amqtt logs clients that leave and the like as warnings and errors, with stack traces; on a terminal that hides the dashboard.
 for _name in ("amqtt", "transitions"):
@@ -70,7 +70,7 @@ class EmbeddedBroker:
         SinkError
             If the port is in use.
         """
-        self.port = self.port or _free_port(self.host)
+        self.port = self.port or free_port(self.host)
         broker = Broker(
             {
                 "listeners": {"default": {"type": "tcp", "bind": f"{self.host}:{self.port}"}},
@@ -96,7 +96,8 @@ class EmbeddedBroker:
             self._broker = None
 
 
-def _free_port(host: str) -> int:
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a port that nobody listens at now."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])

@@ -25,7 +25,7 @@ from ecgnat_stream.events import Alarm, Command, CommandResult, DeviceStatus, En
 from ecgnat_stream.sink.broker import EmbeddedBroker
 from ecgnat_stream.sink.home_assistant import HomeAssistant
 from ecgnat_stream.sink.mqtt_config import MqttConfig, target
-from ecgnat_stream.sink.mqtt_link import STATES_IN_FLIGHT, BedLink, Link, Message, publish
+from ecgnat_stream.sink.mqtt_link import STATES_IN_FLIGHT, BedLink, Link, Message, publish, subscribe
 
 __all__ = ["MqttConfig", "MqttSink"]
 
@@ -237,7 +237,7 @@ class MqttSink:
         self._unwatched = dict(self._own)
         self._in_flight = 0
         self._work.set()
-        await client.subscribe(f"{wire.ROOT}/{self._site}/+/+/alarm/command", qos=1)
+        await subscribe(client, [f"{wire.ROOT}/{self._site}/+/+/alarm/command"])
         async with asyncio.TaskGroup() as group:
             group.create_task(self._receive(client))
             group.create_task(self._send(client, v5))
@@ -279,7 +279,7 @@ class MqttSink:
         """Have the broker send the retained alarm states of our own beds, a few beds at a time."""
         beds = list(self._unwatched)[:STATES_IN_FLIGHT]
         if beds:
-            await client.subscribe([(f"{wire.ROOT}/{bed}/alarm/state/+", 1) for bed in beds])
+            await subscribe(client, [f"{wire.ROOT}/{bed}/alarm/state/+" for bed in beds])
             for bed in beds:
                 del self._unwatched[bed]
 

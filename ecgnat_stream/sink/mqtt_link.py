@@ -22,7 +22,7 @@ from ecgnat_stream import wire
 from ecgnat_stream.clock import Clock
 from ecgnat_stream.sink.mqtt_config import MqttConfig, Target
 
-__all__ = ["STATES_IN_FLIGHT", "BedLink", "Link", "Message", "publish"]
+__all__ = ["STATES_IN_FLIGHT", "BedLink", "Link", "Message", "publish", "subscribe"]
 
 # What the client library would log is told by the technical condition; on a terminal it would break the dashboard.
 _client_log = logging.getLogger(f"{__name__}.client")
@@ -168,6 +168,12 @@ async def publish(client: aiomqtt.Client, message: Message, v5: bool, *, qos: in
         if message.expiry_s is not None:
             properties.MessageExpiryInterval = message.expiry_s
     await client.publish(message.topic, message.payload, qos=qos, retain=retain, properties=properties)
+    _heed_cancellation()
+
+
+async def subscribe(client: aiomqtt.Client, topics: list[str]) -> None:
+    """Subscribe to topics with quality of service 1 and wait for the acknowledgement."""
+    await client.subscribe([(topic, 1) for topic in topics])
     _heed_cancellation()
 
 

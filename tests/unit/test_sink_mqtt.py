@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from ecgnat_stream.clock import ManualClock, SystemClock
 from ecgnat_stream.errors import ConfigError, SinkError
 from ecgnat_stream.events import Command, CommandResult, DeviceStatus, Technical, Vitals, Wave
 from ecgnat_stream.signal import SampleBlock
+from ecgnat_stream.sink import mqtt_link
 from ecgnat_stream.sink.broker import EmbeddedBroker
 from ecgnat_stream.sink.home_assistant import discovery_topic
 from ecgnat_stream.sink.mqtt import MqttConfig, MqttSink
@@ -245,3 +246,24 @@ def test_credentials_come_from_the_environment_or_a_file(tmp_path: Path, monkeyp
     secret.write_text("ward")
     with pytest.raises(ConfigError, match="not user:password"):
         target(MqttConfig(credentials_file=str(secret)))
+
+
+class ClientBeforePython312:
+    """A client in which a cancellation meets the acknowledgement, and is swallowed."""
+
+    async def answer(self, *_: object, **__: object) -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    subscribe = publish = answer
+
+
+@pytest.mark.parametrize(
+    "ask", [lambda c: mqtt_link.subscribe(c, ["a"]), lambda c: mqtt_link.publish(c, mqtt_link.Message("a", b""), True)]
+)
+async def test_a_cancellation_that_meets_an_acknowledgement_is_not_lost(ask: Any) -> None:
+    task = asyncio.create_task(ask(ClientBeforePython312()))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

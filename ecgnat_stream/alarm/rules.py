@@ -43,8 +43,8 @@ SLOW_STRETCH_S = 8.0
 RUN_PAUSE_S = 2.0
 """A longer interval ends a run of ventricular beats."""
 
-VT_AGREED_S = 1.0
-"""A beat's label is a hint: a run of ventricular beats counts where the network saw so much VT or VF in it ..."""
+VT_AGREED_S = 0.4
+"""A beat's label is a hint: a run of ventricular beats counts where the network saw so much VT or VF (two frames) lately ..."""
 
 LONG_RUN_S = 7.0
 """... or, whatever the network says, once the run has lasted so long."""

@@ -237,7 +237,6 @@ class MqttSink:
         self._unwatched = dict(self._own)
         self._in_flight = 0
         self._work.set()
-        await subscribe(client, [f"{wire.ROOT}/{self._site}/+/+/alarm/command"])
         async with asyncio.TaskGroup() as group:
             group.create_task(self._receive(client))
             group.create_task(self._send(client, v5))
@@ -292,6 +291,8 @@ class MqttSink:
     # Commands.
 
     async def _receive(self, client: aiomqtt.Client) -> None:
+        # Here and not in the link's own task, which still counts as cancelled after a lost connection (Python 3.11).
+        await subscribe(client, [f"{wire.ROOT}/{self._site}/+/+/alarm/command"])
         async for message in client.messages:
             if not message.topic.value.endswith("/alarm/command"):
                 self._clear(message)

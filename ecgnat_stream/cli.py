@@ -178,6 +178,7 @@ def _sinks(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _demo(arguments: argparse.Namespace) -> int:
     from ecgnat_stream.config import parse_config
+    from ecgnat_stream.sink.broker import free_port
 
     if not 1 <= arguments.beds <= 64:
         raise ConfigError(f"--beds {arguments.beds}: 1 to 64")
@@ -191,7 +192,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     ]
     table = {"site": "demo", "unit": "ward", "bed": beds, **_sinks(arguments)}
     if "mqtt" not in table:
-        table["mqtt"] = {"url": "mqtt://127.0.0.1:0", "embedded": True}
+        table["mqtt"] = {"url": f"mqtt://127.0.0.1:{free_port()}", "embedded": True}
     return _monitor(parse_config(table, "demo"), arguments)
 
 
@@ -295,6 +296,7 @@ async def _run_monitor(config: Config, arguments: argparse.Namespace) -> int:
 
     clock = SystemClock()
     monitor = Monitor(config, clock, traces=not arguments.headless)
+    stop = monitor.stop
     if arguments.headless:
         from ecgnat_stream.sink.jsonl import JsonLinesSink
 
@@ -303,12 +305,20 @@ async def _run_monitor(config: Config, arguments: argparse.Namespace) -> int:
         from ecgnat_stream.sink.dashboard import Dashboard
 
         limits = (config.alarm.hr_low_bpm, config.alarm.hr_high_bpm)
-        monitor.add(Dashboard(monitor.bus, clock, config.dashboard, beds=monitor.beds, limits=limits), essential=True)
+        note = config.mqtt.url if config.mqtt is not None and config.mqtt.embedded else ""
+        stay = arguments.command is _replay
+        dashboard = Dashboard(monitor.bus, clock, config.dashboard, beds=monitor.beds, limits=limits, stay=stay, note=note)
+        monitor.add(dashboard, essential=True)
+
+        def stop() -> None:
+            dashboard.leave()
+            monitor.stop()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, monitor.stop)
+        loop.add_signal_handler(number, stop)
     if arguments.seconds:
-        loop.call_later(arguments.seconds, monitor.stop)
+        loop.call_later(arguments.seconds, stop)
     progress = asyncio.create_task(_show_progress(monitor)) if arguments.headless and sys.stderr.isatty() else None
     try:
         await monitor.run()

@@ -157,6 +157,9 @@ class Monitor:
         self.bus.close()
         if not sinks:
             return
+        if any(essential for _, essential in self._sinks):
+            # The recordings may have ended, but a person still looks; an essential sink that ends sets the event too.
+            await self._stop.wait()
         _, stuck = await asyncio.wait(sinks, timeout=_CLOSE_S)
         for task in stuck:
             self.failures[task.get_name()] = f"did not deliver everything within {_CLOSE_S:g} s of the end"

@@ -249,7 +249,7 @@ class Ward:
         beats = self._detector.process(rows, frames, y, sqi)
         bpm = self._rate.process(rows, frames, beats, quality.usable)
         now_ns = self._clock.monotonic_ns()
-        stop_s = (frames + 1) * FRAME_S
+        stop_s = (frames + 1) * FRAME / FS
         last_ns = np.array([bed.arrival_ns(float(at_s)) for bed, at_s in zip(beds, stop_s, strict=True)])
         due = self.scheduler.add(rows, frames, y, last_ns, self._live[rows], now_ns)
         self._frame[rows] += 1

@@ -5,12 +5,14 @@ No accounts, no encryption, nothing kept on disk; for real use there is mosquitt
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import warnings
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakSet
 
 from ecgnat_stream.errors import SinkError
 
@@ -41,6 +43,24 @@ class _Stable(dict[Any, Any]):
         return list(super().items())
 
 
+class _Broker(Broker):  # type: ignore[misc]
+    """amqtt's broker, which on shutdown forgets some of its connections: those of clients that were just coming or going."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__(config)
+        self._writers: WeakSet[asyncio.StreamWriter] = WeakSet()
+
+    async def stream_connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listener_name: str) -> None:
+        self._writers.add(writer)
+        await super().stream_connected(reader, writer, listener_name)
+
+    async def shutdown(self) -> None:
+        await super().shutdown()
+        for writer in list(self._writers):
+            writer.transport.abort()
+        await asyncio.sleep(0)
+
+
 class EmbeddedBroker:
     """An MQTT 3.1.1 broker while the context lasts.
 
@@ -55,7 +75,7 @@ class EmbeddedBroker:
     def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
         self.host = host
         self.port = port
-        self._broker: Broker | None = None
+        self._broker: _Broker | None = None
 
     @property
     def url(self) -> str:
@@ -71,7 +91,7 @@ class EmbeddedBroker:
             If the port is in use.
         """
         self.port = self.port or free_port(self.host)
-        broker = Broker(
+        broker = _Broker(
             {
                 "listeners": {"default": {"type": "tcp", "bind": f"{self.host}:{self.port}"}},
                 "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},

@@ -70,8 +70,8 @@ fast as possible, and compares its beats and alarms with the annotations. QRS co
 {beats}
 Ventricular fibrillation and flutter, vfdb and cudb test records, episodes of 5 s and more: **{vf["alarmed"]} of {vf["episodes"]}
 episodes raise the alarm** while they last, {vf["alarmed_within_10_s"]} of them within 10 s of the annotated onset (median
-{vf["median_s"]} s, latest {vf["worst_s"]} s; 0.0 means that it was on already); the rhythm label says VF in {vf["labelled"]}. **False VF alarms are many**: {vf["alarms_elsewhere"]} stretches of a VF alarm touch no
-annotated episode.
+{vf["median_s"]} s, latest {vf["worst_s"]} s; 0.0 means that it was on already); the rhythm label says VF in
+{vf["labelled"]}. **False VF alarms are many**: {vf["alarms_elsewhere"]} stretches of a VF alarm touch no annotated episode.
 
 {rows(["record", "onset s", "length s", "alarm after s"], *episodes)}
 Alarms that started on these {records} records: {started}.

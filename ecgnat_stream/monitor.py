@@ -136,6 +136,7 @@ class Monitor:
                 for task in (*work, done, stopped):
                     task.cancel()
         except* EcgnatError as failures:
+            self.stop()  # nobody is to look at a monitor that has failed: the reason is told where it ends
             errors = failures.exceptions
             raise errors[0] if len(errors) == 1 else EcgnatError("; ".join(map(str, errors))) from None
 

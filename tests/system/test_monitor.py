@@ -195,6 +195,22 @@ async def test_a_checkpoint_that_is_none_ends_with_a_clear_error(tmp_path: Path)
         await Run(tmp_path, simulated()).finish()
 
 
+async def test_a_monitor_that_cannot_run_does_not_wait_for_the_one_who_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ecgnat_stream.monitor._CLOSE_S", 0.1)
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    run = Run(tmp_path, simulated())
+
+    class Looking:
+        async def run(self) -> None:
+            await asyncio.Event().wait()
+
+    run.monitor.add(Looking(), essential=True)
+    with pytest.raises(CheckpointError):
+        await asyncio.wait_for(run.monitor.run(), 30)
+
+
 async def test_stopping_delivers_what_was_said_and_leaves_nothing_running(untrained: Path) -> None:
     run = Run(untrained, simulated(speed=1.0, loop=True))
     subscription = run.monitor.bus.subscribe("reader", Event)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["CONDITION_CODES", "RHYTHMS", "RHYTHM_CODES", "RHYTHM_TEXTS", "Codes"]
+__all__ = ["BEATS", "CONDITION_CODES", "RHYTHMS", "RHYTHM_CODES", "RHYTHM_TEXTS", "SCREENS", "Codes"]
 
 
 class Codes(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -21,6 +21,12 @@ class Codes(msgspec.Struct, frozen=True, omit_defaults=True):
 
 RHYTHMS = ("SINUS", "AF", "SVT", "VT", "VF", "ASYSTOLE", "PACED", "NOISE")
 """Classes of the dense rhythm head, in the order of its outputs. AF includes flutter, VF includes ventricular flutter."""
+
+BEATS = ("N", "S", "V", "F", "Q")
+"""Classes of the beat head, AAMI EC57: normal or bundle branch block, supraventricular, ventricular, fusion, paced or unknown."""
+
+SCREENS = ("N", "A", "O", "~")
+"""Classes of the screening head, one for the whole window: normal rhythm, AF, other rhythm, too noisy (Challenge 2017)."""
 
 RHYTHM_TEXTS = {
     "SINUS": "sinus rhythm",

@@ -12,18 +12,26 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgnat_stream.codes import RHYTHMS
+from ecgnat_stream.codes import BEATS, RHYTHMS
 
 __all__ = [
     "ALARM_CLASSES",
+    "BEAT_UNSTATED",
+    "CHAPMAN",
     "CINC2017",
+    "LUDB",
+    "NO_BEAT",
     "PTBXL",
     "SNOMED",
+    "SNOMED_EPISODES",
     "UNSTATED",
     "allow",
+    "beat_classes",
+    "between_marks",
     "forbid",
     "from_changes",
     "from_spans",
+    "of_codes",
     "of_statements",
     "token_sets",
 ]
@@ -59,14 +67,31 @@ WFDB_RHYTHMS = {
     "(PM": allow("PACED"),
     "(NOISE": allow("NOISE"),
     "(NOD": allow("SINUS", "SVT"),  # junctional: regular and narrow, slow or fast
+    "(J": allow("SINUS", "SVT"),  # the same in afdb
     "(IVR": allow("SINUS", "VT", "PACED"),  # idioventricular: wide, but no tachycardia; no class of its own
     "(VER": allow("SINUS", "VT", "PACED"),  # ventricular escape, likewise
     "(HGEA": allow("SINUS", "VT"),  # high-grade ventricular ectopy, runs among it
 }
-"""Rhythm change notes of mitdb and vfdb (``aux_note`` of ``.atr``)."""
+"""Rhythm change notes of mitdb, vfdb, afdb and ltafdb (``aux_note`` of ``.atr``)."""
 
-ECTOPY = ("(B", "(T")
-"""Bigeminy, trigeminy: they speak about beats; the underlying rhythm stated before goes on, or it is sinus."""
+ECTOPY = ("(B", "(T", "(AB")
+"""Bigeminy, trigeminy, atrial bigeminy: they speak about beats; the underlying rhythm stated before goes on, or it is sinus."""
+
+BEAT_UNSTATED = 255
+"""Class of a beat that is marked, but whose class is not stated."""
+
+NO_BEAT = 254
+"""Class of a mark that is no beat."""
+
+_AAMI = {"N": "NLRBejn", "S": "AaJS", "V": "VEr", "F": "F", "Q": "/fQ"}
+"""WFDB beat symbols by AAMI EC57 class. B is a bundle branch block beat whose side is not stated."""
+
+
+def beat_classes(symbols: Sequence[str]) -> NDArray[np.uint8]:
+    """Return an index into ``codes.BEATS`` per symbol, and :data:`NO_BEAT` for what is no beat."""
+    index = {symbol: number for number, name in enumerate(BEATS) for symbol in _AAMI[name]}
+    return np.array([index.get(symbol, NO_BEAT) for symbol in symbols], np.uint8)
+
 
 CINC2017 = {
     "N": allow("SINUS"),
@@ -86,12 +111,25 @@ LUDB = {
     "Atrial fibrillation": allow("AF"), "Atrial flutter, typical": allow("AF"),
 }  # fmt: skip
 
+CHAPMAN = {
+    "SR": allow("SINUS"), "SB": allow("SINUS"), "ST": allow("SINUS"), "SA": allow("SINUS"), "SI": allow("SINUS"),
+    "AFIB": allow("AF"), "AF": allow("AF"), "SVT": allow("SVT"), "AT": allow("SVT"), "AVNRT": allow("SVT"), "AVRT": allow("SVT"),
+    "SAAWR": allow("SINUS", "SVT"),  # wandering between sinus node and atria
+}  # fmt: skip
+"""Rhythms of Chapman-Shaoxing (Zheng 2020): AF is flutter there, AFIB fibrillation, SA and SI sinus irregularity."""
+
 SNOMED = {
     "426783006": allow("SINUS"), "427084000": allow("SINUS"), "426177001": allow("SINUS"), "427393009": allow("SINUS"),
     "Normal": allow("SINUS"), "AF": allow("AF"), "164889003": allow("AF"), "164890007": allow("AF"), "426761007": allow("SVT"),
-    "713422000": allow("SVT"), "10370003": allow("PACED"),
+    "713422000": allow("SVT"), "233896004": allow("SVT"), "233897008": allow("SVT"), "67198005": allow("SVT"),
+    "195101003": allow("SINUS", "SVT"), "10370003": allow("PACED"),
 }  # fmt: skip
 """Rhythm statements of cinc2020 headers; CPSC2018 names two of them in words."""
+
+SNOMED_EPISODES = {
+    "164895002": allow("VT"), "425856008": allow("VT"), "164896001": allow("VF"), "111288001": allow("VF"),
+}  # fmt: skip
+"""Rhythms that a record holds somewhere: possible beside the rhythm that is stated for the whole, never all of it."""
 
 ALARM_CLASSES = {"Asystole": "ASYSTOLE", "Ventricular_Tachycardia": "VT", "Ventricular_Flutter_Fib": "VF"}
 """cinc2015 alarms that are about one of our classes."""
@@ -103,6 +141,12 @@ def of_statements(statements: Iterable[str], vocabulary: dict[str, int]) -> int:
     for statement in statements:
         joined |= vocabulary.get(statement, 0)
     return joined or UNSTATED
+
+
+def of_codes(codes: Sequence[str]) -> int:
+    """Return the set of a header's SNOMED codes: what the rhythm allows, and the episodes beside it."""
+    underlying, episodes = of_statements(codes, SNOMED), of_statements(codes, SNOMED_EPISODES)
+    return underlying if episodes == UNSTATED else underlying | episodes
 
 
 def from_changes(length: int, at: Sequence[int], notes: Sequence[str]) -> NDArray[np.uint8]:
@@ -141,6 +185,19 @@ def from_spans(length: int, inside: int, outside: int, spans: Iterable[tuple[int
     for start, stop in spans:
         sets[max(start, 0) : max(stop, 0)] = inside
     return sets
+
+
+def between_marks(length: int, at: Sequence[int], symbols: Sequence[str]) -> list[tuple[int, int]]:
+    """Return the half-open spans from each mark "[" (onset of VF) to the next "]", or to the end where it is lacking."""
+    spans = []
+    onset = None
+    for place, symbol in zip(at, symbols, strict=True):
+        if symbol == "[" and onset is None:
+            onset = int(place)
+        elif symbol == "]" and onset is not None:
+            spans.append((onset, int(place)))
+            onset = None
+    return spans if onset is None else [*spans, (onset, length)]
 
 
 def token_sets(samples: NDArray[np.uint8], token: int) -> NDArray[np.uint8]:

@@ -1,25 +1,47 @@
-"""Read the databases: every record as leads in mV with what is stated about it.
+"""Which records there are, which part each belongs to, and reading them one after the other.
 
-Shapes: L lead (12, in the order of ``signal.LEADS``), T time at the record's own rate. Statements are per sample at that rate.
+In: a data root with one folder per database, small packs or full public downloads. Out: splits, and a :class:`Record` per record.
+A record that cannot be read is an error that names it, or is listed by name and left out; nothing is passed over in silence.
 """
 
 from __future__ import annotations
 
-import ast
-import csv
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
-import wfdb
 from numpy.typing import NDArray
 
-from ecgnat_stream.codes import RHYTHMS
-from ecgnat_stream.signal import LEADS, assign_leads
-from train import labels
+from ecgnat_devices.records import open_record
+from ecgnat_stream.errors import EcgnatError
+from ecgnat_stream.signal import LEADS
+from train.databases import READERS, SUPERCLASSES, Record, generic_files, headers_of, read_generic, rows_of, table_of
 
-__all__ = ["HOLDOUT", "SUPERCLASSES", "Record", "read_database", "read_noise", "read_splits"]
+__all__ = ["HOLDOUT", "STATES", "SUPERCLASSES", "Record", "find_names", "read_database", "read_noise", "read_splits"]
+
+STATES: dict[str, tuple[str, ...]] = {
+    "mitdb": ("rhythm", "beats"),
+    "vfdb": ("rhythm",),
+    "cudb": ("rhythm", "beats"),
+    "nsrdb": ("rhythm", "beats"),
+    "afdb": ("rhythm", "beats"),
+    "ltafdb": ("rhythm", "beats"),
+    "cinc2015": ("rhythm", "bag"),
+    "cinc2017": ("rhythm", "screen"),
+    "ptbxl": ("rhythm", "window"),
+    "ludb": ("rhythm", "beats"),
+    "cinc2020": ("rhythm",),
+    "chapman": ("rhythm",),
+}
+"""What each database can state; it says nothing about the rest.
+
+``rhythm`` over time in mitdb, vfdb, cudb (VF or not), nsrdb (sinus near every beat), afdb and ltafdb; of the whole record in
+cinc2017, ptbxl, ludb, cinc2020 and chapman; of the 10 s before a false alarm in cinc2015, whose true alarms give a ``bag``.
+``beats`` have classes in mitdb, nsrdb and ltafdb, places only in cudb (not in VF), ludb (not at the record's ends) and afdb
+(detected by a program, unaudited). ``window`` is the diagnostic superclass, ``screen`` the class of the Challenge 2017.
+"""
 
 HOLDOUT = {
     "mitdb": ("217", "223"),
@@ -28,172 +50,160 @@ HOLDOUT = {
 }
 """Train records held out for choosing and calibrating where splits.csv names no validation part; fixed by what they contain."""
 
-SUPERCLASSES = ("NORM", "MI", "STTC", "CD", "HYP")
-"""PTB-XL diagnostic superclasses (Wagner 2020)."""
+DS2 = (
+    "100", "103", "105", "111", "113", "117", "121", "123", "200", "210", "212",
+    "213", "214", "219", "221", "222", "228", "231", "232", "233", "234",
+)  # fmt: skip
+"""Test records of mitdb (de Chazal 2004), without 202: it is of the same person as 201 of DS1, and goes there."""
 
-_INVALID = -32768  # cudb
+_SEED = 12
+"""Leaves no part of vfdb, cudb and afdb empty."""
+
+_NO_DATABASE = ("nstdb",)
+_PARTS = ("train",) * 8 + ("val", "test")
+_LONG_STUDIES = ("S", "I")
+"""cinc2020: records of PTB (S) and INCART (I) are several per person without saying whose; each of the two stays in one part."""
+
+_TROUBLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OSError, EcgnatError, msgspec.DecodeError)
+"""What wfdb, numpy and our own checks raise for damaged files."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One record.
+def read_splits(root: Path, published: bool = False) -> dict[str, dict[str, str]]:
+    """Return database -> record -> split, for the databases that are there.
+
+    ``splits.csv`` is the one truth where it exists; :data:`HOLDOUT` is "holdout" then, and a database that it does not name is
+    "unassigned": not for training. Without it every record found is "test", as an evaluation needs it.
 
     Parameters
     ----------
-    samples
-        ``(12, T)`` mV, NaN where a lead is absent.
-    rhythm
-        ``(T,)`` sets of allowed classes, see :mod:`train.labels`.
-    bag
-        Class that a true alarm states for the last 10 s without saying where, or -1.
-    window
-        Bits over :data:`SUPERCLASSES`, or -1 where nothing is stated.
+    published
+        Train on full downloads that have no splits.csv. ptbxl: folds 1-8, 9, 10 (Wagner 2020) where 9 and 10 are there. mitdb:
+        de Chazal's DS1 and the paced records train, :data:`DS2` tests, :data:`HOLDOUT` is held out. nsrdb only tests. All others,
+        80 / 10 / 10 by a hash of the patient, or of the record where no patient is stated. Copies of one record in two
+        databases get one split, or are "unassigned" in the second.
+
+    Raises
+    ------
+    ValueError
+        If there is no such folder, or splits.csv names records that are not on disk.
     """
-
-    database: str
-    name: str
-    split: str
-    fs: float
-    samples: NDArray[np.float32]
-    rhythm: NDArray[np.uint8]
-    bag: int = -1
-    window: int = -1
-
-
-def read_splits(root: Path) -> dict[str, dict[str, str]]:
-    """Return database -> record -> split, with :data:`HOLDOUT` as "holdout"."""
+    if not root.is_dir():
+        raise ValueError(f"{root} is no folder: the data root has one folder per database (mitdb, ptbxl, ...)")
+    found = {folder.name: find_names(folder) for folder in sorted(root.iterdir()) if _may_be_database(folder)}
+    table = root / "splits.csv"
+    if not table.is_file():
+        if published:
+            return {database: _published(root, database, found) for database, names in found.items() if names}
+        return {database: dict.fromkeys(names, "test") for database, names in found.items() if names}
     splits: dict[str, dict[str, str]] = {}
-    with (root / "splits.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            held_out = row["split"] == "train" and row["record"] in HOLDOUT.get(row["database"], ())
-            splits.setdefault(row["database"], {})[row["record"]] = "holdout" if held_out else row["split"]
+    for row in rows_of(table):
+        if row["database"] in found:
+            splits.setdefault(row["database"], {})[row["record"]] = _held_out(row["database"], row["record"], row["split"])
+    for database, named in splits.items():
+        on_disk = set(found[database])
+        if lacking := [name for name in named if name not in on_disk]:
+            raise ValueError(
+                f"{table} names {len(lacking)} of {len(named)} {database} records that are not in {root / database}: "
+                f"{', '.join(lacking[:5])}{', ...' if len(lacking) > 5 else ''}. Fetch them, or remove their lines"
+            )
+    for database, names in found.items():
+        if names and database not in splits:
+            splits[database] = dict.fromkeys(names, "unassigned")
     return splits
 
 
-def read_database(root: Path, database: str, splits: dict[str, str]) -> Iterator[Record]:
-    """Yield the records of one database that ``splits`` names."""
-    yield from _READERS[database](root / database, splits)
+def read_database(root: Path, database: str, splits: dict[str, str], unreadable: list[str] | None = None) -> Iterator[Record]:
+    """Yield the records of one database that ``splits`` names, in its order; signals only where the database is not a known one.
+
+    Parameters
+    ----------
+    unreadable
+        Takes what is wrong with each record that cannot be read, which is then left out.
+
+    Raises
+    ------
+    ValueError
+        If a record cannot be read and ``unreadable`` is None; or if a table of the whole database is missing.
+    """
+    folder = root / database
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder: {database} is not in this data root")
+    read = READERS.get(database, read_generic)(folder)
+    for name, split in splits.items():
+        try:
+            record = read(name, split)
+        except _TROUBLE as error:
+            said = str(error) if isinstance(error, (ValueError, EcgnatError)) else f"{type(error).__name__}: {error}"
+            problem = (
+                f"{database} record {name} in {folder} cannot be read: {said}. Fetch it again, or leave it out of splits.csv"
+            )
+            if unreadable is None:
+                raise ValueError(problem) from error
+            unreadable.append(problem)
+        else:
+            yield record
+
+
+def find_names(folder: Path) -> list[str]:
+    """Return the names of the records in a database's folder."""
+    if folder.name == "ptbxl":
+        return sorted({name[:5] for name in headers_of(folder) if name.endswith(("_lr", "_hr"))})
+    if folder.name == "cinc2017" and (index := next(folder.rglob("index.csv"), None)):
+        return [row["record"] for row in rows_of(index)]
+    if folder.name in READERS:
+        return sorted(headers_of(folder))
+    return sorted(generic_files(folder))
 
 
 def read_noise(root: Path) -> Iterator[tuple[str, float, NDArray[np.float32]]]:
-    """Yield name, rate and ``(12, T)`` of the noise records: two leads, in slots I and II."""
+    """Yield name, rate and ``(12, T)`` of the noise records: two leads, in slots I and II. Nothing where nstdb is absent."""
+    if not (root / "nstdb").is_dir():
+        return
+    headers = headers_of(root / "nstdb")
     for name in ("bw", "em", "ma"):
-        record = wfdb.rdrecord(str(root / "nstdb" / name))
-        samples = np.full((len(LEADS), record.sig_len), np.nan, np.float32)
-        samples[:2] = record.p_signal.T
-        yield name, float(record.fs), samples
+        opened = open_record(headers[name])
+        samples = np.full((len(LEADS), opened.total), np.nan, np.float32)
+        samples[:2] = opened.read(0, opened.total)
+        yield name, opened.fs, samples
 
 
-def _leads(path: Path) -> tuple[float, NDArray[np.float32], wfdb.Record]:
-    record = wfdb.rdrecord(str(path))
-    samples = np.full((len(LEADS), record.sig_len), np.nan, np.float32)
-    names = [_NAMES.get(name, name) for name in record.sig_name]
-    for source, slot in enumerate(assign_leads(names)):
-        if slot is not None:
-            samples[slot] = record.p_signal[:, source]
-    return float(record.fs), samples, record
+def _may_be_database(folder: Path) -> bool:
+    hidden = folder.name.startswith(".") or folder.name in _NO_DATABASE
+    return folder.is_dir() and not hidden and not (folder / "records.json").exists()  # the last: what train.prepare wrote
 
 
-_NAMES = {name.upper(): name for name in LEADS} | {name.lower(): name for name in LEADS}
+def _held_out(database: str, name: str, split: str) -> str:
+    return "holdout" if split == "train" and name in HOLDOUT.get(database, ()) else split
 
 
-def _with_notes(folder: Path, splits: dict[str, str]) -> Iterator[Record]:
-    for name, split in splits.items():
-        fs, samples, _ = _leads(folder / name)
-        annotation = wfdb.rdann(str(folder / name), "atr")
-        rhythm = labels.from_changes(samples.shape[1], annotation.sample.tolist(), annotation.aux_note)
-        yield Record(folder.name, name, split, fs, samples, rhythm)
+def _published(root: Path, database: str, found: dict[str, list[str]]) -> dict[str, str]:
+    names = found[database]
+    if database == "nsrdb":
+        return dict.fromkeys(names, "test")
+    if database == "mitdb":
+        return {name: _held_out(database, name, "test" if name in DS2 else "train") for name in names}
+    if database == "ptbxl":
+        return _published_ptbxl(root, names)
+    copied = {
+        "cinc2020": "HR" if found.get("ptbxl") else "",  # HR00001 is record 00001 of PTB-XL
+        "chapman": "MUSE" if any(name.startswith("JS") for name in found.get("cinc2020", ())) else "",
+    }.get(database, "")
+    return {name: "unassigned" if copied and name.startswith(copied) else _hashed(database, name) for name in names}
 
 
-def _cudb(folder: Path, splits: dict[str, str]) -> Iterator[Record]:
-    episodes: dict[str, list[tuple[int, int]]] = {}
-    with (folder / "vf_episodes.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            episodes.setdefault(row["record"], []).append((int(row["start"]), int(row["stop"])))
-    for name, split in splits.items():
-        fs, samples, _ = _leads(folder / name)
-        annotation = wfdb.rdann(str(folder / name), "ann")
-        beats = [at for at, symbol in zip(annotation.sample.tolist(), annotation.symbol, strict=True) if symbol == "N"]
-        near = [(round(at - 0.6 * fs), round(at + 0.6 * fs)) for at in beats]
-        beating = labels.forbid("VF", "ASYSTOLE", "NOISE")
-        rhythm = labels.from_spans(samples.shape[1], beating, labels.forbid("VF"), near)
-        for start, stop in episodes.get(name, []):
-            rhythm[start:stop] = labels.allow("VF")
-        yield Record("cudb", name, split, fs, samples, rhythm)
+def _published_ptbxl(root: Path, names: list[str]) -> dict[str, str]:
+    rows = {f"{int(row['ecg_id']):05d}": row for row in rows_of(table_of(root / "ptbxl", "ptbxl_database.csv"))}
+    if lacking := [name for name in names if name not in rows]:
+        raise ValueError(f"ptbxl_database.csv lacks {len(lacking)} records that are on disk: {', '.join(lacking[:5])}")
+    folds = {name: int(rows[name]["strat_fold"]) for name in names}
+    if {9, 10} <= set(folds.values()):
+        return {name: {9: "val", 10: "test"}.get(fold, "train") for name, fold in folds.items()}
+    return {name: _hashed("ptbxl", rows[name]["patient_id"]) for name in names}
 
 
-def _cinc2015(folder: Path, splits: dict[str, str]) -> Iterator[Record]:
-    for name, split in splits.items():
-        fs, samples, record = _leads(folder / name)
-        alarm, verdict = (comment.strip("# ") for comment in record.comments[:2])
-        rhythm = np.full(samples.shape[1], labels.UNSTATED, np.uint8)
-        bag = -1
-        if alarm in labels.ALARM_CLASSES:
-            about = labels.ALARM_CLASSES[alarm]
-            if verdict == "True alarm":
-                bag = RHYTHMS.index(about)
-            else:
-                rhythm[-round(10 * fs) :] = labels.forbid(about)
-        yield Record("cinc2015", name, split, fs, samples, rhythm, bag=bag)
-
-
-def _cinc2017(folder: Path, splits: dict[str, str]) -> Iterator[Record]:
-    signal = np.load(folder / "signal_100hz_4uV_int16.npy", mmap_mode="r")
-    with (folder / "index.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            if row["record"] in splits:
-                part = signal[int(row["start"]) : int(row["stop"])]
-                samples = np.full((len(LEADS), len(part)), np.nan, np.float32)
-                samples[LEADS.index("II")] = part * 0.004  # where assign_leads puts an unspecified lead
-                rhythm = np.full(len(part), labels.CINC2017[row["label"]], np.uint8)
-                yield Record("cinc2017", row["record"], splits[row["record"]], 100.0, samples, rhythm)
-
-
-def _ptbxl(folder: Path, splits: dict[str, str]) -> Iterator[Record]:
-    with (folder / "scp_statements.csv").open(newline="") as file:
-        superclass = {row[""]: row["diagnostic_class"] for row in csv.DictReader(file) if row["diagnostic"]}
-    with (folder / "ptbxl_database.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            name = f"{int(row['ecg_id']):05d}"
-            if name not in splits:
-                continue
-            codes: dict[str, float] = ast.literal_eval(row["scp_codes"])
-            nested = folder / row["filename_lr"]  # as in the full download; else one flat folder
-            flat = folder / "records100" / nested.name
-            fs, samples, _ = _leads(flat if flat.with_suffix(".hea").is_file() else nested)
-            rhythm = np.full(samples.shape[1], labels.of_statements(codes, labels.PTBXL), np.uint8)
-            classes = {superclass[code] for code in codes if code in superclass}
-            window = sum(1 << SUPERCLASSES.index(found) for found in classes) if classes else -1
-            yield Record("ptbxl", name, splits[name], fs, samples, rhythm, window=window)
-
-
-def _ludb(folder: Path, splits: dict[str, str]) -> Iterator[Record]:
-    with (folder / "ludb.csv").open(newline="") as file:
-        rows = {row["ID"]: row for row in csv.DictReader(file)}
-    for name, split in splits.items():
-        fs, samples, _ = _leads(folder / "data" / name)
-        allowed = labels.of_statements((line.strip() for line in rows[name]["Rhythms"].splitlines()), labels.LUDB)
-        if "pac" in rows[name]["Cardiac pacing"].lower():  # pacing is stated beside the atrial rhythm
-            allowed = labels.allow("PACED") | (allowed if allowed != labels.UNSTATED else 0)
-        yield Record("ludb", name, split, fs, samples, np.full(samples.shape[1], allowed, np.uint8))
-
-
-def _cinc2020(folder: Path, splits: dict[str, str]) -> Iterator[Record]:
-    for name, split in splits.items():
-        fs, samples, record = _leads(folder / name)
-        stated = next(comment for comment in record.comments if comment.lstrip("# ").startswith("Dx"))
-        codes = (code.strip() for code in stated.split(":")[1].split(","))
-        allowed = labels.of_statements(codes, labels.SNOMED)
-        yield Record("cinc2020", name, split, fs, samples, np.full(samples.shape[1], allowed, np.uint8))
-
-
-_READERS: dict[str, Callable[[Path, dict[str, str]], Iterator[Record]]] = {
-    "mitdb": _with_notes,
-    "vfdb": _with_notes,
-    "cudb": _cudb,
-    "cinc2015": _cinc2015,
-    "cinc2017": _cinc2017,
-    "ptbxl": _ptbxl,
-    "ludb": _ludb,
-    "cinc2020": _cinc2020,
-}
+def _hashed(database: str, patient: str) -> str:
+    """Return the part of a patient; the same for the records of Chapman-Ningbo (JS) in whichever database they are."""
+    if database == "cinc2020" and patient.startswith(_LONG_STUDIES):
+        patient = patient[0]
+    key = patient if patient.startswith("JS") else f"{database}/{patient}"
+    return _PARTS[int(hashlib.sha256(f"{_SEED}/{key}".encode()).hexdigest(), 16) % len(_PARTS)]

@@ -27,16 +27,29 @@ _WEIGHTS, _CONFIG, _CARD = "model.safetensors", "config.json", "README.md"
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How rhythm logits become probabilities: ``softmax(logits / temperature + bias)``, fitted on validation records.
+    """How logits become probabilities and probabilities decisions, fitted on validation records.
 
     Parameters
     ----------
-    bias
-        One number per rhythm class, or empty for none.
+    temperature, bias
+        Rhythm: ``softmax(logits / temperature + bias)``; one bias per class, or none.
+    screen_temperature, window_temperature
+        Divide the logits of the screening and the window head.
+    window_thresholds
+        Probability from which a diagnostic statement is made, one per class; empty for 0.5.
+    beat_threshold
+        Probability from which a beat is marked.
+    vf_threshold
+        Mean probability of VF from which 4 s are called shockable.
     """
 
     temperature: float = 1.0
     bias: tuple[float, ...] = ()
+    screen_temperature: float = 1.0
+    window_temperature: float = 1.0
+    window_thresholds: tuple[float, ...] = ()
+    beat_threshold: float = 0.5
+    vf_threshold: float = 0.5
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -135,6 +148,10 @@ def _read_card(path: Path) -> ModelCard:
         raise CheckpointError(f"{path}: rhythm classes {card.model.rhythm_classes} are not {RHYTHMS}")
     if card.leads != LEADS or card.fs != MODEL_FS:
         raise CheckpointError(f"{path}: made for leads {card.leads} at {card.fs} Hz, not for {LEADS} at {MODEL_FS} Hz")
-    if card.calibration.temperature <= 0 or len(card.calibration.bias) not in (0, len(RHYTHMS)):
-        raise CheckpointError(f"{path}: calibration {card.calibration} needs temperature > 0 and {len(RHYTHMS)} biases or none")
+    calibration, statements = card.calibration, len(card.model.window_classes)
+    temperatures = (calibration.temperature, calibration.screen_temperature, calibration.window_temperature)
+    if min(temperatures) <= 0 or len(calibration.bias) not in (0, len(RHYTHMS)):
+        raise CheckpointError(f"{path}: calibration {calibration} needs temperatures > 0 and {len(RHYTHMS)} biases or none")
+    if len(calibration.window_thresholds) not in (0, statements):
+        raise CheckpointError(f"{path}: calibration {calibration} needs {statements} window thresholds or none")
     return card

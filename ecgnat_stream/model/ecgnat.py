@@ -1,8 +1,8 @@
 """ECG-NAT: a hierarchical neighborhood-attention transformer over ECG, after arXiv 2605.13194 (no public code: docs/models.md).
 
-Prepared windows ``(B, 25, T)`` go in; rhythm logits for every 0.32 s and window logits come out. Four stages with token steps of
-40, 80, 160 and 320 ms. Two forms of one network: bidirectional, and causal (left-padded convolutions, causal attention), where
-no output token depends on a sample after its own 0.32 s.
+Prepared windows ``(B, 25, T)`` go in; rhythm logits for every 0.32 s, beats and window logits come out. Four stages with token
+steps of 40, 80, 160 and 320 ms. Two forms of one network: bidirectional, and causal (left-padded convolutions, causal attention),
+where no output token depends on a sample after its own 0.32 s.
 
 Shapes: B batch, C channels, T time, P token, E width, H head, K head dim.
 """
@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ecgnat_stream.codes import RHYTHMS
+from ecgnat_stream.codes import BEATS, RHYTHMS, SCREENS
 from ecgnat_stream.model.attention import Backend, neighborhood_attention
-from ecgnat_stream.model.heads import RhythmHead, WindowHead
+from ecgnat_stream.model.heads import BeatHead, RhythmHead, WindowHead
 from ecgnat_stream.model.preprocess import IN_CHANNELS, Scaling
 
 __all__ = ["SIZES", "EcgNat", "EcgNatConfig", "EcgNatOutput", "size"]
@@ -42,6 +42,10 @@ class EcgNatConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         See :mod:`ecgnat_stream.model.preprocess`; the causal form takes "fixed" only.
     drop_path
         Stochastic depth of the last block; it grows linearly from 0.
+    window_classes
+        Diagnostic statements, independent of each other.
+    screen_classes
+        Statements that exclude each other.
     """
 
     name: str = "nano"
@@ -56,7 +60,9 @@ class EcgNatConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     scaling: Scaling = "window"
     drop_path: float = 0.1
     rhythm_classes: tuple[str, ...] = RHYTHMS
+    beat_classes: tuple[str, ...] = BEATS
     window_classes: tuple[str, ...] = ("NORM", "MI", "STTC", "CD", "HYP")
+    screen_classes: tuple[str, ...] = SCREENS
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
@@ -90,18 +96,20 @@ def size(name: str, is_causal: bool = False) -> EcgNatConfig:
 
 
 class EcgNatOutput(NamedTuple):
-    """Logits: ``rhythm`` ``(B, P, C)``, ``window`` ``(B, C)``."""
+    """Logits: ``rhythm`` ``(B, P, C)``, ``beat`` ``(B, 4 P, 2 + C)`` of :class:`BeatHead`, ``window``, ``screen`` ``(B, C)``."""
 
     rhythm: Tensor
+    beat: Tensor
     window: Tensor
+    screen: Tensor
 
 
 class EcgNat(nn.Module):
-    """Stem, four stages, two heads."""
+    """Stem, four stages, four heads."""
 
     def __init__(self, config: EcgNatConfig, backend: Backend | None = None) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.backend = config, backend
         dims = [config.embed_dim << stage for stage in range(4)]
         self.stem = _conv_stem(config) if config.stem == "conv" else _overlap_stem(config)
         self.stages = nn.ModuleList()
@@ -114,7 +122,9 @@ class EcgNat(nn.Module):
             self.stages.append(nn.ModuleList(blocks))
         self.downsamplers = nn.ModuleList(Downsampler(a, b, config.is_causal) for a, b in pairwise(dims))
         self.rhythm_head = RhythmHead(dims[-1], len(config.rhythm_classes))
+        self.beat_head = BeatHead(dims[1], dims[-1], len(config.beat_classes))
         self.window_head = WindowHead(dims[-1], len(config.window_classes))
+        self.screen_head = WindowHead(dims[-1], len(config.screen_classes))
         self.apply(_initialise)
 
     def encode(self, x: Tensor) -> list[Tensor]:
@@ -130,9 +140,14 @@ class EcgNat(nn.Module):
         return outputs
 
     def forward(self, x: Tensor) -> EcgNatOutput:
-        """Return both heads' logits for prepared windows ``(B, 25, T)``."""
-        tokens = self.encode(x)[-1]
-        return EcgNatOutput(self.rhythm_head(tokens), self.window_head(tokens))
+        """Return every head's logits for prepared windows ``(B, 25, T)``."""
+        return self.read(self.encode(x))
+
+    def read(self, outputs: list[Tensor]) -> EcgNatOutput:
+        """Return every head's logits for the tokens of every stage, see :meth:`encode`."""
+        last = outputs[-1]
+        beat = self.beat_head(outputs[1], last)
+        return EcgNatOutput(self.rhythm_head(last), beat, self.window_head(last), self.screen_head(last))
 
 
 class Block(nn.Module):

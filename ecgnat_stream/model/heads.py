@@ -1,6 +1,6 @@
-"""What is read from the encoder's last tokens: a rhythm for every 0.32 s, and statements about the whole window.
+"""What is read from the encoder: a rhythm for every 0.32 s, beats, and statements about the whole window.
 
-Shapes: B batch, P token, E width of the last stage, C class.
+Shapes: B batch, P token, E width of a stage, C class.
 """
 
 from __future__ import annotations
@@ -8,7 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["RhythmHead", "WindowHead"]
+__all__ = ["BEAT_TOKEN", "BeatHead", "RhythmHead", "WindowHead"]
+
+BEAT_TOKEN = 8
+"""Samples per token of the second stage, on which beats are found: 80 ms, so that no token holds two."""
 
 
 class RhythmHead(nn.Module):
@@ -25,8 +28,30 @@ class RhythmHead(nn.Module):
         return logits
 
 
+class BeatHead(nn.Module):
+    """Beats on the tokens of the second stage, with the last stage as context: is an R peak in it, where, of which class."""
+
+    def __init__(self, dim: int, last_dim: int, classes: int) -> None:
+        super().__init__()
+        self.norm, self.last_norm = nn.LayerNorm(dim), nn.LayerNorm(last_dim)
+        self.local, self.context = nn.Linear(dim, 2 * dim), nn.Linear(last_dim, 2 * dim)
+        self.linear = nn.Linear(2 * dim, 2 + classes)
+
+    def forward(self, tokens: Tensor, last: Tensor) -> Tensor:
+        """Return ``(B, 4 P, 2 + C)``: logit of a peak, its place in the token (0..1 after a sigmoid), class logits.
+
+        Parameters
+        ----------
+        tokens, last
+            Outputs of the second ``(B, 4 P, E)`` and the last stage ``(B, P, 4 E)``.
+        """
+        context = self.context(self.last_norm(last)).repeat_interleave(4, dim=1)
+        out: Tensor = self.linear(nn.functional.gelu(self.local(self.norm(tokens)) + context))
+        return out
+
+
 class WindowHead(nn.Module):
-    """Diagnostic statements, several at a time: mean and maximum over all tokens, one logit per statement."""
+    """Statements about the whole window: mean and maximum over all tokens, one logit per statement."""
 
     def __init__(self, dim: int, classes: int) -> None:
         super().__init__()

@@ -69,6 +69,11 @@ class Prediction:
         The last token may reach beyond the window.
     window
         ``(B, K)`` diagnostic statements, independent of each other; names in :attr:`Predictor.window_classes`.
+    screen
+        ``(B, 4)`` over ``codes.SCREENS``, sums to 1.
+    beat
+        ``(B, 4 P, 2 + 5)`` per token of 80 ms: probability that an R peak lies in it, where in it (0..1), and probabilities over
+        ``codes.BEATS``.
     ready_ns
         Host monotonic time when the batch was ready.
     took_s
@@ -77,6 +82,8 @@ class Prediction:
 
     rhythm: NDArray[np.float32]
     window: NDArray[np.float32]
+    screen: NDArray[np.float32]
+    beat: NDArray[np.float32]
     token_s: float
     ready_ns: int
     took_s: float
@@ -152,18 +159,24 @@ class Predictor:
     def _predict(self, windows: NDArray[np.float32]) -> Prediction:
         began = time.perf_counter()
         parts = [self._batch(windows[at : at + self.config.max_batch]) for at in range(0, len(windows), self.config.max_batch)]
-        rhythm, window = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        return Prediction(rhythm, window, TOKEN_S, time.monotonic_ns(), time.perf_counter() - began)
+        rhythm, window, screen, beat = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return Prediction(rhythm, window, screen, beat, TOKEN_S, time.monotonic_ns(), time.perf_counter() - began)
 
     @torch.inference_mode()
-    def _batch(self, windows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _batch(self, windows: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         count = len(windows)
         bucket = next(size for size in self.buckets if size >= count)
         batch = torch.full((bucket, *windows.shape[1:]), torch.nan)
         batch[:count] = torch.from_numpy(np.ascontiguousarray(windows, dtype=np.float32))
         output = self._run(prepare(batch.to(self.device), self.card.model.scaling))
-        rhythm = calibrate(output.rhythm[:count].float(), self.card.calibration.temperature, self.card.calibration.bias)
-        return rhythm.cpu().numpy(), output.window[:count].float().sigmoid().cpu().numpy()
+        rhythm, beat, window, screen = (logits[:count].float() for logits in output)
+        probabilities = (
+            calibrate(rhythm, self.card.calibration.temperature, self.card.calibration.bias),
+            (window / self.card.calibration.window_temperature).sigmoid(),
+            (screen / self.card.calibration.screen_temperature).softmax(dim=-1),
+            torch.cat([beat[..., :2].sigmoid(), beat[..., 2:].softmax(dim=-1)], dim=-1),
+        )
+        return tuple(array.cpu().numpy() for array in probabilities)
 
     def _warm_up(self) -> None:
         """Run every batch size once where graphs have to be compiled; else one window, for masks and first allocations."""

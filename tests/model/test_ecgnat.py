@@ -26,7 +26,7 @@ def network(config: EcgNatConfig, seed: int = 0) -> EcgNat:
 
 
 @pytest.mark.parametrize("is_causal", [False, True])
-@pytest.mark.parametrize(("name", "millions"), [("nano", 1.26), ("tiny", 4.63), ("mini", 18.45)])
+@pytest.mark.parametrize(("name", "millions"), [("nano", 1.29), ("tiny", 4.68), ("mini", 18.62)])
 def test_sizes(name: str, millions: float, is_causal: bool) -> None:
     net = EcgNat(size(name, is_causal))
     assert sum(p.numel() for p in net.parameters()) / 1e6 == pytest.approx(millions, abs=0.01)
@@ -39,7 +39,9 @@ def test_one_token_per_320_ms_at_any_length(length: int, is_causal: bool) -> Non
     with torch.inference_mode():
         out = net(prepare(torch.randn(2, 12, length), net.config.scaling))
     assert out.rhythm.shape == (2, -(-length // TOKEN), 8)
+    assert out.beat.shape == (2, 4 * out.rhythm.shape[1], 7)
     assert out.window.shape == (2, 5)
+    assert out.screen.shape == (2, 4)
     assert torch.isfinite(out.rhythm).all()
 
 
@@ -51,10 +53,11 @@ def test_causal_tokens_do_not_see_the_future(stem: str) -> None:
     at = 17 * TOKEN
     changed[:, :, at:] = 3 * torch.randn(1, 12, 1024 - at, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
-        before = net(prepare(windows, "fixed")).rhythm
-        after = net(prepare(changed, "fixed")).rhythm
-    torch.testing.assert_close(after[:, :17], before[:, :17], rtol=0, atol=1e-6)
-    assert (after[:, 17:] - before[:, 17:]).abs().max() > 1e-3
+        before, after = net(prepare(windows, "fixed")), net(prepare(changed, "fixed"))
+    torch.testing.assert_close(after.rhythm[:, :17], before.rhythm[:, :17], rtol=0, atol=1e-6)
+    torch.testing.assert_close(after.beat[:, : 4 * 17], before.beat[:, : 4 * 17], rtol=0, atol=1e-6)
+    assert (after.rhythm[:, 17:] - before.rhythm[:, 17:]).abs().max() > 1e-3
+    assert (after.beat[:, 4 * 17 :] - before.beat[:, 4 * 17 :]).abs().max() > 1e-3
 
 
 def test_a_causal_prefix_equals_the_beginning_of_the_whole() -> None:
@@ -97,7 +100,7 @@ def test_a_missing_lead_is_not_a_zero_lead() -> None:
 def test_every_parameter_learns() -> None:
     net = EcgNat(size("nano"))
     out = net(prepare(torch.randn(4, 12, 1000)))
-    (out.rhythm.square().mean() + out.window.square().mean()).backward()
+    torch.stack([logits.square().mean() for logits in out]).sum().backward()
     assert [name for name, p in net.named_parameters() if p.grad is None] == []
 
 

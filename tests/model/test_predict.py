@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from ecgnat_stream.codes import RHYTHMS
+from ecgnat_stream.codes import BEATS, RHYTHMS, SCREENS
 from ecgnat_stream.errors import CheckpointError, ConfigError
 from ecgnat_stream.model import EcgNat, ModelCard, ModelConfig, Predictor, save_checkpoint, size
 from ecgnat_stream.model.checkpoint import Calibration, load_checkpoint
@@ -47,7 +47,11 @@ def test_shapes_and_probabilities(predictor: Predictor) -> None:
     prediction = predictor.predict(windows(3))
     assert prediction.rhythm.shape == (3, 32, len(RHYTHMS))
     assert prediction.window.shape == (3, len(predictor.window_classes))
-    np.testing.assert_allclose(prediction.rhythm.sum(axis=-1), 1.0, atol=1e-5)
+    assert prediction.screen.shape == (3, len(SCREENS))
+    assert prediction.beat.shape == (3, 128, 2 + len(BEATS))
+    for distribution in (prediction.rhythm, prediction.screen, prediction.beat[..., 2:]):
+        np.testing.assert_allclose(distribution.sum(axis=-1), 1.0, atol=1e-5)
+    assert ((prediction.beat >= 0) & (prediction.beat <= 1)).all()
     assert prediction.token_s == 0.32
     assert predictor.rhythm_classes == RHYTHMS
 
@@ -108,7 +112,7 @@ def test_batches_are_padded_to_few_sizes(checkpoint: Path, monkeypatch: pytest.M
 
 def test_describe_says_what_runs(predictor: Predictor) -> None:
     said = predictor.describe()
-    for part in ("nano", "1.26 M", "masked attention", "eager", "thread"):
+    for part in ("nano", "1.29 M", "masked attention", "eager", "thread"):
         assert part in said
 
 

@@ -9,25 +9,36 @@ import numpy as np
 import pytest
 import wfdb
 
-from ecgnat_stream.codes import RHYTHMS
+from ecgnat_stream.codes import BEATS, RHYTHMS
 from ecgnat_stream.condition import condition_record
 from ecgnat_stream.model import ModelConfig, Predictor, load_checkpoint, shipped
+from train.metrics import decode_beats
+
+NAMES = ("ecgnat-nano", "ecgnat-nano-causal")
 
 
-@pytest.fixture(scope="module")
-def predictor() -> Iterator[Predictor]:
-    with Predictor(ModelConfig(threads=1)) as predictor:
+@pytest.fixture(scope="module", params=NAMES)
+def predictor(request: pytest.FixtureRequest) -> Iterator[Predictor]:
+    with Predictor(ModelConfig(checkpoint=request.param, threads=1)) as predictor:
         yield predictor
 
 
-def test_it_is_there_with_its_card() -> None:
-    network, card = load_checkpoint(shipped())
-    assert sum(p.numel() for p in network.parameters()) == pytest.approx(1.26e6, rel=0.01)
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_there_with_its_card(name: str) -> None:
+    network, card = load_checkpoint(shipped(name))
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(1.29e6, rel=0.01)
+    assert card.model.is_causal == name.endswith("causal")
     assert {"mitdb", "vfdb", "cudb", "cinc2017"} <= card.trained_on.keys()
-    assert card.calibration.temperature > 0
-    text = (shipped() / "README.md").read_text()
-    for part in ("not a medical device", "ODC-By", "CC BY 4.0", "train.evaluate_rhythm", *card.trained_on):
+    assert card.calibration.temperature != 1
+    assert len(card.calibration.window_thresholds) == len(card.model.window_classes)
+    assert card.metrics["test"]["one-lead screening: mean F1 of N, A, O"][0] > 0.5
+    text = (shipped(name) / "README.md").read_text()
+    for part in ("not a medical device", "ODC-By", "CC BY 4.0", "train.evaluate", "VT duration", *card.trained_on):
         assert part in text
+
+
+def test_all_weights_are_small() -> None:
+    assert sum(file.stat().st_size for file in shipped().parent.rglob("*.safetensors")) < 25e6
 
 
 def window(root: Path, record: str, at_s: float, slot: int = 1) -> np.ndarray:
@@ -63,3 +74,15 @@ def test_it_names_what_it_has_learned(predictor: Predictor, data_root: Path, rec
 def test_gain_does_not_change_the_rhythm(predictor: Predictor, data_root: Path, gain: float) -> None:
     plain = window(data_root, "mitdb/101", 200)
     assert predictor.predict(np.float32(gain) * plain).rhythm[0].mean(axis=0).argmax() == RHYTHMS.index("SINUS")
+
+
+@pytest.mark.data
+def test_it_finds_the_beats(predictor: Predictor, data_root: Path) -> None:
+    samples = wfdb.rdann(str(data_root / "mitdb/101"), "atr")
+    start = 200 * 360
+    stated = (samples.sample[(samples.sample >= start) & (samples.sample < start + 3600)] - start) / 3.6
+    beat = predictor.predict(window(data_root, "mitdb/101", 200)).beat[0]
+    positions, classes, _ = decode_beats(beat, predictor.card.calibration.beat_threshold)
+    assert len(positions) == pytest.approx(len(stated), abs=1)
+    assert np.median([np.abs(positions - at).min() for at in stated]) < 5
+    assert (classes == BEATS.index("N")).all()

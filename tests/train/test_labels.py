@@ -6,7 +6,26 @@ import numpy as np
 import pytest
 
 from ecgnat_stream.codes import RHYTHMS
-from train.labels import UNSTATED, WFDB_RHYTHMS, allow, forbid, from_changes, from_spans, of_statements, token_sets
+from train.labels import (
+    CHAPMAN,
+    CINC2017,
+    LUDB,
+    NO_BEAT,
+    PTBXL,
+    SNOMED,
+    SNOMED_EPISODES,
+    UNSTATED,
+    WFDB_RHYTHMS,
+    allow,
+    beat_classes,
+    between_marks,
+    forbid,
+    from_changes,
+    from_spans,
+    of_codes,
+    of_statements,
+    token_sets,
+)
 
 
 def test_allow_and_forbid_are_each_other_s_complement() -> None:
@@ -58,3 +77,23 @@ def test_an_unstated_sample_leaves_its_token_unstated() -> None:
     samples = np.full(64, allow("AF"), np.uint8)
     samples[5] = UNSTATED
     assert token_sets(samples, 32).tolist() == [UNSTATED, allow("AF")]
+
+
+def test_episodes_are_possible_beside_the_stated_rhythm_only() -> None:
+    assert of_codes(["426177001", "425856008"]) == allow("SINUS", "VT")
+    assert of_codes(["425856008", "59118001"]) == UNSTATED
+    assert of_codes(["164889003"]) == allow("AF")
+
+
+def test_spans_between_marks() -> None:
+    assert between_marks(100, [5, 10, 20, 30, 60], ["N", "[", "N", "]", "["]) == [(10, 30), (60, 100)]
+    assert between_marks(100, [5], ["]"]) == []
+
+
+def test_beat_symbols() -> None:
+    assert beat_classes(["N", "L", "A", "V", "F", "/", "+", "~"]).tolist() == [0, 0, 1, 2, 3, 4, NO_BEAT, NO_BEAT]
+
+
+@pytest.mark.parametrize("vocabulary", [WFDB_RHYTHMS, CHAPMAN, CINC2017, LUDB, PTBXL, SNOMED, SNOMED_EPISODES])
+def test_every_word_of_a_vocabulary_says_something(vocabulary: dict[str, int]) -> None:
+    assert all(0 < allowed < UNSTATED for allowed in vocabulary.values())

@@ -7,7 +7,7 @@ import pytest
 
 from ecgnat_stream.codes import RHYTHMS
 from train.labels import UNSTATED, allow, forbid
-from train.score import CELL_S, episodes, found, score_record, summarise
+from train.score import CELL_S, cell_sets, episodes, found, score_record, summarise
 
 SINUS, VT, VF = (RHYTHMS.index(name) for name in ("SINUS", "VT", "VF"))
 
@@ -29,7 +29,22 @@ def test_durations() -> None:
     assert figures["classes"]["VF"]["ppv"][0] == pytest.approx(15 / 20)
     assert figures["classes"]["SINUS"]["sensitivity"][0] == pytest.approx(55 / 60, abs=1e-3)
     assert figures["classes"]["SINUS"]["ppv"][0] == pytest.approx(55 / 60, abs=1e-3)
-    assert figures["vf_episodes"] == {"number": 1, "found_as_vf": 1, "found_as_vf_or_vt": 1, "false": 0}
+    counts = {key: figures["vf_episodes"][key] for key in ("number", "found_as_vf", "found_as_vf_or_vt", "false")}
+    assert counts == {"number": 1, "found_as_vf": 1, "found_as_vf_or_vt": 1, "false": 0}
+    assert figures["vf_episodes"]["false_per_hour"][0] == 0
+
+
+def test_confusion_counts_seconds_where_one_class_is_stated() -> None:
+    truth = spread((allow("SINUS"), 8), (allow("VF"), 20), (forbid("VT"), 30)).astype(np.uint8)
+    table = summarise([score_record(truth, spread((VT, 8), (VF, 16), (SINUS, 34)))])["confusion"]
+    matrix = np.array(table["confusion"])
+    assert matrix.sum() == 28
+    assert (matrix[SINUS, VT], matrix[VF, VF], matrix[VF, SINUS]) == (8, 16, 4)
+
+
+def test_cells_join_what_their_samples_allow() -> None:
+    sets = np.array([1, 1, 1, 1, 1, 1, 2, 2, 2, 2], np.uint8)
+    assert cell_sets(sets).tolist() == [1, 3]
 
 
 def test_a_class_that_truth_rules_out_counts_against_it() -> None:

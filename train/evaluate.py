@@ -1,0 +1,150 @@
+"""Measure a checkpoint on whole records of one split, through the runtime's own Predictor.
+
+    python -m train.evaluate --data DATA --model ecgnat-nano --json results.json
+
+DATA is laid out as train.prepare reads it; where it has no splits.csv every record counts as test. A figure is ``[value, low,
+high]``, the 95 % interval by resampling records, or null where nothing is stated to measure it by. What could not be measured is
+named under "skipped", with the reason. Thresholds and temperatures are those of the checkpoint: nothing is fitted here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ecgnat_stream.errors import EcgnatError
+from ecgnat_stream.model import ModelConfig, Predictor
+from train.cost import measure
+from train.prepare import DATABASES, Cached, Manifest, check_pack, prepare
+from train.reading import Reader
+from train.robustness import leads_section, noise_section
+from train.sample import Cache
+from train.sections import long_sections, screen_section, window_section
+
+__all__ = ["SECTIONS", "evaluate", "main", "summary"]
+
+SECTIONS = {
+    "rhythm": "no record of two minutes or more states a rhythm",
+    "beats": "no record has marked beats",
+    "screen": "no record states a class of the Challenge 2017",
+    "window": "no record states diagnostic superclasses",
+    "leads": "no twelve-lead record states a rhythm, or superclasses often enough",
+    "noise": "nstdb is absent, or no record to add noise to",
+    "calibration": "nothing is stated to calibrate against",
+    "cost": "",
+}
+"""The sections, and why each may be absent."""
+
+
+def evaluate(predictor: Predictor, cache: Cache, split: str = "test", robustness: bool = False) -> dict[str, Any]:
+    """Return all sections for the records of a split, and "skipped": name to reason."""
+    records = [record for record in cache.records if record.split == split]
+    reader = Reader(predictor, cache)
+    results: dict[str, Any] = {
+        "checkpoint": predictor.path.name,
+        "network": predictor.card.model.name,
+        "split": split,
+        "records": _count(records),
+        "skipped": _absent(cache, records, split),
+    }
+    long = long_sections(reader, records)
+    screen, window = screen_section(reader, records), window_section(reader, records)
+    calibration = {"rhythm": long.pop("calibration")}
+    for name, section in (("screen", screen), ("window", window)):
+        calibration[name] = section.pop("calibration") if section else None
+    results |= long | {"screen": screen, "window": window, "leads": leads_section(reader, records)}
+    results["noise"] = noise_section(reader, records) if robustness else None
+    results["calibration"] = calibration if any(calibration.values()) else None
+    results["cost"] = measure(predictor)
+    for name, reason in SECTIONS.items():
+        if results[name] is None:
+            results["skipped"][name] = "not asked for: --robustness" if name == "noise" and not robustness else reason
+    return results
+
+
+def _count(records: Sequence[Cached]) -> dict[str, int]:
+    return {name: sum(record.database == name for record in records) for name in sorted({record.database for record in records})}
+
+
+def _absent(cache: Cache, records: Sequence[Cached], split: str) -> dict[str, str]:
+    """Return the databases that give nothing, and why."""
+    prepared, used = {record.database for record in cache.records}, {record.database for record in records}
+    reasons = {
+        name: "no records prepared: absent from the data root, or not readable" for name in DATABASES if name not in prepared
+    }
+    return reasons | dict.fromkeys(sorted(prepared - used), f"has no record of split {split}")
+
+
+def _unknown(data: Path) -> list[str]:
+    """Return the folders of a data root that are no database we can read statements of."""
+    folders = [path.name for path in data.iterdir() if path.is_dir()] if data.is_dir() else []
+    return sorted(name for name in folders if name not in (*DATABASES, "nstdb") and not name.startswith("."))
+
+
+def summary(results: dict[str, Any]) -> str:
+    """Return the main figures as a few lines."""
+    lines = [
+        f"{results['checkpoint']} on {results['split']}: " + ", ".join(f"{n} {name}" for name, n in results["records"].items())
+    ]
+    rhythm = results["rhythm"] or {}
+    everything = rhythm.get("arrhythmia") or rhythm.get("all") or {"classes": {}}
+    for name, row in everything["classes"].items():
+        lines.append(f"  rhythm {name}: Se {_text(row['sensitivity'])}, PPV {_text(row['ppv'])}")
+    if shockable := everything.get("shockable_4_s"):
+        lines.append(f"  VF in 4 s: Se {_text(shockable['sensitivity'])}, Sp {_text(shockable['specificity'])}")
+    for name, row in (results["beats"] or {}).items():
+        classes = [f"{c} F1 {_text(one['f1'])}" for c, one in (row["classes"] or {}).items() if one and c in "VS"]
+        lines.append(", ".join([f"  beats {name}: R peak F1 {_text(row['r_peak']['f1'])}", *classes]))
+    if screen := results["screen"]:
+        lines.append(f"  screen: mean F1 {_text(screen['mean_f1'])}, macro-AUROC {_text(screen['macro_auroc'])}")
+    if window := results["window"]:
+        lines.append(f"  window: macro-AUROC {_text(window['macro_auroc'])}")
+    if results["leads"]:
+        lost = results["leads"]["loss_from_12_to_1"]
+        lines.append("  lost from 12 leads to II: " + ", ".join(f"{key} {_text(value)}" for key, value in lost.items()))
+    lines += [f"  skipped {name}: {reason}" for name, reason in results["skipped"].items()]
+    return "\n".join(lines)
+
+
+def _text(value: list[float] | None) -> str:
+    return "-" if value is None else f"{value[0]:.3f} ({value[1]:.3f} to {value[2]:.3f})"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="data root: one folder per database")
+    parser.add_argument("--model", default="ecgnat-nano", help="shipped name, or path of a checkpoint directory")
+    parser.add_argument("--json", type=Path, required=True, help="file to write")
+    parser.add_argument("--split", default="test", choices=("test", "val", "holdout"))
+    parser.add_argument("--cache", type=Path, help="prepared records: read if they are there, else written and kept")
+    parser.add_argument("--robustness", action="store_true", help="also with recorded noise; takes longer")
+    given = parser.parse_args(arguments)
+    with ExitStack() as stack:
+        try:
+            predictor = stack.enter_context(Predictor(ModelConfig(checkpoint=given.model, threads=1)))
+            path = given.cache or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            if not (path / "records.json").is_file():
+                prepare(given.data, path)
+            check_pack(path)
+        except (ValueError, EcgnatError) as error:
+            parser.exit(1, f"{error}\n")
+        results = evaluate(predictor, Cache(path), given.split, given.robustness)
+        results["skipped"] |= dict.fromkeys(_unknown(given.data), "what its annotations state is not known here")
+        if (path / "manifest.json").is_file():
+            results["unreadable"] = msgspec.json.decode((path / "manifest.json").read_bytes(), type=Manifest).unreadable
+    options = f"--model {results['checkpoint']} --split {given.split}" + " --robustness" * given.robustness
+    results = {"command": f"python -m train.evaluate --data DATA {options} --json FILE"} | results
+    given.json.parent.mkdir(parents=True, exist_ok=True)
+    given.json.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=2) + b"\n")
+    print(summary(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,274 @@
+"""Stage 2: fine-tune all heads on one backbone with supervised contrastive and classification losses.
+
+    python -m train.finetune --cache runs/cache --out runs/nano --init runs/pretrained/checkpoint --minutes 60
+    python -m train.finetune --cache runs/cache --out runs/probe --init runs/pretrained/checkpoint --probe --mix screen
+
+``loss = contrast * SupCon + (1 - contrast) * (cross-entropies of what each database states)``, after arXiv 2605.13194. The
+learning rate falls by ``--layer-decay`` from the heads to the stem; ``--probe`` freezes the encoder. Writes ``OUT/checkpoint``,
+``OUT/log.jsonl``, ``OUT/tensorboard``; resumes from ``OUT/last.pt``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from sklearn.metrics import f1_score, roc_auc_score
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ecgnat_stream.codes import BEATS, RHYTHMS
+from ecgnat_stream.model import EcgNat, ModelCard, save_checkpoint
+from ecgnat_stream.model.preprocess import prepare
+from train.augment import Augment
+from train.baselines import ARCHITECTURES, Network, build
+from train.loop import World, add_arguments, budget_of, processes, run
+from train.losses import bag_loss, beat_loss, contrastive_loss, labels_of, partial_label_loss, screen_loss, window_loss
+from train.sample import BEAT_OTHER, MIXES, Cache, Sampler, fraction_of
+
+__all__ = ["Finetuning", "finetune", "load_encoder", "parameter_groups", "validate"]
+
+WEIGHTS = {"window": 2.0, "screen": 2.0}
+"""Weights of the losses that are not 1: few rows of a batch state these."""
+
+BEAT_WEIGHTS = (1.0, 3.0, 1.5, 2.0, 1.0)
+"""Weights of N, S, V, F, Q: S and F beats are rare also in windows drawn for them."""
+
+_ENCODER = ("stem.", "stages.", "downsamplers.")
+
+
+class Finetuning(nn.Module):
+    """A network with a projection for the contrastive loss.
+
+    Parameters
+    ----------
+    contrast
+        Weight of the contrastive loss, lambda of the paper; 0 needs no second view.
+    probe
+        The encoder stays as it is; only the heads learn.
+    """
+
+    beat_weights: Tensor
+
+    def __init__(self, network: Network, contrast: float = 0.5, probe: bool = False) -> None:
+        super().__init__()
+        self.network, self.contrast, self.probe = network, contrast, probe
+        self.register_buffer("beat_weights", torch.tensor(BEAT_WEIGHTS), persistent=False)
+        dim = network.window_head.norm.normalized_shape[0]
+        self.projection = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, 128))
+        if probe:
+            for name, parameter in network.named_parameters():
+                parameter.requires_grad_(not name.startswith(_ENCODER))
+
+    def train(self, mode: bool = True) -> Finetuning:
+        """Switch to training, but leave a frozen encoder in its evaluating form."""
+        super().train(mode)
+        if self.probe:
+            for name, child in self.network.named_children():
+                child.train(mode and not f"{name}.".startswith(_ENCODER))
+        return self
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the losses of a batch of :class:`train.sample.Sampler`."""
+        outputs = self.network.encode(prepare(batch["windows"], self.network.config.scaling))
+        output = self.network.read(outputs)
+        losses = {
+            "window": window_loss(output.window.float(), batch["window"]),
+            "screen": screen_loss(output.screen.float(), batch["screen"]),
+        }
+        if output.rhythm.numel():
+            losses["rhythm"] = partial_label_loss(output.rhythm.float(), batch["sets"])
+            losses["bag"] = bag_loss(output.rhythm.float(), batch["bag"])
+            losses["beat"] = beat_loss(output.beat.float(), batch["beat"], batch["place"], self.beat_weights)
+        total = torch.stack([WEIGHTS.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
+        if self.contrast > 0:
+            pooled = self.network.window_head.norm(outputs[-1]).mean(dim=1)
+            embeddings = F.normalize(self.projection(pooled).float(), dim=1)
+            losses["contrast"] = contrastive_loss(embeddings, *labels_of(batch))
+            total = self.contrast * losses["contrast"] + (1 - self.contrast) * total
+        return {"loss": total} | losses
+
+
+def load_encoder(network: nn.Module, checkpoint: Path, heads: bool = False) -> None:
+    """Take the encoder's weights of a checkpoint, and its heads' if ``heads``; else these stay as they are.
+
+    Raises
+    ------
+    ValueError
+        If the checkpoint's encoder has another size or form.
+    """
+    part = "" if heads else _ENCODER
+    found = {name: tensor for name, tensor in load_file(checkpoint / "model.safetensors").items() if name.startswith(part)}
+    state = network.state_dict()
+    wanted = {name: tensor.shape for name, tensor in state.items() if name.startswith(part)}
+    wrong = sorted(name for name in wanted.keys() | found.keys() if name not in found or wanted.get(name) != found[name].shape)
+    if wrong:
+        raise ValueError(f"{checkpoint}: its weights do not fit, {len(wrong)} tensors differ, first {wrong[0]}: another --size?")
+    network.load_state_dict(state | found)
+
+
+def parameter_groups(module: Finetuning, layer_decay: float) -> list[dict[str, Any]]:
+    """Return parameter groups whose ``scale`` falls by ``layer_decay`` per level: heads, stages 4 to 1, stem.
+
+    Biases and norms are not decayed.
+    """
+    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((_level(name), parameter.ndim > 1), []).append(parameter)
+    return [
+        {"params": members, "scale": layer_decay**level} | ({} if decayed else {"weight_decay": 0.0})
+        for (level, decayed), members in groups.items()
+    ]
+
+
+def _level(name: str) -> int:
+    parts = name.split(".")[1:]
+    if parts[0] == "stages":
+        return 4 - int(parts[1])
+    if parts[0] == "downsamplers":
+        return 3 - int(parts[1])
+    return 5 if parts[0] == "stem" else 0
+
+
+@torch.no_grad()
+def validate(network: Network, batches: list[dict[str, Tensor]], device: torch.device) -> dict[str, float]:
+    """Return what the validation windows say about every head; a head about which they state nothing is left out.
+
+    "screen": mean F1 of N, A and O; "window": macro-AUROC; "rhythm": mean recall over the classes; "beat": F1 of V; and "score",
+    their mean.
+    """
+    rows: dict[str, list[Tensor]] = {}
+    for batch in batches:
+        output = network(prepare(batch["windows"].to(device), network.config.scaling))
+        for name in ("screen", "window", "sets", "beat"):
+            rows.setdefault(name, []).append(batch[name].flatten() if name in ("sets", "beat") else batch[name])
+        for name in ("screen", "window"):
+            rows.setdefault(f"said {name}", []).append(getattr(output, name).float().cpu())
+        rows.setdefault("said sets", []).append(output.rhythm.argmax(dim=-1).flatten().cpu())
+        rows.setdefault("said beat", []).append(output.beat.flatten(0, 1).float().cpu())
+    if not rows:
+        return {}
+    said = {name: torch.cat(parts).numpy() for name, parts in rows.items()}
+    figures: dict[str, float] = {}
+    there = said["screen"] >= 0
+    if there.any():
+        figures["screen"] = _f1(said["screen"][there], said["said screen"][there].argmax(axis=1), [0, 1, 2])
+    there = np.isfinite(said["window"]).all(axis=1)
+    if there.any():
+        stated, guess = said["window"][there], said["said window"][there]
+        some = np.flatnonzero((stated.sum(axis=0) > 0) & (stated.sum(axis=0) < len(stated)))
+        if len(some):
+            figures["window"] = float(np.mean([roc_auc_score(stated[:, c], guess[:, c]) for c in some]))
+    if len(said["said sets"]):
+        recalls = [
+            (said["said sets"][said["sets"] == 1 << c] == c).mean() for c in range(len(RHYTHMS)) if (said["sets"] == 1 << c).any()
+        ]
+        if recalls:
+            figures["rhythm"] = float(np.mean(recalls))
+        there = (said["beat"] >= -1) & (said["beat"] != BEAT_OTHER)
+        if (said["beat"] >= 0).any():
+            beats = np.where(said["said beat"][:, 0] > 0, said["said beat"][:, 2:].argmax(axis=1), -1)
+            figures["beat"] = _f1(said["beat"][there], beats[there], [BEATS.index("V")])
+    if figures:
+        figures["score"] = float(np.mean(list(figures.values())))
+    return {name: round(value, 4) for name, value in figures.items()}
+
+
+def _f1(true: NDArray[np.int64], said: NDArray[np.int64], classes: list[int]) -> float:
+    return float(f1_score(true, said, labels=classes, average="macro", zero_division=0.0))
+
+
+def validation_batches(cache: Cache, mix: str, splits: tuple[str, ...]) -> list[dict[str, Tensor]]:
+    """Return windows of validation records, unchanged, the same at every call: the middle of every stated record, and draws."""
+    records = [record for record in cache.records if record.split in splits]
+    batches = []
+    for kind, length in (("screen", 2000), ("diagnosis", 1000)):
+        stated = [record for record in records if (record.screen if kind == "screen" else record.window) >= 0]
+        if stated and mix in (kind, "monitor"):
+            for at in range(0, len(stated), 64):
+                batches.append(_middles(cache, stated[at : at + 64], length))
+    if mix == "monitor":
+        kinds = {kind: share for kind, share in MIXES["monitor"].items() if kind in RHYTHMS or kind.startswith("beat")}
+        sampler = Sampler(cache, records, kinds, (1000,), 64)
+        sampler.reseed(1)
+        batches += [sampler.draw() for _ in range(12)]
+        for batch in batches[-12:]:
+            batch["screen"].fill_(-1)
+            batch["window"].fill_(float("nan"))
+    return batches
+
+
+def _middles(cache: Cache, records: list[Any], length: int) -> dict[str, Tensor]:
+    from train.sample import _row
+
+    rows = [_row(record, cache.window(record, max((record.length - length) // 2, 0), length), -1) for record in records]
+    batch = {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
+    batch["beat"].fill_(-2)
+    return batch
+
+
+def finetune(arguments: argparse.Namespace, world: World) -> Finetuning:
+    """Train and return the averaged module, of its best epoch where the run may end early."""
+    budget = budget_of(arguments, arguments.patience)
+    torch.manual_seed(arguments.seed)
+    cache = Cache(arguments.cache)
+    network = build(arguments.arch, arguments.size, arguments.causal)
+    if arguments.init is not None:
+        load_encoder(network, arguments.init, arguments.heads)
+    module = Finetuning(network, arguments.contrast, arguments.probe)
+    splits = ("train", "holdout") if arguments.holdout else ("train",)
+    records = [record for record in cache.records if record.split in splits]
+    if arguments.fraction < 1:
+        records = fraction_of([r for r in records if r.screen >= 0 or r.window >= 0], arguments.fraction, arguments.seed)
+    lengths = tuple(int(length) for length in arguments.lengths.split(","))
+    views = 2 if arguments.contrast > 0 else 1
+    source = Sampler(cache, records, MIXES[arguments.mix], lengths, arguments.batch, Augment(cache.noise), views)
+    batches = validation_batches(cache, arguments.mix, ("val",) if arguments.holdout else ("val", "holdout"))
+    card = ModelCard(model=network.config, trained_on=cache.count(splits))
+
+    def measure(averaged: Finetuning, epoch: int) -> dict[str, Any]:
+        figures = validate(averaged.network, batches, world.device)
+        if isinstance(averaged.network, EcgNat):
+            save_checkpoint(arguments.out / "checkpoint", averaged.network, card)
+        if not arguments.patience and "score" in figures:
+            figures["val"] = figures.pop("score")  # not a score to choose an epoch by: the last one counts
+        return figures
+
+    trained = run(module, parameter_groups(module, arguments.layer_decay), source, budget, arguments.out, measure, world)
+    if world.rank == 0 and isinstance(trained.network, EcgNat):
+        save_checkpoint(arguments.out / "checkpoint", trained.network, card)
+    return trained
+
+
+def options() -> argparse.ArgumentParser:
+    """Return the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", type=Path, required=True, help="what train.prepare wrote")
+    parser.add_argument("--out", type=Path, required=True, help="folder of this run")
+    parser.add_argument("--init", type=Path, help="checkpoint whose encoder to begin with")
+    parser.add_argument("--heads", action="store_true", help="take the heads of --init too")
+    parser.add_argument("--arch", default="ecgnat", choices=ARCHITECTURES, help="network; the others are baselines")
+    parser.add_argument("--size", default="nano", help="nano, tiny or mini")
+    parser.add_argument("--causal", action="store_true", help="the causal form")
+    parser.add_argument("--mix", default="monitor", choices=sorted(MIXES), help="what to learn")
+    parser.add_argument("--contrast", type=float, default=0.5, help="weight of the contrastive loss")
+    parser.add_argument("--layer-decay", type=float, default=1.0, help="factor of the learning rate per level below the heads")
+    parser.add_argument("--probe", action="store_true", help="freeze the encoder")
+    parser.add_argument("--fraction", type=float, default=1.0, help="part of the labelled records")
+    parser.add_argument("--holdout", action="store_true", help="train on the held-out mitdb, vfdb and cudb records too")
+    parser.add_argument("--batch", type=int, default=32, help="rows per step at the shortest length, all views counted")
+    parser.add_argument("--lengths", default="1000,2000", help="samples per window, 100 Hz; every step takes one of them")
+    parser.add_argument("--patience", type=int, default=0, help="end after so many epochs without a better validation score")
+    add_arguments(parser, minutes=60, lr=1e-3)
+    return parser
+
+
+if __name__ == "__main__":
+    with processes() as the_world:
+        finetune(options().parse_args(), the_world)

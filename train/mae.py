@@ -1,0 +1,117 @@
+"""Masked autoencoder on an ECG-NAT encoder (He 2022, arXiv 2111.06377; for neighborhood attention after docs/models.md).
+
+Neighborhood attention needs every token in its place, so nothing is dropped: masked samples are replaced in the input, in blocks
+of one last-stage token (0.32 s). The limb leads are linear functions of two of them and are masked together; every chest lead
+is masked on its own.
+
+Shapes: B batch, L lead (12), T time, P block of 32 samples, E embed, D decoder width.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ecgnat_stream.model import EcgNat
+from ecgnat_stream.model.ecgnat import Block
+from ecgnat_stream.model.preprocess import TOKEN, prepare
+from ecgnat_stream.signal import LEADS
+
+__all__ = ["MaskedAutoencoder", "draw_mask", "masked_loss"]
+
+_L = len(LEADS)
+_LIMB = 6
+_STRIDE = 4
+_RAW = 0.1
+"""Weight of the amplitude in mV beside the shape of every block."""
+
+
+class MaskedAutoencoder(nn.Module):
+    """Encoder, a small decoder, and the loss.
+
+    The decoder brings the outputs of all four stages to the stem's stride, adds them, mixes with two neighborhood-attention
+    blocks and predicts, for every sample of every lead, the normalised block and its raw value.
+
+    Parameters
+    ----------
+    mask_ratio
+        Share of the blocks that is masked.
+    """
+
+    def __init__(self, encoder: EcgNat, decoder_embed_dim: int = 64, decoder_depth: int = 2, mask_ratio: float = 0.75) -> None:
+        super().__init__()
+        self.encoder, self.mask_ratio = encoder, mask_ratio
+        config = msgspec.structs.replace(encoder.config, drop_path=0.0)
+        self.mask_value = nn.Parameter(torch.zeros(_L))
+        dims = [config.embed_dim << stage for stage in range(4)]
+        self.embed = nn.ModuleList(nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, decoder_embed_dim)) for dim in dims)
+        self.blocks = nn.ModuleList(
+            Block(decoder_embed_dim, 4, config, config.dilations[0] if block % 2 else 1, 0.0, encoder.backend)
+            for block in range(decoder_depth)
+        )
+        self.norm = nn.LayerNorm(decoder_embed_dim)
+        self.predict = nn.Linear(decoder_embed_dim, 2 * _STRIDE * _L)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the loss for ``windows`` ``(B, 12, T)`` in mV, under a newly drawn mask."""
+        x = prepare(batch["windows"], self.encoder.config.scaling)
+        there = x[:, _L : 2 * _L] > 0
+        mask = draw_mask(x.shape[0], x.shape[2] // TOKEN, self.mask_ratio, x.device)
+        shape, raw = self.reconstruct(x, mask)
+        return masked_loss(x[:, :_L], there, mask, shape, raw)
+
+    def reconstruct(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return normalised and raw predictions, both ``(B, L, T)``, for prepared windows ``(B, 25, T)``.
+
+        Parameters
+        ----------
+        mask
+            ``(B, L, P)``, 0 = keep, 1 = masked.
+        """
+        hidden = mask.repeat_interleave(TOKEN, dim=2).bool()
+        leads = torch.where(hidden & (x[:, _L : 2 * _L] > 0), self.mask_value[:, None], x[:, :_L])
+        outputs = self.encoder.encode(torch.cat([leads, x[:, _L:]], dim=1))
+        tokens = torch.zeros((), device=x.device)
+        for stage, output in enumerate(outputs):
+            tokens = tokens + self.embed[stage](output).repeat_interleave(1 << stage, dim=1)
+        for block in self.blocks:
+            tokens = block(tokens)
+        predicted = self.predict(self.norm(tokens)).view(x.shape[0], -1, 2, _L, _STRIDE)
+        shape, raw = predicted.permute(2, 0, 3, 1, 4).flatten(3)
+        return shape, raw
+
+
+def draw_mask(batch: int, blocks: int, mask_ratio: float, device: torch.device | None = None) -> Tensor:
+    """Return a mask ``(B, L, P)``, 0 = keep, 1 = masked: one draw for the limb leads together, one for every chest lead.
+
+    In every window and draw the same number of blocks is masked, ``round(mask_ratio * P)``.
+    """
+    noise = torch.rand(batch, 1 + _L - _LIMB, blocks, device=device)
+    masked = (noise.argsort(dim=2).argsort(dim=2) < round(mask_ratio * blocks)).float()
+    return torch.cat([masked[:, :1].expand(-1, _LIMB, -1), masked[:, 1:]], dim=1)
+
+
+def masked_loss(leads: Tensor, there: Tensor, mask: Tensor, shape: Tensor, raw: Tensor) -> dict[str, Tensor]:
+    """Return mean squared errors over masked samples that exist: "shape" (blocks normalised as in MAE), "raw", and their sum.
+
+    Parameters
+    ----------
+    leads, there, shape, raw
+        ``(B, L, T)``: scaled leads, whether a sample exists, the two predictions.
+    mask
+        ``(B, L, P)``.
+    """
+    batch = len(leads)
+    blocks = leads.view(batch, _L, -1, TOKEN)
+    exists = there.view(batch, _L, -1, TOKEN).float()
+    count = exists.sum(dim=3, keepdim=True).clamp(min=1)
+    mean = (blocks * exists).sum(dim=3, keepdim=True) / count
+    variance = ((blocks - mean).square() * exists).sum(dim=3, keepdim=True) / count
+    target = (blocks - mean) / (variance + 0.01).sqrt()  # 0.1 of the scale: a flat block must not become noise of unit variance
+    weight = exists * mask[..., None]
+    total = weight.sum().clamp(min=1)
+    shape_error = (F.mse_loss(shape.float().view(batch, _L, -1, TOKEN), target, reduction="none") * weight).sum() / total
+    raw_error = (F.mse_loss(raw.float().view(batch, _L, -1, TOKEN), blocks, reduction="none") * weight).sum() / total
+    return {"loss": shape_error + _RAW * raw_error, "shape": shape_error, "raw": raw_error}

@@ -1,0 +1,283 @@
+"""Figures and their confidence: pure functions of what was stated and what was said.
+
+A statistic takes weights ``(R, N)``, how often each of N units (records) is drawn in each of R resamples, and returns ``(R,)``
+values, NaN where it is not defined; :func:`interval` turns one into value and 95 % bootstrap interval. So all resamples are
+computed at once. Beats are decoded and matched here too, and the thresholds are chosen that a checkpoint is shipped with.
+
+Shapes: R resample, N unit, C class, P token, Q calibration bin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.signal import find_peaks
+from sklearn.metrics import precision_recall_curve
+
+from ecgnat_stream.codes import RHYTHMS
+from ecgnat_stream.model.heads import BEAT_TOKEN
+from ecgnat_stream.signal import MODEL_FS
+from train.labels import UNSTATED
+
+__all__ = [
+    "BINS",
+    "Interval",
+    "Statistic",
+    "auroc",
+    "average_precision",
+    "best_thresholds",
+    "by_unit",
+    "calibration_gaps",
+    "decode_beats",
+    "difference",
+    "ece",
+    "f1",
+    "far_apart",
+    "interval",
+    "macro",
+    "match_beats",
+    "ratio",
+    "shockable_windows",
+]
+
+Floats = NDArray[np.float64]
+Statistic = Callable[[Floats], Floats]
+Interval = list[float]
+"""Value, lower and upper end."""
+
+BINS = 15
+"""Bins of the calibration error (Guo 2017)."""
+
+TOLERANCE = round(0.150 * MODEL_FS)
+"""Samples by which a beat may be misplaced and still count as found (EC57)."""
+
+_REFRACTORY = round(0.200 * MODEL_FS)
+_RESAMPLES, _BLOCK = 1000, 100
+
+
+def interval(statistic: Statistic, units: int, resamples: int = _RESAMPLES) -> Interval | None:
+    """Return the value and its 95 % interval by resampling units with replacement; None where it is not defined."""
+    if units == 0 or not np.isfinite(value := float(statistic(np.ones((1, units)))[0])):
+        return None
+    drawn = np.concatenate([statistic(weights) for weights in _resampled(units, resamples)])
+    drawn = drawn[np.isfinite(drawn)]
+    low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (value, value)
+    return [round(float(x), 4) for x in (value, low, high)]
+
+
+def _resampled(units: int, resamples: int) -> Iterator[Floats]:
+    counts = _counts(units, resamples)
+    for at in range(0, resamples, _BLOCK):
+        yield counts[at : at + _BLOCK].astype(float)
+
+
+@lru_cache(maxsize=8)
+def _counts(units: int, resamples: int) -> NDArray[np.uint16]:
+    """Draw once per number of units, so that figures of the same records are resampled alike and may be compared."""
+    drawn = np.random.default_rng(0).integers(units, size=(resamples, units))
+    drawn += np.arange(resamples)[:, None] * units
+    return np.bincount(drawn.ravel(), minlength=resamples * units).reshape(resamples, units).astype(np.uint16)
+
+
+def ratio(part: ArrayLike, whole: ArrayLike) -> Statistic:
+    """Return the gross ratio of counts ``(N,)``."""
+    above, below = np.asarray(part, float), np.asarray(whole, float)
+    return lambda weights: _divide(weights @ above, weights @ below)
+
+
+def f1(hits: ArrayLike, said: ArrayLike, stated: ArrayLike) -> Statistic:
+    """Return F1 from counts ``(N,)``: ``2 hits / (said + stated)``."""
+    return ratio(2 * np.asarray(hits, float), np.asarray(said, float) + np.asarray(stated, float))
+
+
+def auroc(stated: ArrayLike, said: ArrayLike) -> Statistic:
+    """Return the area under the receiver operating characteristic of statements 0 or 1 ``(N,)`` and scores ``(N,)``."""
+    order, edges, truth = _ranked(stated, np.asarray(said, float))
+
+    def statistic(weights: Floats) -> Floats:
+        ranked = weights[:, order]
+        positives = np.add.reduceat(ranked * truth, edges, axis=1)
+        negatives = np.add.reduceat(ranked * (1 - truth), edges, axis=1)
+        below = negatives.cumsum(axis=1) - negatives / 2  # ties count by half
+        return _divide((positives * below).sum(axis=1), positives.sum(axis=1) * negatives.sum(axis=1))
+
+    return statistic
+
+
+def average_precision(stated: ArrayLike, said: ArrayLike) -> Statistic:
+    """Return the area under the precision-recall curve as a sum of steps, as scikit-learn does; arguments as in :func:`auroc`."""
+    order, edges, truth = _ranked(stated, -np.asarray(said, float))
+
+    def statistic(weights: Floats) -> Floats:
+        ranked = weights[:, order]
+        positives = np.add.reduceat(ranked * truth, edges, axis=1)
+        precision = _divide(positives.cumsum(axis=1), np.add.reduceat(ranked, edges, axis=1).cumsum(axis=1))
+        return _divide((positives * np.nan_to_num(precision)).sum(axis=1), positives.sum(axis=1))
+
+    return statistic
+
+
+def _ranked(stated: ArrayLike, scores: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
+    """Return the order of rising scores, where each group of equal ones begins, and the statements in that order."""
+    order = np.argsort(scores, kind="stable")
+    edges = np.flatnonzero(np.concatenate([[True], np.diff(scores[order]) > 0]))
+    return order, edges, np.asarray(stated, float)[order]
+
+
+def ece(gaps: ArrayLike, counts: ArrayLike) -> Statistic:
+    """Return the expected calibration error from the gaps ``(N, Q)`` and numbers of decisions ``(N,)`` of each unit."""
+    summed, number = np.asarray(gaps, float), np.asarray(counts, float)
+    return lambda weights: _divide(np.abs(weights @ summed).sum(axis=1), weights @ number)
+
+
+def calibration_gaps(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> Floats:
+    """Return ``(N, Q)``: confidence minus outcome of each decision, in the bin of its confidence. Add rows to join decisions."""
+    said, outcome = np.asarray(confidence, float), np.asarray(correct, float)
+    gaps = np.zeros((len(said), bins))
+    gaps[np.arange(len(said)), np.minimum((said * bins).astype(int), bins - 1)] = said - outcome
+    return gaps
+
+
+def macro(statistics: Sequence[Statistic]) -> Statistic:
+    """Return the mean of several, in every resample over those that are defined there."""
+
+    def statistic(weights: Floats) -> Floats:
+        each = np.array([one(weights) for one in statistics]).reshape(-1, len(weights))
+        return _divide(np.nansum(each, axis=0), np.isfinite(each).sum(axis=0).astype(float))
+
+    return statistic
+
+
+def difference(first: Statistic, second: Statistic) -> Statistic:
+    """Return ``first - second``, both on the same resamples."""
+    return lambda weights: first(weights) - second(weights)
+
+
+def by_unit(statistic: Statistic, unit: NDArray[np.intp]) -> Statistic:
+    """Resample units that hold several rows each: ``unit`` ``(rows,)`` says whose each row is."""
+    return lambda weights: statistic(weights[:, unit])
+
+
+def _divide(above: Floats, below: Floats) -> Floats:
+    quotient: Floats = np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 0)
+    return quotient
+
+
+def best_thresholds(stated: NDArray[np.generic], said: NDArray[np.floating]) -> tuple[float, ...]:
+    """Return per class the probability from which F1 is best, 0.5 where a class is never or always stated.
+
+    Parameters
+    ----------
+    stated, said
+        ``(N, C)`` statements 0 or 1, and probabilities.
+    """
+    chosen = []
+    for truth, score in zip(np.asarray(stated, float).T, np.asarray(said, float).T, strict=True):
+        if truth.min(initial=1) == truth.max(initial=0):
+            chosen.append(0.5)
+            continue
+        precision, recall, thresholds = precision_recall_curve(truth, score)
+        scores = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+        at = float(thresholds[scores[:-1].argmax()])
+        chosen.append(np.floor(at * 1e4) / 1e4)  # down: the score itself must still reach it
+    return tuple(float(one) for one in chosen)
+
+
+def decode_beats(
+    beat: NDArray[np.floating], threshold: float = 0.5
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
+    """Return positions (samples at 100 Hz), classes and probabilities of the beats in one window.
+
+    A beat is a token whose peak probability is a local maximum and reaches the threshold; of two within 200 ms the surer stays.
+
+    Parameters
+    ----------
+    beat
+        ``(P, 2 + C)`` as in ``Prediction.beat``: probability of a peak, its place in the token, class probabilities.
+    """
+    peak = np.concatenate([[0.0], np.asarray(beat[:, 0], float), [0.0]])  # find_peaks finds none at the ends
+    tokens = find_peaks(peak, height=threshold)[0] - 1
+    positions = (tokens + np.asarray(beat[tokens, 1], float)) * BEAT_TOKEN
+    probabilities = peak[tokens + 1]
+    keep = far_apart(positions, probabilities)
+    classes = beat[tokens, 2:].argmax(axis=1).astype(np.int64)
+    return positions[keep], classes[keep], probabilities[keep]
+
+
+def far_apart(positions: NDArray[np.floating], probabilities: NDArray[np.floating]) -> NDArray[np.intp]:
+    """Return the indices of the beats to keep, in order of place: none within 200 ms of a surer one that is kept."""
+    kept: list[int] = []
+    free = np.ones(len(positions), bool)
+    order = np.argsort(positions, kind="stable")
+    places = np.asarray(positions)[order]
+    for at in np.argsort(-np.asarray(probabilities)[order], kind="stable"):
+        if free[at]:
+            kept.append(int(at))
+            start = np.searchsorted(places, places[at] - _REFRACTORY, side="right")
+            stop = np.searchsorted(places, places[at] + _REFRACTORY, side="left")
+            free[start:stop] = False
+    return order[np.sort(np.array(kept, np.intp))]
+
+
+def match_beats(
+    stated: NDArray[np.floating], said: NDArray[np.floating], tolerance: float = TOLERANCE
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Pair beats, each at most once: those that are nearest to each other first, until no pair lies within the tolerance.
+
+    Parameters
+    ----------
+    stated, said
+        Positions in rising order.
+
+    Returns
+    -------
+    tuple
+        Indices into ``stated`` and into ``said``, one each per pair.
+    """
+    left, right = np.arange(len(stated)), np.arange(len(said))
+    pairs: list[tuple[NDArray[np.intp], NDArray[np.intp]]] = []
+    while len(left) and len(right):
+        nearest = _nearest(stated[left], said[right])
+        back = _nearest(said[right], stated[left])
+        mutual = np.flatnonzero(back[nearest] == np.arange(len(left)))
+        mutual = mutual[np.abs(stated[left[mutual]] - said[right[nearest[mutual]]]) <= tolerance]
+        if not len(mutual):
+            break
+        pairs.append((left[mutual], right[nearest[mutual]]))
+        left, right = np.delete(left, mutual), np.delete(right, nearest[mutual])
+    if not pairs:
+        return np.zeros(0, np.intp), np.zeros(0, np.intp)
+    first, second = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    return first[np.argsort(first)], second[np.argsort(first)]
+
+
+def _nearest(of: NDArray[np.floating], among: NDArray[np.floating]) -> NDArray[np.intp]:
+    after = np.searchsorted(among, of).clip(1, max(len(among) - 1, 1)).clip(max=len(among) - 1)
+    before = (after - 1).clip(min=0)
+    return np.where(of - among[before] <= among[after] - of, before, after)
+
+
+def shockable_windows(
+    truth: NDArray[np.uint8], probability: NDArray[np.floating], cells: int
+) -> tuple[NDArray[np.bool_], Floats]:
+    """Return for windows of ``cells``, end to end, whether VF is stated, and the mean probability of VF.
+
+    A window is positive where at least half of its stated cells are VF, negative where no cell allows VF; others are left out.
+
+    Parameters
+    ----------
+    truth, probability
+        ``(N,)`` allowed sets, and probability of VF, per cell.
+    """
+    vf = 1 << RHYTHMS.index("VF")
+    windows = min(len(truth), len(probability)) // cells
+    sets = truth[: windows * cells].reshape(windows, cells)
+    stated = (sets != UNSTATED).sum(axis=1)
+    positive = (stated > 0) & (2 * (sets == vf).sum(axis=1) >= stated)
+    negative = ((sets & vf) == 0).all(axis=1)
+    mean = np.asarray(probability[: windows * cells], float).reshape(windows, cells).mean(axis=1)
+    used = positive | negative
+    return positive[used], mean[used]

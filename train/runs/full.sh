@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# The full public databases on GPUs: DATA holds the downloads (mitdb, vfdb, cudb, nsrdb, cinc2015, cinc2017, nstdb, ptbxl, ludb,
+# cinc2020, chapman, afdb, ltafdb; what is absent is named and left out). Splits are the published ones where there are any.
+# GPUS: how many to use. Not run yet: no figure in this repository comes from it.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+data="${1:?folder of the databases}"
+gpus="${2:-1}"
+together() { torchrun --standalone --nproc-per-node "$gpus" -m "$@"; }
+
+python -m train.prepare --data "$data" --cache runs/full/cache --published-splits
+for form in "" "--causal"; do
+  name="tiny${form/--/-}"
+  together train.pretrain --cache runs/full/cache --out "runs/full/$name-pretrained" --size tiny $form \
+    --steps 200000 --epoch-steps 2000 --batch 256 --lr 5e-4 --ema 0.9995 --workers 8
+  together train.finetune --cache runs/full/cache --out "runs/full/$name" --size tiny $form --holdout \
+    --init "runs/full/$name-pretrained/checkpoint" --layer-decay 0.85 \
+    --steps 100000 --epoch-steps 2000 --batch 256 --lr 5e-4 --ema 0.9995 --workers 8
+  python -m train.evaluate --data "$data" --cache runs/full/cache --model "runs/full/$name/checkpoint" --robustness \
+    --json "runs/full/$name.json"
+done
+python -m train.study --cache runs/full/cache --init runs/full/tiny-pretrained/checkpoint --size tiny --out runs/full/study \
+  --task screen --minutes 20 --epoch-steps 500
+python -m train.study --cache runs/full/cache --init runs/full/tiny-pretrained/checkpoint --size tiny --out runs/full/study \
+  --task window --minutes 20 --epoch-steps 500
+python -m train.report --results runs/full --study runs/full/study --out runs/full

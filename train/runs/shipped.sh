@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# The commands behind the shipped weights and the tables of docs/results.md; budgets in processor minutes, one thread each.
+# DATA is the folder with mitdb, vfdb, ... and splits.csv. The two forms do not wait for each other: on two cores run them side by side.
+# The shipped runs were stopped once, after epoch 5, and went on with the mix that the code has now (train/LOG.md).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+data="${1:?folder of the databases}"
+export OMP_NUM_THREADS=1 # on a busy machine spinning threads that wait for each other cost more than they bring
+
+python -m train.prepare --data "$data" --cache runs/cache
+python -m train.pretrain --cache runs/cache --out runs/pretrained --minutes 38 --epoch-steps 250 --seed 0
+python -m train.pretrain --cache runs/cache --out runs/pretrained-causal --causal --minutes 38 --epoch-steps 250 --seed 1
+python -m train.finetune --cache runs/cache --out runs/nano --init runs/pretrained/checkpoint --minutes 52 --epoch-steps 400 \
+  --layer-decay 0.85 --seed 0
+python -m train.finetune --cache runs/cache --out runs/causal --causal --init runs/pretrained-causal/checkpoint --minutes 42 \
+  --epoch-steps 400 --layer-decay 0.85 --seed 0
+for name in ecgnat-nano ecgnat-nano-causal; do
+  run=runs/nano
+  [ "$name" = ecgnat-nano ] || run=runs/causal
+  python -m train.ship --cache runs/cache --run "$run" --name "$name" --text "ecgnat_stream/weights/$name/README.md"
+  python -m train.evaluate --data "$data" --cache runs/cache --model "$name" --robustness --json "docs/results/$name.json"
+done

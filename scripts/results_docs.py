@@ -124,11 +124,13 @@ def page() -> str:
         "its 95 % interval from resampling records; of mitdb, vfdb and cudb there are few: read the intervals."
     )
     causal = "The same network in its causal form: no token depends on a sample after its own 0.32 s."
+    diagnoses = "For twelve-lead records of 10 s; fine-tuned on the diagnoses alone and measured on ptbxl alone."
     study = "Arms trained alike, same processor minutes, one file per run in [results/study.jsonl](results/study.jsonl)."
     return (
         HEAD
         + included("ecgnat-nano", "The network: ecgnat-nano", evaluated)
         + included("ecgnat-nano-causal", "The causal network: ecgnat-nano-causal", causal)
+        + included("ecgnat-nano-12lead", "The diagnostic network: ecgnat-nano-12lead", diagnoses)
         + included("study", "What each part of the training brings", study)
         + detection()
         + latency()

@@ -37,6 +37,16 @@ def test_it_is_there_with_its_card(name: str) -> None:
         assert part in text
 
 
+def test_the_diagnostic_network_says_what_it_is_for() -> None:
+    network, card = load_checkpoint(shipped("ecgnat-nano-12lead"))
+    assert not network.config.is_causal
+    assert len(card.calibration.window_thresholds) == len(card.model.window_classes)
+    assert card.metrics["test"]["PTB-XL superclasses: macro-AUROC"][0] > 0.8
+    text = (shipped("ecgnat-nano-12lead") / "README.md").read_text()
+    assert "not a medical device" in text
+    assert "use `ecgnat-nano`" in text
+
+
 def test_all_weights_are_small() -> None:
     assert sum(file.stat().st_size for file in shipped().parent.rglob("*.safetensors")) < 25e6
 

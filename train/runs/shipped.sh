@@ -14,9 +14,17 @@ python -m train.finetune --cache runs/cache --out runs/nano --init runs/pretrain
   --layer-decay 0.85 --seed 0
 python -m train.finetune --cache runs/cache --out runs/causal --causal --init runs/pretrained-causal/checkpoint --minutes 42 \
   --epoch-steps 400 --layer-decay 0.85 --seed 0
-for name in ecgnat-nano ecgnat-nano-causal; do
+python -m train.finetune --cache runs/cache --out runs/diag --init runs/pretrained/checkpoint --mix diagnosis --lengths 1000 \
+  --minutes 3 --epoch-steps 60 --patience 6 --layer-decay 0.85 --ema 0.99 --seed 0
+for name in ecgnat-nano ecgnat-nano-causal ecgnat-nano-12lead; do
   run=runs/nano
-  [ "$name" = ecgnat-nano ] || run=runs/causal
+  [ "$name" = ecgnat-nano-causal ] && run=runs/causal
+  [ "$name" = ecgnat-nano-12lead ] && run=runs/diag # measured on a root that holds ptbxl alone
   python -m train.ship --cache runs/cache --run "$run" --name "$name" --text "ecgnat_stream/weights/$name/README.md"
   python -m train.evaluate --data "$data" --cache runs/cache --model "$name" --robustness --json "docs/results/$name.json"
+  python -m train.card --name "$name" --results "docs/results/$name.json"
 done
+python -m train.study --cache runs/cache --init runs/pretrained/checkpoint --out runs/study --task screen --minutes 1
+python -m train.study --cache runs/cache --init runs/pretrained/checkpoint --out runs/study --task window --minutes 1
+python -m train.report
+python scripts/results_docs.py

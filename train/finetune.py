@@ -29,7 +29,8 @@ from train.augment import Augment
 from train.baselines import ARCHITECTURES, Network, build
 from train.loop import World, add_arguments, budget_of, processes, run
 from train.losses import bag_loss, beat_loss, contrastive_loss, labels_of, partial_label_loss, screen_loss, window_loss
-from train.sample import BEAT_OTHER, MIXES, Cache, Sampler, fraction_of
+from train.prepare import Cached
+from train.sample import BEAT_HIDDEN, BEAT_OTHER, MIXES, Cache, Sampler, batch_row, fraction_of
 
 __all__ = ["Finetuning", "finetune", "load_encoder", "parameter_groups", "validate"]
 
@@ -204,12 +205,10 @@ def validation_batches(cache: Cache, mix: str, splits: tuple[str, ...]) -> list[
     return batches
 
 
-def _middles(cache: Cache, records: list[Any], length: int) -> dict[str, Tensor]:
-    from train.sample import _row
-
-    rows = [_row(record, cache.window(record, max((record.length - length) // 2, 0), length), -1) for record in records]
+def _middles(cache: Cache, records: list[Cached], length: int) -> dict[str, Tensor]:
+    rows = [batch_row(record, cache.window(record, max((record.length - length) // 2, 0), length), -1) for record in records]
     batch = {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
-    batch["beat"].fill_(-2)
+    batch["beat"].fill_(BEAT_HIDDEN)
     return batch
 
 

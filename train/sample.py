@@ -23,7 +23,18 @@ from train.labels import BEAT_UNSTATED, UNSTATED, allow, token_sets
 from train.prepare import Cached, check_pack
 from train.records import SUPERCLASSES
 
-__all__ = ["BEAT_HIDDEN", "BEAT_NONE", "BEAT_OTHER", "MIXES", "Cache", "Sampler", "Unlabelled", "beat_targets", "fraction_of"]
+__all__ = [
+    "BEAT_HIDDEN",
+    "BEAT_NONE",
+    "BEAT_OTHER",
+    "MIXES",
+    "Cache",
+    "Sampler",
+    "Unlabelled",
+    "batch_row",
+    "beat_targets",
+    "fraction_of",
+]
 
 MIXES: dict[str, dict[str, float]] = {
     "monitor": {
@@ -155,7 +166,7 @@ class Sampler:
         for _ in range(self.views):
             for record, window, bag in drawn:
                 changed = window if self.augment is None else self.augment(window, self.rng, whole=bag >= 0)
-                rows.append(_row(record, changed, bag))
+                rows.append(batch_row(record, changed, bag))
         return {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
 
     def _find(self, kind: str) -> tuple[list[Cached], NDArray[np.float64], list[NDArray[np.int64]]]:
@@ -259,7 +270,7 @@ def fraction_of(records: list[Cached], fraction: float, seed: int) -> list[Cache
     return part
 
 
-def _row(record: Cached, window: Window, bag: int) -> dict[str, NDArray[np.generic]]:
+def batch_row(record: Cached, window: Window, bag: int) -> dict[str, NDArray[np.generic]]:
     """Return one row of a batch."""
     if record.window < 0:
         statements = np.full(len(SUPERCLASSES), np.nan, np.float32)

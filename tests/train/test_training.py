@@ -23,39 +23,13 @@ ALONE = loop.World(torch.device("cpu"))
 
 
 def pretrain_options(cache: Path, out: Path, *more: str) -> Any:
-    arguments = [
-        "--cache",
-        str(cache),
-        "--out",
-        str(out),
-        "--batch",
-        "4",
-        "--epoch-steps",
-        "2",
-        "--validation",
-        "1",
-        "--ema",
-        "0.5",
-    ]
-    return pretrain.options().parse_args([*arguments, *more])
+    short = ["--batch", "4", "--epoch-steps", "2", "--validation", "1", "--ema", "0.5"]
+    return pretrain.options().parse_args(["--cache", str(cache), "--out", str(out), *short, *more])
 
 
 def finetune_options(cache: Path, out: Path, *more: str) -> Any:
-    arguments = [
-        "--cache",
-        str(cache),
-        "--out",
-        str(out),
-        "--batch",
-        "8",
-        "--epoch-steps",
-        "3",
-        "--ema",
-        "0.5",
-        "--lengths",
-        "1000",
-    ]
-    return finetune.options().parse_args([*arguments, *more])
+    short = ["--batch", "8", "--epoch-steps", "3", "--ema", "0.5", "--lengths", "1000"]
+    return finetune.options().parse_args(["--cache", str(cache), "--out", str(out), *short, *more])
 
 
 def log(out: Path) -> list[dict[str, Any]]:

@@ -117,14 +117,15 @@ class Beat(Event, frozen=True, kw_only=True):
 
 
 class Vitals(Event, frozen=True, kw_only=True):
-    """Heart rate; None when there is no valid value, so that nothing stale is ever shown as live."""
+    """Heart rate, and ventricular beats in the last minute; None when there is no valid value, so that nothing stale is shown."""
 
     heart_rate_bpm: float | None
     rr_ms: float | None = None
+    pvc_per_min: int | None = None
 
 
 BeatLabel = Literal["N", "S", "V", "F", "Q"]
-LeadState = Literal["good", "noisy", "flat", "saturated", "off", "missing"]
+LeadState = Literal["good", "noisy", "motion", "mains", "clipped", "saturated", "flat", "off", "missing"]
 
 
 class LeadQuality(msgspec.Struct, frozen=True):
@@ -202,6 +203,8 @@ class Alarm(Event, frozen=True, kw_only=True):
         Where on the stream the condition began.
     paused_until
         End of an audio or alarm pause.
+    by
+        Who silenced it, or ended it: the ``source`` of the command; empty where no person did.
     """
 
     condition: str
@@ -216,6 +219,7 @@ class Alarm(Event, frozen=True, kw_only=True):
     onset_s: float | None = None
     inactivation: Inactivation = "none"
     paused_until: datetime | None = None
+    by: str = ""
     lead: str | None = None
     codes: Codes = Codes()
 

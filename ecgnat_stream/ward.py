@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgnat_stream.alarm import AlarmEngine, BeatMark, Evidence
-from ecgnat_stream.beats import BeatFrame, HeartRate, QrsDetector
+from ecgnat_stream.beats import BeatClassifier, BeatFrame, HeartRate, QrsDetector
 from ecgnat_stream.bed import Bed, Moment
 from ecgnat_stream.bus import Published
 from ecgnat_stream.clock import Clock
@@ -111,6 +111,7 @@ class Ward:
         self._in_flight = np.zeros(rows, np.int64)
         self._quality = QualityEstimator(rows, config.quality)
         self._detector = QrsDetector(rows, config.beats)
+        self._classifier = BeatClassifier(rows)
         self._rate = HeartRate(rows)
         self.scheduler = Scheduler(rows, config.schedule)
         self._timeline = RhythmTimeline(rows, config.rhythm)
@@ -186,6 +187,7 @@ class Ward:
         group.conditioner.reset(one)
         self._quality.reset(one)
         self._detector.reset(one)
+        self._classifier.reset(one)
         self._rate.reset(one)
         self.scheduler.reset(row)
 
@@ -247,6 +249,7 @@ class Ward:
         # A derived lead adds nothing to those it is derived from, and where they are equal it is noise alone.
         sqi = quality.sqi * self._delivered[rows]
         beats = self._detector.process(rows, frames, y, sqi)
+        labels = self._classifier.process(rows, frames, y, sqi, beats)
         bpm = self._rate.process(rows, frames, beats, quality.usable)
         now_ns = self._clock.monotonic_ns()
         stop_s = (frames + 1) * FRAME / FS
@@ -254,7 +257,7 @@ class Ward:
         due = self.scheduler.add(rows, frames, y, last_ns, self._live[rows], now_ns)
         self._frame[rows] += 1
         self._held[rows] = [self.scheduler.full(row) for row in rows] & ~self._live[rows]
-        marks = self._say_beats(rows, group.fs, beats)
+        marks = self._say_beats(group.fs, beats, labels)
         for i, bed in enumerate(beds):
             at_s = float(stop_s[i])
             time = bed.time_of(at_s)
@@ -277,11 +280,11 @@ class Ward:
             )
             bed.add(moment)
 
-    def _say_beats(self, rows: NDArray[np.intp], fs: float, beats: BeatFrame) -> dict[int, list[BeatMark]]:
+    def _say_beats(self, fs: float, beats: BeatFrame, labels: NDArray[np.str_]) -> dict[int, list[BeatMark]]:
         """Publish the beats found and return them per row."""
         marks: dict[int, list[BeatMark]] = {}
         for i, row in enumerate(beats.row.tolist()):
-            bed, at_s, label = self.beds[row], float(beats.at[i]) / FS, cast(BeatLabel, str(beats.label[i]))
+            bed, at_s, label = self.beds[row], float(beats.at[i]) / FS, cast(BeatLabel, str(labels[i]))
             marks.setdefault(row, []).append(BeatMark(at_s, label))
             rr_ms = float(beats.rr_ms[i])
             beat = Beat(

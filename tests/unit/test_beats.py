@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ecgnat_stream.beats import DECISION_S, BeatFrame, HeartRate, QrsDetector
+from ecgnat_stream.beats import DECISION_S, BeatClassifier, BeatFrame, HeartRate, QrsDetector
 from ecgnat_stream.signal import FRAME, FS, LEADS
 
 RNG = np.random.default_rng(8)
@@ -20,16 +20,18 @@ def ecg(at_s, length_s: float, amplitude: float = 1.0, t_wave: float = 0.25) -> 
 def detect(leads: dict[str, np.ndarray], detector: QrsDetector | None = None, row: int = 0):
     """Run one bed; return the times of its beats in s, the frames they came in, and the labels."""
     detector = detector or QrsDetector(1)
+    classifier = BeatClassifier(row + 1)
     frames = len(next(iter(leads.values()))) // FRAME
     at, said, label = [], [], []
     for k in range(frames):
         y = np.full((1, 12, FRAME), np.nan, np.float32)
         for lead, x in leads.items():
             y[0, LEADS.index(lead)] = x[k * FRAME : (k + 1) * FRAME]
-        found = detector.process(np.array([row]), np.array([k]), y, (~np.isnan(y).all(axis=2)).astype(np.float32))
+        part = np.array([row]), np.array([k]), y, (~np.isnan(y).all(axis=2)).astype(np.float32)
+        found = detector.process(*part)
         at += (found.at / FS).tolist()
         said += [(k + 1) * FRAME / FS] * len(found.at)
-        label += found.label.tolist()
+        label += classifier.process(*part, found).tolist()
     return np.array(at), np.array(said), label
 
 
@@ -128,7 +130,7 @@ def test_reset_forgets():
 
 def beat_frame(at: int, rr_ms: float) -> BeatFrame:
     one = np.array([0])
-    return BeatFrame(one, np.array([at]), one, np.ones(1, np.float32), np.array([rr_ms]), np.array(["N"]))
+    return BeatFrame(one, np.array([at]), one, np.ones(1, np.float32), np.array([rr_ms]))
 
 
 def rate(intervals_ms: list[float], silence_s: float = 0.0, usable: bool = True) -> float:
@@ -136,7 +138,7 @@ def rate(intervals_ms: list[float], silence_s: float = 0.0, usable: bool = True)
     for i, rr_ms in enumerate([np.nan, *intervals_ms]):
         at += 0 if i == 0 else round(rr_ms * FS / 1000)
         bpm = heart_rate.process(rows, np.array([at // FRAME]), beat_frame(at, rr_ms), np.array([True]))
-    none = BeatFrame(*(part[:0] for part in (np.array([0]), rows, rows, np.ones(1, np.float32), np.ones(1), np.array(["N"]))))
+    none = BeatFrame(*(part[:0] for part in (np.array([0]), rows, rows, np.ones(1, np.float32), np.ones(1))))
     if silence_s or not usable:
         bpm = heart_rate.process(rows, np.array([(at + silence_s * FS) // FRAME], np.int64), none, np.array([usable]))
     return float(bpm[0])

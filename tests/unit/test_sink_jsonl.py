@@ -28,7 +28,7 @@ async def test_events_are_lines_and_waveforms_are_left_out() -> None:
     await sink.run()
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     first = {"type": "vitals", "bed": "a/b/c", "time": "2026-01-01T00:00:00Z", "at_s": None}
-    assert lines[0] == first | {"heart_rate_bpm": None, "rr_ms": None}
+    assert lines[0] == first | {"heart_rate_bpm": None, "rr_ms": None, "pvc_per_min": None}
     assert [line["condition"] for line in lines[1:]] == [f"c{k}" for k in range(1500)]
 
 

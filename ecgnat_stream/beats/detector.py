@@ -1,8 +1,8 @@
-"""Beats stage: QRS complexes, RR intervals and heart rate, streaming, for all beds at once.
+"""QRS complexes and RR intervals, streaming, for all beds at once.
 
-In: conditioned frames ``(R, 12, FRAME)`` with a quality index per lead. Out: :class:`BeatFrame`, one entry per QRS complex, and
-:class:`HeartRate` per bed. Up to three leads per bed are turned into one envelope (a complex wavelet, so polarity does not
-matter); its peaks are judged against adaptive levels in the order of time. Nothing is decided from absent or unusable leads.
+In: conditioned frames ``(R, 12, FRAME)`` with a quality index per lead. Out: :class:`BeatFrame`, one entry per QRS complex. Up to
+three leads per bed are turned into one envelope (a complex wavelet, so polarity does not matter); its peaks are judged against
+adaptive levels in the order of time. Nothing is decided from absent or unusable leads.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scipy.ndimage import maximum_filter1d
 
 from ecgnat_stream.signal import FRAME, FS, LEADS
 
-__all__ = ["DECISION_S", "BeatFrame", "BeatsConfig", "HeartRate", "QrsDetector"]
+__all__ = ["DECISION_S", "BeatFrame", "BeatsConfig", "QrsDetector", "rank"]
 
 _SLOTS = 3
 """Leads used per bed at a time, so that the cost does not grow with the leads delivered."""
@@ -36,7 +36,7 @@ _KEPT = 4
 """Frames of signal kept per lead."""
 
 _MARGIN = 2 * _APART
-_NEVER = -(10**9)
+NEVER = -(10**9)
 """Time of the last beat where there is none."""
 
 _BEFORE, _AFTER = 18, 26
@@ -107,8 +107,6 @@ class BeatFrame:
         Peak-to-peak amplitude of the complex on that lead, mV.
     rr_ms
         Interval to the bed's beat before, NaN for none.
-    label
-        "N", "V", or "Q" while the bed's normal shape is not known yet.
     """
 
     row: NDArray[np.intp]
@@ -116,7 +114,6 @@ class BeatFrame:
     lead: NDArray[np.intp]
     amplitude: NDArray[np.float32]
     rr_ms: NDArray[np.float64]
-    label: NDArray[np.str_]
 
 
 class _Found(NamedTuple):
@@ -159,8 +156,8 @@ def _wavelet() -> NDArray[np.float32]:
     return kernel
 
 
-_Accepted = tuple[_Found, NDArray[np.float64], NDArray[np.str_]]
-"""Peaks taken as beats, their RR in ms, their labels."""
+_Accepted = tuple[_Found, NDArray[np.float64]]
+"""Peaks taken as beats, their RR in ms."""
 
 
 class QrsDetector:
@@ -195,7 +192,6 @@ class QrsDetector:
             np.zeros(rows, np.float32),
             np.zeros((rows, _SHAPE), np.float32),
         )
-        self._shapes = _Shapes(rows)
         self.reset(np.arange(rows))
 
     def reset(self, rows: NDArray[np.intp]) -> None:
@@ -207,11 +203,10 @@ class QrsDetector:
         self._noise[rows] = 0.0
         self._height[rows] = 0.0
         self._rr[rows] = 0.8 * FS
-        self._last[rows] = _NEVER
-        self._last_at[rows] = _NEVER
+        self._last[rows] = NEVER
+        self._last_at[rows] = NEVER
         self._count[rows] = 0
         self._missed.height[rows] = 0.0
-        self._shapes.reset(rows)
 
     def process(
         self, rows: NDArray[np.intp], frames: NDArray[np.int64], y: NDArray[np.float32], sqi: NDArray[np.floating]
@@ -234,9 +229,9 @@ class QrsDetector:
         self._envelope[rows] = envelope[:, FRAME:]
         found = self._peaks(rows, frames, slots, recent, envelope)
         accepted: list[_Accepted] = []
-        rank = _rank(found.row)
-        for turn in range(int(rank.max(initial=-1)) + 1):
-            peaks = found.pick(rank == turn)
+        order = rank(found.row)
+        for turn in range(int(order.max(initial=-1)) + 1):
+            peaks = found.pick(order == turn)
             self._search_back(peaks.row, peaks.time, accepted)
             self._judge(peaks, accepted)
         decided = (frames + 1) * FRAME - _DECISION
@@ -322,7 +317,7 @@ class QrsDetector:
             self._accept(self._missed.pick(rows), accepted)
 
     def _accept(self, beats: _Found, accepted: list[_Accepted]) -> None:
-        """Take peaks of different rows as beats: levels, RR and shapes follow them."""
+        """Take peaks of different rows as beats: levels and RR follow them."""
         row = beats.row
         if not row.size:
             return
@@ -331,7 +326,6 @@ class QrsDetector:
         share = np.maximum(0.125, 1.0 / (self._count[row] + 2.0))
         level = self._level[row]
         self._level[row] = level + share * (np.minimum(beats.height, 2.0 * level) - level)
-        label = self._shapes.label(beats, np.where(known, rr / self._rr[row], 1.0))
         usual = self._rr[row]
         self._rr[row] = np.where(known, usual + share * (np.clip(rr, 0.6 * usual, 1.5 * usual) - usual), usual)
         self._height[row] = beats.height
@@ -339,94 +333,13 @@ class QrsDetector:
         self._last_at[row] = beats.at
         self._count[row] += 1
         self._missed.height[row] = 0.0
-        accepted.append((beats, np.where(known, rr * 1000.0 / FS, np.nan), label))
+        accepted.append((beats, np.where(known, rr * 1000.0 / FS, np.nan)))
 
     def _relax(self, rows: NDArray[np.intp], now: NDArray[np.int64]) -> None:
         """Let the QRS level of rows without a beat sink, so that a small ECG after a large artefact is found again."""
         quiet = rows[now - self._last[rows] > np.maximum(2.0 * self._rr[rows], 1.2 * FS)]
         self._level[quiet] = np.maximum(0.92 * self._level[quiet], _FLOOR * self.config.floor_mv)
         self._noise[quiet] *= 0.92
-
-
-class _Shapes:
-    """The usual beat of every row on its deciding lead; what looks different and comes early is ventricular."""
-
-    def __init__(self, rows: int) -> None:
-        self._usual = np.zeros((rows, _SHAPE), np.float32)
-        self._lead = np.full(rows, -1, np.intp)
-        self._beats = np.zeros(rows, np.int64)
-        self._strange = np.zeros(rows, np.int64)
-
-    def reset(self, rows: NDArray[np.intp]) -> None:
-        """Forget the usual beat."""
-        self._beats[rows] = 0
-        self._lead[rows] = -1
-
-    def label(self, beats: _Found, prematurity: NDArray[np.float64]) -> NDArray[np.str_]:
-        """Label beats of different rows; ``prematurity`` is RR over mean RR."""
-        row, shape = beats.row, beats.shape - beats.shape.mean(axis=1, keepdims=True)
-        fresh = row[(self._lead[row] != beats.lead) | (self._strange[row] > 10)]
-        self._beats[fresh] = 0
-        self._strange[fresh] = 0
-        self._lead[row] = beats.lead
-        usual = self._usual[row]
-        power, usual_power = np.square(shape).sum(axis=1), np.square(usual).sum(axis=1)
-        alike = (shape * usual).sum(axis=1) / np.sqrt(np.maximum(power * usual_power, 1e-12))
-        learning = self._beats[row] < 5
-        early = prematurity < 0.88
-        ventricular = ~learning & ((alike < 0.5) | (early & (alike < 0.75)))
-        learn = learning | (alike > 0.85)
-        share = np.where(learn, np.maximum(0.125, 1.0 / (self._beats[row] + 1.0)), 0.0)[:, None]
-        self._usual[row] = usual + share * (shape - usual)
-        self._beats[row] += learn
-        self._strange[row] = np.where(learn, 0, self._strange[row] + 1)
-        return np.where(learning, "Q", np.where(ventricular, "V", "N"))
-
-
-class HeartRate:
-    """Heart rate per row: the mean of the last RR intervals, as bedside monitors disclose it.
-
-    The last 12 intervals without the shortest and longest third of them; the last 4 where all of these exceed 1200 ms.
-    NaN before 3 intervals, 5 s after the last beat, and while the bed is not usable.
-    """
-
-    def __init__(self, rows: int) -> None:
-        self._rr = np.full((rows, 12), np.nan)
-        self._last = np.full(rows, _NEVER, np.int64)
-
-    def reset(self, rows: NDArray[np.intp]) -> None:
-        """Forget everything about ``rows``."""
-        self._rr[rows] = np.nan
-        self._last[rows] = _NEVER
-
-    def process(
-        self, rows: NDArray[np.intp], frames: NDArray[np.int64], beats: BeatFrame, usable: NDArray[np.bool_]
-    ) -> NDArray[np.float64]:
-        """Return ``(R,)`` the heart rate of ``rows`` in bpm at the end of their frames, NaN for none."""
-        rank = _rank(beats.row)
-        for turn in range(int(rank.max(initial=-1)) + 1):
-            of = rank == turn
-            row = beats.row[of]
-            self._rr[row] = np.concatenate([self._rr[row, 1:], beats.rr_ms[of, None]], axis=1)
-            self._rr[row[np.isnan(beats.rr_ms[of])]] = np.nan
-            self._last[row] = beats.at[of]
-        silent = ~usable | ((frames + 1) * FRAME - self._last[rows] > 5 * FS)
-        self._rr[rows[silent]] = np.nan
-        return 60000.0 / _usual_rr(self._rr[rows])
-
-
-def _usual_rr(rr: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the robust mean ``(R,)`` of the newest-last intervals ``(R, 12)`` in ms."""
-    count = (~np.isnan(rr)).sum(axis=1)
-    slow = (count >= 4) & (np.where(np.isnan(rr[:, -4:]), 0.0, rr[:, -4:]).min(axis=1) > 1200.0)
-    use = np.where(slow[:, None] & (np.arange(12) < 8), np.nan, rr)
-    count = np.where(slow, 4, count)
-    ranked = np.sort(use, axis=1)
-    cut = np.where(slow, 1, count // 3)[:, None]
-    index = np.arange(12)
-    inside = (index >= cut) & (index < count[:, None] - cut)
-    total = np.where(inside, ranked, 0.0).sum(axis=1)
-    return np.where(count >= 3, total / np.maximum(inside.sum(axis=1), 1), np.nan)
 
 
 def _first_extreme(near: NDArray[np.float32]) -> NDArray[np.intp]:
@@ -453,7 +366,7 @@ def _fill(y: NDArray[np.float32]) -> NDArray[np.float32]:
     return out
 
 
-def _rank(rows: NDArray[np.intp]) -> NDArray[np.int64]:
+def rank(rows: NDArray[np.intp]) -> NDArray[np.int64]:
     """Return which of its row's entries each is, 0, 1, ...; equal rows stand together."""
     if not rows.size:
         return np.zeros(0, np.int64)
@@ -466,19 +379,16 @@ def _collect(accepted: list[_Accepted]) -> BeatFrame:
     """Join the beats of one call in the order of row and time."""
     if not accepted:
         return _NO_BEATS
-    row = np.concatenate([found.row for found, _, _ in accepted])
-    at = np.concatenate([found.at for found, _, _ in accepted])
+    row = np.concatenate([found.row for found, _ in accepted])
+    at = np.concatenate([found.at for found, _ in accepted])
     order = np.lexsort((at, row))
     return BeatFrame(
         row=row[order],
         at=at[order],
-        lead=np.concatenate([found.lead for found, _, _ in accepted])[order],
-        amplitude=np.concatenate([found.amplitude for found, _, _ in accepted])[order],
-        rr_ms=np.concatenate([rr for _, rr, _ in accepted])[order],
-        label=np.concatenate([label for _, _, label in accepted])[order],
+        lead=np.concatenate([found.lead for found, _ in accepted])[order],
+        amplitude=np.concatenate([found.amplitude for found, _ in accepted])[order],
+        rr_ms=np.concatenate([rr for _, rr in accepted])[order],
     )
 
 
-_NO_BEATS = BeatFrame(
-    np.zeros(0, np.intp), np.zeros(0, np.int64), np.zeros(0, np.intp), np.zeros(0, np.float32), np.zeros(0), np.zeros(0, "<U1")
-)
+_NO_BEATS = BeatFrame(np.zeros(0, np.intp), np.zeros(0, np.int64), np.zeros(0, np.intp), np.zeros(0, np.float32), np.zeros(0))

@@ -110,7 +110,8 @@ class Monitor:
         Raises
         ------
         EcgnatError
-            If a part cannot be started at all: no usable checkpoint, a port in use, a folder that is not writable.
+            If a part cannot be started at all: a port in use, a folder that is not writable. A network that cannot be loaded is
+            a technical alarm instead.
         """
         async with AsyncExitStack() as stack:
             config = self.config
@@ -252,20 +253,36 @@ class Monitor:
 
     async def _predict(self) -> None:
         """Feed the network, one batch in flight; what it cannot do is a technical alarm, and the rules go on without it."""
-        predictor = await asyncio.to_thread(Predictor, self.config.model)
+        predictor = await self._load()
         try:
-            self.model = predictor.path.name
-            self._say_status(online=True, detail=predictor.describe())
             while True:
                 windows = self.ward.take()
                 if not windows:
                     self._due.clear()
                     await self._due.wait()
                     continue
-                await self._answer(predictor, windows)
+                if predictor is None:
+                    self.ward.fail(windows, self.failures["model"])
+                    await asyncio.sleep(0)
+                else:
+                    await self._answer(predictor, windows)
                 self._wake.set()
         finally:
-            predictor.close()
+            if predictor is not None:
+                predictor.close()
+
+    async def _load(self) -> Predictor | None:
+        """Return the network; None, and a technical alarm, if it cannot be loaded: the monitoring goes on without."""
+        try:
+            predictor = await asyncio.to_thread(Predictor, self.config.model)
+        except Exception as error:  # noqa: BLE001 - the task border: whatever is wrong with it must not end the monitoring
+            self.failures["model"] = f"{type(error).__name__}: {error}"
+            self._report("model-failed", self.failures["model"])
+            self._say_status(online=True, detail=f"no network: {self.failures['model']}")
+            return None
+        self.model = predictor.path.name
+        self._say_status(online=True, detail=predictor.describe())
+        return predictor
 
     async def _answer(self, predictor: Predictor, windows: list[Window]) -> None:
         samples = np.stack([window.samples for window in windows])

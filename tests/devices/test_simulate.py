@@ -231,6 +231,16 @@ def test_noise_artefacts_are_seen() -> None:
     assert _dominant_hz(x[1]) == pytest.approx(60, abs=0.2)
 
 
+def test_spikes_come_at_seventy_a_minute_whatever_the_heart_does() -> None:
+    artefacts = [{"kind": "spikes", "start_s": 5, "seconds": 20, "level_mv": 5}]
+    patient, x = _patient("asystole", 30, fs=FS, artefacts=artefacts)
+    at = np.flatnonzero(x[1] > 3) / FS
+    assert at[0] > 5
+    assert at[-1] < 25
+    assert np.abs(np.diff(at) - 60 / 70).max() < 2 / FS
+    assert not patient.truth.beats
+
+
 async def test_drift_and_jitter_move_the_times_and_not_the_samples() -> None:
     _, plain = await _deliver(10)
     _, drifting = await _deliver(10, clock_drift_ppm=1000)

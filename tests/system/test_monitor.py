@@ -17,7 +17,7 @@ from ecgnat_stream.codes import RHYTHMS
 from ecgnat_stream.condition import condition_record
 from ecgnat_stream.config import parse_config
 from ecgnat_stream.device import open_device
-from ecgnat_stream.errors import CheckpointError, DeviceError, EcgnatError
+from ecgnat_stream.errors import DeviceError, EcgnatError
 from ecgnat_stream.events import Alarm, Beat, DeviceStatus, EngineStatus, Event, Meta, Quality, Rhythm, Vitals
 from ecgnat_stream.model import Prediction, Predictor
 from ecgnat_stream.monitor import Monitor
@@ -189,26 +189,22 @@ async def test_a_network_that_fails_is_an_alarm_and_asystole_is_still_found(
     assert "out of memory" in run.monitor.failures["model"]
 
 
-async def test_a_checkpoint_that_is_none_ends_with_a_clear_error(tmp_path: Path) -> None:
+async def test_a_checkpoint_that_is_none_is_an_alarm_and_the_heart_is_watched_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(CheckpointError, match=str(tmp_path)):
-        await Run(tmp_path, simulated()).finish()
-
-
-async def test_a_monitor_that_cannot_run_does_not_wait_for_the_one_who_looks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ecgnat_stream.monitor._CLOSE_S", 0.1)
-    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
-    run = Run(tmp_path, simulated())
-
-    class Looking:
-        async def run(self) -> None:
-            await asyncio.Event().wait()
-
-    run.monitor.add(Looking(), essential=True)
-    with pytest.raises(CheckpointError):
-        await asyncio.wait_for(run.monitor.run(), 30)
+    script = [
+        {"rhythm": "sinus", "seconds": 30},
+        {"rhythm": "vf", "seconds": 20},
+        {"rhythm": "sinus", "seconds": 30},
+        {"rhythm": "vt", "seconds": 20},
+        {"rhythm": "sinus", "seconds": 30, "rate_bpm": 30},
+        {"rhythm": "asystole", "seconds": 12},
+    ]
+    run = await Run(tmp_path, simulated(script=script, artefacts=[])).finish()
+    assert "model-failed" in run.starts("")
+    assert str(tmp_path) in run.monitor.failures["model"]
+    high = {"ventricular-fibrillation", "ventricular-tachycardia", "extreme-bradycardia", "asystole"}
+    assert high <= set(run.starts())
+    assert not run.of(Rhythm)[:-1]
 
 
 async def test_stopping_delivers_what_was_said_and_leaves_nothing_running(untrained: Path) -> None:

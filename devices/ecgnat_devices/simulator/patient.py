@@ -20,6 +20,10 @@ COUNTER = "COUNTER"
 """Name of the sample-counter lead: 0.001 mV per sample, modulo 30 000 samples, so that it survives packing as int16 at 1 uV."""
 
 _COUNTER_MODULO = 30_000
+_SPIKES_HZ = 70 / 60
+_SPIKE = np.array([-0.9, 1.3, 0.8])
+"""Direction of a pacemaker's pulse in the dipole's space."""
+
 _QUANTUM_S = 2.0
 _AHEAD_S = 0.6  # the waves of a beat begin at most this long before its R peak
 _REACH = 4.5  # sigmas after which a Gaussian is nothing (4e-5 of its peak)
@@ -180,6 +184,7 @@ class Patient:
             if rhythm.field and begun <= t[-1]:
                 dipole = dipole + rhythm.field(t)
         dipole *= 1 + 0.04 * np.sin(2 * np.pi * 0.25 * t + self._phases[0, 0])
+        dipole = dipole + _SPIKE[:, None] * self._spikes(start, stop)
         electrodes = self._body @ dipole + self._disturb(t, start, stop)
         samples = (ELECTRODES_TO_LEADS[self._rows] @ electrodes).astype(np.float32)
         for artefact, leads in self._off:
@@ -190,6 +195,14 @@ class Patient:
             count = np.arange(start, stop) % _COUNTER_MODULO
             samples = np.vstack([samples, (count * 1e-3).astype(np.float32)[None]])
         return samples
+
+    def _spikes(self, start: int, stop: int) -> NDArray[np.float64]:
+        """Return ``(T,)`` the pulses of a pacemaker, mV, each on one sample."""
+        numbers = np.arange(np.ceil(start / self.signal.fs * _SPIKES_HZ), np.ceil(stop / self.signal.fs * _SPIKES_HZ) + 1)
+        at = np.round(numbers / _SPIKES_HZ * self.signal.fs).astype(np.int64)
+        pulses = np.isin(np.arange(start, stop), at)
+        level: NDArray[np.float64] = pulses * self._level("spikes", 0.0, start, stop)
+        return level
 
     def _level(self, kind: str, constant: float, start: int, stop: int) -> NDArray[np.float64] | float:
         level: NDArray[np.float64] | float = constant

@@ -67,8 +67,8 @@ class Artefact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     Parameters
     ----------
     kind
-        ``noise`` white, ``wander`` baseline, ``mains`` hum, ``muscle`` tremor, ``motion`` of electrodes, ``lead_off``, ``gap``
-        (samples that never arrive).
+        ``noise`` white, ``wander`` baseline, ``mains`` hum, ``muscle`` tremor, ``motion`` of electrodes, ``spikes`` of a
+        pacemaker at 70 per minute, one sample long, whatever the heart does, ``lead_off``, ``gap`` (samples that never arrive).
     start_s, seconds
         When, and how long.
     level_mv
@@ -81,7 +81,7 @@ class Artefact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         lead_off: whether the device says so.
     """
 
-    kind: Literal["noise", "wander", "mains", "muscle", "motion", "lead_off", "gap"]
+    kind: Literal["noise", "wander", "mains", "muscle", "motion", "spikes", "lead_off", "gap"]
     start_s: NonNegative
     seconds: Positive
     level_mv: NonNegative = 0.2

@@ -8,7 +8,7 @@ took (docs/decisions/0001).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -41,6 +41,7 @@ class Moment:
     beats: tuple[BeatMark, ...]
     heart_rate_bpm: float | None
     usable: bool
+    fibrillation: float | None
     leads: tuple[tuple[str, str], ...]
     gap_s: float
     due_stop: int | None
@@ -74,6 +75,7 @@ class Bed:
         self._begun = clock.utc()
         self._sources: NDArray[np.intp] = np.empty(0, np.intp)
         self.slots: NDArray[np.intp] = np.empty(0, np.intp)
+        self.marks: deque[BeatMark] = deque()
         self._moments: deque[Moment] = deque()
         self._evidence: Evidence | None = None
         self._resolved = 0
@@ -115,6 +117,7 @@ class Bed:
         self.info = info
         self.lost = False
         self.session += 1
+        self.marks.clear()
         self._gaps.clear()
         self._off.clear()
         self._off_now[:] = False
@@ -192,6 +195,12 @@ class Bed:
             lost += stop - start
         return lost / self.fs
 
+    def minute(self, at_s: float) -> Sequence[BeatMark]:
+        """Return the beats of the last minute; older ones are forgotten."""
+        while self.marks and self.marks[0].at_s < at_s - 60.0:
+            self.marks.popleft()
+        return self.marks
+
     @property
     def waiting(self) -> bool:
         """Whether moments wait for a prediction."""
@@ -238,6 +247,7 @@ class Bed:
                 beats=moment.beats,
                 heart_rate_bpm=moment.heart_rate_bpm,
                 usable=moment.usable,
+                fibrillation=moment.fibrillation,
                 leads=moment.leads,
                 rhythm=self._evidence,
                 gap_s=moment.gap_s,

@@ -1,4 +1,4 @@
-"""The command line: ``ecgnat demo | run | replay | devices | doctor``.
+"""The command line: ``ecgnat demo | run | replay | alarms | command | score | devices | doctor``.
 
 Events go to standard output, one JSON object per line, or to the dashboard; everything meant for a person goes to standard error.
 Heavy modules are imported by the commands that need them, so that ``--help`` answers at once.
@@ -20,7 +20,9 @@ from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 from ecgnat_stream import __version__
+from ecgnat_stream.alarms_cli import add_alarms, add_command
 from ecgnat_stream.errors import ConfigError, EcgnatError
+from ecgnat_stream.score.command import add_parser as add_score
 from ecgnat_stream.signal import LEADS
 
 if TYPE_CHECKING:
@@ -65,6 +67,8 @@ def parser() -> argparse.ArgumentParser:
   ecgnat replay mitdb/100 --speed 1             a WFDB record in the dashboard, in real time
   ecgnat replay a.edf b.hea --headless --speed max --record out | jq 'select(.type == "alarm")'
   ecgnat run --example > ward.toml; ecgnat run ward.toml
+  ecgnat alarms alarms.db --since 8h --summary  what a monitor with a [history] has written down
+  ecgnat command acknowledge --bed home/icu/1 --mqtt mqtt://localhost
   ecgnat doctor                                 what is installed, compiled, reachable""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -73,6 +77,9 @@ def parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_run(commands)
     _add_replay(commands)
+    add_alarms(commands)
+    add_command(commands)
+    add_score(commands)
     devices = commands.add_parser("devices", help="list the device adapters and their options")
     devices.set_defaults(command=_devices)
     doctor = commands.add_parser("doctor", help="check what is installed, compiled and reachable")
@@ -88,6 +95,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 def _add_sinks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--record", type=Path, metavar="DIR", help="record signals (WFDB) and events (JSON lines) into DIR")
+    parser.add_argument("--history", type=Path, metavar="FILE", help="keep alarms and commands in this SQLite file")
     parser.add_argument("--mqtt", metavar="URL", help="publish to this broker: mqtt://[user@]host[:port] or mqtts://...")
     parser.add_argument("--zmq", metavar="ADDRESS", help="publish over ZeroMQ, for example tcp://127.0.0.1:5556")
     parser.add_argument("--model", metavar="DIR", help="a checkpoint directory, or the name of a shipped one")
@@ -171,6 +179,8 @@ def _sinks(arguments: argparse.Namespace) -> dict[str, Any]:
         table["zmq"] = {"bind": arguments.zmq}
     if arguments.record:
         table["record"] = {"directory": str(arguments.record)}
+    if arguments.history:
+        table["history"] = {"path": str(arguments.history)}
     if arguments.model:
         table["model"] = {"checkpoint": arguments.model}
     return table
@@ -304,7 +314,8 @@ async def _run_monitor(config: Config, arguments: argparse.Namespace) -> int:
     else:
         from ecgnat_stream.sink.dashboard import Dashboard
 
-        limits = (config.alarm.hr_low_bpm, config.alarm.hr_high_bpm)
+        alarms = {config.name_of(bed): config.alarm_of(bed) for bed in config.bed}
+        limits = {name: (alarm.hr_low_bpm, alarm.hr_high_bpm) for name, alarm in alarms.items()}
         note = config.mqtt.url if config.mqtt is not None and config.mqtt.embedded else ""
         stay = arguments.command is _replay
         dashboard = Dashboard(monitor.bus, clock, config.dashboard, beds=monitor.beds, limits=limits, stay=stay, note=note)

@@ -66,6 +66,16 @@ CONDITION_CODES = {
     "tachycardia": Codes("427084000"),
     "bradycardia": Codes("426627000", 3, 3084),
     "atrial-fibrillation": Codes("164889003", 3, 3128),
+    "supraventricular-tachycardia": Codes("426761007", 10, 9504),
+    "ventricular-run": Codes(None, 3, 3212),
+    "r-on-t": Codes(),
+    "pause": Codes(None, 3, 3108),
+    "ventricular-pair": Codes(None, 10, 9952),
+    "ventricular-bigeminy": Codes("11157007", 10, 9920),
+    "ventricular-trigeminy": Codes("251180001", 10, 9936),
+    "frequent-pvc": Codes("427172004"),
+    "missed-beat": Codes(),
+    "irregular-rhythm": Codes(),
     "leads-off": Codes(None, 3, 274),  # 196882 = 3 * 65536 + 274 in the 32-bit form
 }
-"""Codes per alarm condition; technical conditions other than leads off have none."""
+"""Codes per alarm condition; an empty entry has none that is public, technical conditions other than leads off have none."""

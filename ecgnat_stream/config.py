@@ -18,11 +18,13 @@ from ecgnat_stream.beats import BeatsConfig
 from ecgnat_stream.condition import ConditionConfig
 from ecgnat_stream.device import SuperviseConfig
 from ecgnat_stream.errors import ConfigError
+from ecgnat_stream.fibrillation import FibrillationConfig
 from ecgnat_stream.model import ModelConfig
 from ecgnat_stream.quality import QualityConfig
 from ecgnat_stream.rhythm import RhythmConfig
 from ecgnat_stream.schedule import ScheduleConfig
 from ecgnat_stream.sink.dashboard.config import DashboardConfig
+from ecgnat_stream.sink.history import HistoryConfig
 from ecgnat_stream.sink.mqtt_config import MqttConfig
 from ecgnat_stream.sink.record import RecordConfig
 from ecgnat_stream.sink.zmq import ZmqConfig
@@ -52,6 +54,8 @@ class BedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Overrides the monitor's ``unit``.
     lead_map
         Device lead name to standard lead, or to "" to leave it out; for names that are not recognised.
+    alarm
+        This bed's own limits: any keys of the ``alarm`` table.
     """
 
     id: str
@@ -59,6 +63,7 @@ class BedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     options: dict[str, Any] = {}
     unit: str | None = None
     lead_map: dict[str, str] = {}
+    alarm: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
         _check_name("bed.id", self.id)
@@ -79,7 +84,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         A live bed's alarms wait at most so long for the network, in s.
     bed
         The beds.
-    mqtt, zmq, record
+    mqtt, zmq, record, history
         The sinks; left out, they are off.
     """
 
@@ -93,6 +98,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     condition: ConditionConfig = ConditionConfig()
     quality: QualityConfig = QualityConfig()
     beats: BeatsConfig = BeatsConfig()
+    fibrillation: FibrillationConfig = FibrillationConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     model: ModelConfig = ModelConfig()
     rhythm: RhythmConfig = RhythmConfig()
@@ -101,6 +107,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     mqtt: MqttConfig | None = None
     zmq: ZmqConfig | None = None
     record: RecordConfig | None = None
+    history: HistoryConfig | None = None
 
     def __post_init__(self) -> None:
         for key in ("site", "unit", "worker"):
@@ -109,6 +116,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ConfigError(f"bed: {', '.join(twice)} is configured more than once; give every bed an id of its own")
+        for bed in self.bed:
+            self.alarm_of(bed)
         if self.rhythm.history_s < self.schedule.window_s + 2 * self.schedule.hop_s:
             raise ConfigError(
                 f"rhythm.history_s = {self.rhythm.history_s:g} must be at least two hops longer than schedule.window_s"
@@ -117,6 +126,19 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def name_of(self, bed: BedConfig) -> str:
         """Return ``site/unit/bed``."""
         return f"{self.site}/{bed.unit or self.unit}/{bed.id}"
+
+    def alarm_of(self, bed: BedConfig) -> AlarmConfig:
+        """Return a bed's limits: those of all beds, and what is set for this one.
+
+        Raises
+        ------
+        ConfigError
+            Naming the bed, for a limit that does not exist, is of a wrong type or out of bounds.
+        """
+        try:
+            return msgspec.convert(msgspec.structs.asdict(self.alarm) | bed.alarm, AlarmConfig)
+        except (msgspec.ValidationError, ConfigError) as error:
+            raise ConfigError(f"bed {bed.id}: {error}") from error
 
 
 def parse_config(table: dict[str, Any], source: str = "configuration") -> Config:

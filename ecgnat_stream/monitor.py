@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -23,10 +24,12 @@ from ecgnat_stream.bus import Bus
 from ecgnat_stream.clock import Clock
 from ecgnat_stream.config import Config
 from ecgnat_stream.device import Device, LinkState, open_device, supervise
-from ecgnat_stream.errors import EcgnatError
+from ecgnat_stream.errors import EcgnatError, SinkError
 from ecgnat_stream.events import Command, EngineStatus, Technical
 from ecgnat_stream.model import Predictor
 from ecgnat_stream.signal import SampleBlock, StreamInfo, Window
+from ecgnat_stream.sink.history import HistorySink
+from ecgnat_stream.sink.history_read import unfinished
 from ecgnat_stream.sink.mqtt import MqttSink
 from ecgnat_stream.sink.record import RecordSink
 from ecgnat_stream.sink.zmq import ZmqSink
@@ -82,7 +85,7 @@ class Monitor:
         self.failures: dict[str, str] = {}
         self.model = ""
         self._open_links = open_links or [self._opener(row) for row in range(len(self.beds))]
-        self.ward = Ward(self.beds, [bed.lead_map for bed in config.bed], config, clock, self.bus.publish, traces=traces)
+        self.ward = Ward(config, clock, self.bus.publish, traces=traces)
         self._sinks: list[tuple[Sink, bool]] = []
         self._wake, self._due, self._passed, self._stop = (asyncio.Event() for _ in range(4))
         self._finished = np.zeros(len(self.beds), bool)
@@ -122,9 +125,21 @@ class Monitor:
                 self.add(ZmqSink(config.zmq, self.bus, self.clock, **name))
             if config.record is not None:
                 self.add(RecordSink(config.record, self.bus, self.clock))
+            if config.history is not None:
+                self.add(HistorySink(config.history, self.bus, self.clock))
+                await self._restore(Path(config.history.path))
             sinks = [asyncio.create_task(self._sink(*sink), name=type(sink[0]).__name__) for sink in self._sinks]
             stack.push_async_callback(self._close, sinks)
             await self._work_until_done()
+
+    async def _restore(self, history: Path) -> None:
+        """Take up the alarms that a monitor which was killed has left in the history: what was latched stays so."""
+        try:
+            alarms, sequences = await asyncio.to_thread(unfinished, history)
+        except SinkError as error:
+            self.failures["history"] = f"earlier alarms are not taken up: {error}"
+            return
+        self.ward.restore(alarms, sequences)
 
     async def _work_until_done(self) -> None:
         try:

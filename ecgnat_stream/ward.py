@@ -7,15 +7,15 @@ scheduler.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgnat_stream.alarm import AlarmEngine, BeatMark, Evidence
-from ecgnat_stream.beats import BeatClassifier, BeatFrame, HeartRate, QrsDetector
+from ecgnat_stream.alarm import AlarmEngine, BeatMark, Evidence, pvc_per_min
+from ecgnat_stream.beats import BeatFrame, refine
 from ecgnat_stream.bed import Bed, Moment
 from ecgnat_stream.bus import Published
 from ecgnat_stream.clock import Clock
@@ -23,6 +23,7 @@ from ecgnat_stream.codes import RHYTHM_CODES, RHYTHM_TEXTS, RHYTHMS
 from ecgnat_stream.condition import Conditioner
 from ecgnat_stream.config import Config
 from ecgnat_stream.events import (
+    Alarm,
     Beat,
     BeatLabel,
     Command,
@@ -37,15 +38,19 @@ from ecgnat_stream.events import (
     Vitals,
 )
 from ecgnat_stream.model import Prediction
-from ecgnat_stream.quality import STATES, QualityEstimator, QualityFrame
+from ecgnat_stream.quality import STATES, QualityFrame
 from ecgnat_stream.rhythm import RhythmDecision, RhythmTimeline, label_text
 from ecgnat_stream.ring import RingBuffer
 from ecgnat_stream.schedule import Scheduler
 from ecgnat_stream.signal import FRAME, FRAME_S, FS, LEADS, MODEL_FS, SampleBlock, StreamInfo, Window
+from ecgnat_stream.stages import Stages
 
 __all__ = ["Progress", "Ward"]
 
 _SECOND = round(1 / FRAME_S)
+_PLACE_S = 0.03
+"""Raw signal on both sides of an R peak that is needed to place it."""
+
 _FRAMES_PER_CALL = 10
 """Frames worked on before the caller gets its turn back: at most 2 s of signal of every bed."""
 
@@ -74,12 +79,8 @@ class Ward:
 
     Parameters
     ----------
-    beds
-        Names of the beds, ``site/unit/bed``; a bed's place in this list is its row.
-    lead_maps
-        Per bed, see :func:`~ecgnat_stream.signal.assign_leads`.
     config
-        The stages' settings.
+        The beds, and the stages' settings; a bed's place in ``config.bed`` is its row.
     publish
         Takes every event.
     traces
@@ -88,20 +89,19 @@ class Ward:
 
     def __init__(
         self,
-        beds: Sequence[str],
-        lead_maps: Sequence[dict[str, str]],
         config: Config,
         clock: Clock,
         publish: Callable[[Published], None],
         *,
         traces: bool = False,
     ) -> None:
-        rows = len(beds)
+        rows = len(config.bed)
         self._config, self._clock, self._publish, self._traces = config, clock, publish, traces
-        self.beds = [Bed(name, lead_map, config.alarm, clock, publish) for name, lead_map in zip(beds, lead_maps, strict=True)]
+        self.beds = [Bed(config.name_of(bed), bed.lead_map, config.alarm_of(bed), clock, publish) for bed in config.bed]
         self.engine = AlarmEngine("", config.alarm)
         self._engine_name = f"{config.site}/engine/{config.worker}"
-        self._row_of = {name: row for row, name in enumerate(beds)}
+        self._row_of = {bed.name: row for row, bed in enumerate(self.beds)}
+        self._span_s = np.array([bed.alarms.config.rhythm_span_s for bed in self.beds])
         self._groups: dict[float, _Group] = {}
         self._frame = np.zeros(rows, np.int64)
         self._live = np.ones(rows, bool)
@@ -109,13 +109,16 @@ class Ward:
         self._ending = np.zeros(rows, bool)
         self._delivered = np.zeros((rows, len(LEADS)), bool)
         self._in_flight = np.zeros(rows, np.int64)
-        self._quality = QualityEstimator(rows, config.quality)
-        self._detector = QrsDetector(rows, config.beats)
-        self._classifier = BeatClassifier(rows)
-        self._rate = HeartRate(rows)
+        self._stages = Stages(rows, config)
         self.scheduler = Scheduler(rows, config.schedule)
         self._timeline = RhythmTimeline(rows, config.rhythm)
         self._late: set[int] = set()
+
+    def restore(self, alarms: Mapping[str, Sequence[Alarm]], sequences: Mapping[str, int]) -> None:
+        """Take up what an earlier process has left open, per bed ("" is the worker), before any stream begins."""
+        now_ns = self._clock.monotonic_ns()
+        for name, engine in [("", self.engine), *((bed.name, bed.alarms) for bed in self.beds)]:
+            self._say(engine.restore(alarms.get(name, ()), self._clock.utc(), now_ns, sequences.get(name, 0)))
 
     def begin(self, row: int, info: StreamInfo) -> None:
         """Begin a stream of a bed; a reconnected one goes on in stream time.
@@ -185,10 +188,7 @@ class Ward:
         self._frame[row] = int(np.ceil(start / group.fs / FRAME_S))
         self._ending[row] = False
         group.conditioner.reset(one)
-        self._quality.reset(one)
-        self._detector.reset(one)
-        self._classifier.reset(one)
-        self._rate.reset(one)
+        self._stages.reset(one)
         self.scheduler.reset(row)
 
     def _group(self, row: int) -> _Group:
@@ -245,34 +245,32 @@ class Ward:
         beds = [self.beds[row] for row in rows]
         last = np.ceil((frames + 1) * (FRAME_S * group.fs) - 1e-6).astype(np.int64) - 1
         off = np.stack([bed.off_at(int(sample)) for bed, sample in zip(beds, last, strict=True)])
-        quality = self._quality.process(rows, raw, y, off)
-        # A derived lead adds nothing to those it is derived from, and where they are equal it is noise alone.
-        sqi = quality.sqi * self._delivered[rows]
-        beats = self._detector.process(rows, frames, y, sqi)
-        labels = self._classifier.process(rows, frames, y, sqi, beats)
-        bpm = self._rate.process(rows, frames, beats, quality.usable)
+        found = self._stages.process(rows, frames, group.fs, raw, y, off, self._delivered[rows], group.conditioner.spikes)
         now_ns = self._clock.monotonic_ns()
         stop_s = (frames + 1) * FRAME / FS
         last_ns = np.array([bed.arrival_ns(float(at_s)) for bed, at_s in zip(beds, stop_s, strict=True)])
         due = self.scheduler.add(rows, frames, y, last_ns, self._live[rows], now_ns)
         self._frame[rows] += 1
         self._held[rows] = [self.scheduler.full(row) for row in rows] & ~self._live[rows]
-        marks = self._say_beats(group.fs, beats, labels)
+        marks = self._say_beats(group, found.beats, found.labels)
         for i, bed in enumerate(beds):
             at_s = float(stop_s[i])
             time = bed.time_of(at_s)
-            rate = None if np.isnan(bpm[i]) else float(bpm[i])
-            states = _lead_states(bed.slots, quality, i)
+            rate = _known(found.heart_rate_bpm[i])
+            states = _lead_states(bed.slots, found.quality, i)
             if self._traces:
                 self._publish(Trace(bed.name, time, at_s - FRAME_S, y[i]))
+            beats = tuple(marks.get(int(rows[i]), ()))
+            bed.marks.extend(beats)
             if (frames[i] + 1) % _SECOND == 0:
-                self._say_second(bed, at_s, rate, quality, i, states)
+                self._say_second(bed, at_s, rate, found.quality, i, states)
             moment = Moment(
                 at_s=at_s,
                 time=time,
-                beats=tuple(marks.get(int(rows[i]), ())),
+                beats=beats,
                 heart_rate_bpm=rate,
-                usable=bool(quality.usable[i]),
+                usable=bool(found.quality.usable[i]),
+                fibrillation=_known(found.fibrillation[i]),
                 leads=tuple((lead, state.state) for lead, state in states.items() if state.state != "good"),
                 gap_s=bed.lost_before(int(last[i]) + 1),
                 due_stop=int(frames[i] + 1) * FRAME * MODEL_FS // FS if due[i] else None,
@@ -280,11 +278,16 @@ class Ward:
             )
             bed.add(moment)
 
-    def _say_beats(self, fs: float, beats: BeatFrame, labels: NDArray[np.str_]) -> dict[int, list[BeatMark]]:
-        """Publish the beats found and return them per row."""
+    def _say_beats(self, group: _Group, beats: BeatFrame, labels: NDArray[np.str_]) -> dict[int, list[BeatMark]]:
+        """Publish the beats found, each placed to a device sample, and return them per row."""
         marks: dict[int, list[BeatMark]] = {}
+        fs, reach = group.fs, int(np.ceil(_PLACE_S * group.fs))
+        expected = beats.at / FS * fs
+        first = np.round(expected).astype(np.int64) - reach
+        raw = group.ring.read(beats.row, first, 2 * reach + 1)[np.arange(len(beats.row)), beats.lead]
+        place = first + refine(raw, fs, expected - first)
         for i, row in enumerate(beats.row.tolist()):
-            bed, at_s, label = self.beds[row], float(beats.at[i]) / FS, cast(BeatLabel, str(labels[i]))
+            bed, at_s, label = self.beds[row], float(place[i]) / fs, cast(BeatLabel, str(labels[i]))
             marks.setdefault(row, []).append(BeatMark(at_s, label))
             rr_ms = float(beats.rr_ms[i])
             beat = Beat(
@@ -307,8 +310,16 @@ class Ward:
         if best >= 0 and best not in bed.slots:
             best = int(bed.slots[quality.sqi[i, bed.slots].argmax()])
         shown = None if rate is None else round(rate, 1)
-        self._publish(Vitals(bed=bed.name, time=time, at_s=at_s, heart_rate_bpm=shown, rr_ms=shown and round(6e4 / shown, 1)))
         usable = bool(quality.usable[i])
+        vitals = Vitals(
+            bed=bed.name,
+            time=time,
+            at_s=at_s,
+            heart_rate_bpm=shown,
+            rr_ms=shown and round(6e4 / shown, 1),
+            pvc_per_min=pvc_per_min(bed.minute(at_s), at_s) if usable else None,
+        )
+        self._publish(vitals)
         reason = "" if usable else ", ".join(f"{lead} {state.state}" for lead, state in states.items())
         best_lead = LEADS[best] if best >= 0 else None
         event = Quality(bed=bed.name, time=time, at_s=at_s, leads=states, usable=usable, best_lead=best_lead, reason=reason)
@@ -331,7 +342,7 @@ class Ward:
             self._timeline.add(rows, starts, stops, prediction.rhythm[part], prediction.token_s)
             waited = [self.beds[row].usable_at(int(stop)) for row, stop in zip(rows, stops, strict=True)]
             decision = self._timeline.decide(rows, np.array([usable for usable, _ in waited]))
-            seconds = self._timeline.seconds(rows, self._config.alarm.rhythm_span_s)
+            seconds = self._seconds(rows)
             for k, i in enumerate(part):
                 window, bed = windows[i], self.beds[windows[i].row]
                 self._in_flight[window.row] -= 1
@@ -343,6 +354,14 @@ class Ward:
                 if window.row in self._late:
                     self._late.discard(window.row)
                     bed.technical("model-late", present=False)
+
+    def _seconds(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return ``(R, C)``: how much of each bed's evidence span every class fills, s."""
+        seconds = np.zeros((len(rows), len(RHYTHMS)))
+        for span_s in np.unique(self._span_s[rows]):
+            same = self._span_s[rows] == span_s
+            seconds[same] = self._timeline.seconds(rows[same], float(span_s))
+        return seconds
 
     def _say_rhythm(
         self, bed: Bed, window: Window, decision: RhythmDecision, k: int, rate: float | None, ready_ns: int, model: str
@@ -425,6 +444,10 @@ class Ward:
     def _say(self, events: Sequence[Published]) -> None:
         for event in events:
             self._publish(event)
+
+
+def _known(value: np.floating) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 def _lead_states(slots: NDArray[np.intp], quality: QualityFrame, i: int) -> dict[str, LeadQuality]:

@@ -2,7 +2,7 @@
 
 from ecgnat_stream.alarm.config import AlarmConfig
 from ecgnat_stream.alarm.engine import AlarmEngine
-from ecgnat_stream.alarm.rules import PHYSIOLOGICAL, BeatMark, Condition, Evidence, Finding, Observation
+from ecgnat_stream.alarm.picture import PHYSIOLOGICAL, BeatMark, Condition, Evidence, Finding, Observation, pvc_per_min
 from ecgnat_stream.alarm.technical import TECHNICAL
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "Evidence",
     "Finding",
     "Observation",
+    "pvc_per_min",
 ]

@@ -21,14 +21,30 @@ _NOT_SWITCHABLE = (
     "extreme-tachycardia",
     "extreme-bradycardia",
 )
-_SWITCHABLE = ("tachycardia", "bradycardia", "atrial-fibrillation")
+_SWITCHABLE = (
+    "supraventricular-tachycardia",
+    "tachycardia",
+    "bradycardia",
+    "atrial-fibrillation",
+    "ventricular-run",
+    "r-on-t",
+    "pause",
+    "ventricular-pair",
+    "ventricular-bigeminy",
+    "ventricular-trigeminy",
+    "frequent-pvc",
+    "missed-beat",
+    "irregular-rhythm",
+)
 
 _TOO_LATE = "beyond it the alarm could come later than 10 s after the onset; below it normal variation would alarm"
 _ADULT = "outside it the limit means nothing in a patient"
 _DELAY = "a longer delay hides the condition"
+_COMMON = "below it nearly every heart alarms, beyond it no patient does"
 _BOUNDS: dict[str, tuple[float, float, str]] = {
     "asystole_s": (3, 10, _TOO_LATE),
     "vf_s": (3, 6, _TOO_LATE),
+    "vf_score": (0.5, 0.95, "below it any rhythm would pass for fibrillation, beyond it none"),
     "vt_beats": (3, 10, _TOO_LATE),
     "vt_rate_bpm": (80, 150, _ADULT),
     "vt_s": (2, 5, _TOO_LATE),
@@ -40,6 +56,17 @@ _BOUNDS: dict[str, tuple[float, float, str]] = {
     "hr_low_bpm": (25, 80, _ADULT),
     "hr_delay_s": (0, 30, _DELAY),
     "af_delay_s": (5, 300, _DELAY),
+    "svt_rate_bpm": (110, 220, _ADULT),
+    "svt_beats": (5, 20, "fewer are a few early beats, more are not what is meant by a sudden onset"),
+    "svt_delay_s": (2, 60, _DELAY),
+    "rr_pause_s": (2, 5, "shorter follows many an early beat; longer than asystole_s is never reached"),
+    "missed_beat_ratio": (1.5, 2.5, "a missed beat doubles the interval; below 1.5 breathing and early beats would pass for one"),
+    "pvc_per_min": (1, 60, _COMMON),
+    "geminy_cycles": (3, 10, "fewer are chance, more come too rarely without a break"),
+    "r_on_t_share": (0.6, 1.1, "below it no beat follows another; above it lies behind the T wave"),
+    "irregular_share": (0.06, 0.4, _COMMON),
+    "event_s": (10, 120, "shorter is not read, longer shows what has passed as if it were present"),
+    "ectopy_off_s": (30, 300, "shorter makes every early beat an alarm, longer shows what has passed as if it were present"),
     "off_delay_s": (2, 10, "shorter chatters, longer shows what has passed as if it were present"),
     "leads_off_delay_s": (0, 10, _DELAY),
     "noise_delay_s": (1, 10, "bad signal must be reported before an unseen asystole would have been"),
@@ -60,6 +87,8 @@ class AlarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         No QRS for so long is asystole. 3 to 10 s.
     vf_s
         So much fibrillation or flutter within the last ``vf_s + 2`` s is ventricular fibrillation. 3 to 6 s.
+    vf_score
+        A fibrillation score above this speaks for fibrillation, with the network and without. 0.2 to 0.95.
     vt_beats, vt_rate_bpm
         So many ventricular beats in a row, faster than this, are ventricular tachycardia. 3 to 10; 80 to 150 bpm.
     vt_s
@@ -72,8 +101,27 @@ class AlarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Limits of the heart rate, and for how long it must be beyond. 80 to 210 and 25 to 80 bpm; 0 to 30 s.
     af_delay_s
         Atrial fibrillation is reported, and its end, after so long. 5 to 300 s.
+    svt_rate_bpm, svt_beats, svt_delay_s
+        So many beats faster than this, none of them ventricular, with a sudden onset; or for so long by the network.
+        110 to 220 bpm; 5 to 20; 2 to 60 s.
+    rr_pause_s
+        An interval of this length is a pause. 2 to 5 s, not above ``asystole_s``.
+    missed_beat_ratio
+        An interval of a regular rhythm this much longer than the usual one is a missed beat. 1.5 to 2.5.
+    pvc_per_min
+        More ventricular beats than this in the last minute are frequent. 1 to 60.
+    geminy_cycles
+        So many repetitions are bigeminy or trigeminy. 3 to 10.
+    r_on_t_share
+        A ventricular beat within this share of the QT interval expected by Bazett's formula is R on T. 0.6 to 1.1.
+    irregular_share
+        Neighbouring normal intervals that differ by more than this share of their median are irregular. 0.06 to 0.4.
+    event_s
+        A run, an R on T and a pause are shown for so long after the last of them. 10 to 120 s.
+    ectopy_off_s
+        What is of low priority has ended when it was absent for so long: one alarm per stretch. 30 to 300 s.
     off_delay_s
-        A condition has ended when it was absent for so long. 2 to 10 s.
+        Any other condition has ended when it was absent for so long. 2 to 10 s.
     leads_off_delay_s, noise_delay_s, noise_medium_s
         A lead is off, or no lead is usable, for so long; after ``noise_medium_s`` the low priority becomes medium.
     gap_s
@@ -83,22 +131,34 @@ class AlarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     reminder_s
         An acknowledged condition that is still present speaks up again after so long. 120 to 180 s.
     disabled
-        Conditions not to report: tachycardia, bradycardia, atrial-fibrillation; no other can be switched off.
+        Conditions not to report, any of medium or low priority; the five of high priority cannot be switched off.
     """
 
     asystole_s: float = 4.0
     vf_s: float = 4.0
+    vf_score: float = 0.7
     vt_beats: int = 5
     vt_rate_bpm: float = 100.0
     vt_s: float = 3.0
     extreme_tachy_bpm: float = 140.0
-    extreme_tachy_beats: int = 17
-    extreme_brady_bpm: float = 40.0
-    extreme_brady_beats: int = 5
+    extreme_tachy_beats: int = 10
+    extreme_brady_bpm: float = 42.0
+    extreme_brady_beats: int = 4
     hr_high_bpm: float = 120.0
     hr_low_bpm: float = 50.0
     hr_delay_s: float = 10.0
     af_delay_s: float = 15.0
+    svt_rate_bpm: float = 150.0
+    svt_beats: int = 8
+    svt_delay_s: float = 5.0
+    rr_pause_s: float = 3.0
+    missed_beat_ratio: float = 1.8
+    pvc_per_min: int = 10
+    geminy_cycles: int = 3
+    r_on_t_share: float = 0.9
+    irregular_share: float = 0.12
+    event_s: float = 30.0
+    ectopy_off_s: float = 60.0
     off_delay_s: float = 5.0
     leads_off_delay_s: float = 2.0
     noise_delay_s: float = 3.0
@@ -133,6 +193,11 @@ class AlarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 f"alarm: extreme_brady_bpm {self.extreme_brady_bpm:g} <= hr_low_bpm {self.hr_low_bpm:g} < hr_high_bpm "
                 f"{self.hr_high_bpm:g} <= extreme_tachy_bpm {self.extreme_tachy_bpm:g} must hold: "
                 "the medium alarm comes before the high one"
+            )
+        if self.rr_pause_s > self.asystole_s:
+            raise ConfigError(
+                f"alarm.rr_pause_s = {self.rr_pause_s:g} is longer than alarm.asystole_s = {self.asystole_s:g}: "
+                "such a pause is asystole already"
             )
         if self.pause_s > self.pause_max_s:
             raise ConfigError(f"alarm.pause_s = {self.pause_s:g} is longer than alarm.pause_max_s = {self.pause_max_s:g}")

@@ -1,29 +1,20 @@
 """The alarm stage of one bed: joins the rules, the technical conditions and the state machine.
 
-In come one :class:`~ecgnat_stream.alarm.rules.Observation` per frame, what other stages report, and a person's commands; out go
+In come one :class:`~ecgnat_stream.alarm.picture.Observation` per frame, what other stages report, and a person's commands; out go
 ``events.Alarm``. Everything about the heart is decided in stream time, so a record gives the same alarms at any speed; only
 pauses, reminders and the display time of momentary conditions are monotonic. Nothing is dropped, nothing waits, no clock is read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from ecgnat_stream.alarm.config import AlarmConfig
-from ecgnat_stream.alarm.rules import (
-    COVERED_BY,
-    HYSTERESIS_BPM,
-    LONG_RUN_S,
-    PHYSIOLOGICAL,
-    RATES,
-    STALE_S,
-    BeatMark,
-    Evidence,
-    Finding,
-    Observation,
-    Picture,
-    physiological,
-)
+from ecgnat_stream.alarm.ectopy import RECENT_S
+from ecgnat_stream.alarm.history import History
+from ecgnat_stream.alarm.picture import COVERED_BY, EVENTS, PHYSIOLOGICAL, RATES, Finding, Observation
+from ecgnat_stream.alarm.rules import physiological
 from ecgnat_stream.alarm.state import AlarmMachine, Stamp
 from ecgnat_stream.alarm.technical import MOMENTARY_S, SignalWatch, reported
 from ecgnat_stream.events import Alarm, Command, CommandResult, Technical
@@ -31,92 +22,10 @@ from ecgnat_stream.signal import FRAME_S
 
 __all__ = ["AlarmEngine"]
 
-BLIND_S = 1.0
-"""Unusable signal up to this length does not break a run of beats; longer, everything is judged anew."""
-
-FASTEST_BPM = 300.0
-"""Up to this rate a whole long run of ventricular beats is kept."""
-
 RATE_OFF_S = 10.0
 """A rate hovers around its limit: its conditions end later than others."""
 
 _NEVER = float("-inf")
-
-
-class _History:
-    """What of the past observations the rules need."""
-
-    def __init__(self, config: AlarmConfig) -> None:
-        self._config = config
-        longest = round(LONG_RUN_S * FASTEST_BPM / 60)
-        self._keep = max(config.extreme_tachy_beats, config.extreme_brady_beats, config.vt_beats, longest) + 1
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget everything: another stream begins, or the device was lost."""
-        self._since_s: float | None = None
-        self._blind_since_s: float | None = None
-        self._beats: tuple[BeatMark, ...] = ()
-        self._rhythm: Evidence | None = None
-        self._high_since_s: float | None = None
-        self._low_since_s: float | None = None
-        self._af_since_s: float | None = None
-
-    def picture(self, observation: Observation, before_s: float, present: frozenset[str] = frozenset()) -> Picture:
-        """Take one observation, which begins at ``before_s``; return what is known at its end, ``present`` being on."""
-        at_s = observation.at_s
-        if observation.gap_s > 0:
-            self._since_s, self._beats = None, ()
-        self._see(observation, before_s)
-        if observation.beats and self._since_s is not None:
-            self._beats = (self._beats + observation.beats)[-self._keep :]
-        self._rate(observation.heart_rate_bpm, before_s, present)
-        if observation.rhythm is not None:
-            self._rhythm = observation.rhythm
-            if observation.rhythm.label != "AF":
-                self._af_since_s = None
-            elif self._af_since_s is None:
-                self._af_since_s = before_s
-        rhythm = self._rhythm
-        if rhythm is not None and not at_s - rhythm.stop_s <= STALE_S:
-            self._rhythm = rhythm = self._af_since_s = None
-        return Picture(
-            at_s=at_s,
-            since_s=self._since_s,
-            attached=observation.usable or any(state not in ("off", "missing") for _, state in observation.leads),
-            beats=self._beats,
-            heart_rate_bpm=observation.heart_rate_bpm,
-            rhythm=rhythm,
-            high_since_s=self._high_since_s,
-            low_since_s=self._low_since_s,
-            af_since_s=self._af_since_s,
-            present=present,
-        )
-
-    def _see(self, observation: Observation, before_s: float) -> None:
-        # A line that goes flat after a heartbeat, with no lead reported off, is asystole until someone knows better.
-        flat = bool(self._beats and observation.leads) and all(state == "flat" for _, state in observation.leads)
-        if observation.usable or flat:
-            self._blind_since_s = None
-            if self._since_s is None:
-                self._since_s = before_s
-            return
-        if self._blind_since_s is None:
-            self._blind_since_s = before_s
-        if observation.at_s - self._blind_since_s > BLIND_S:
-            self._since_s, self._beats = None, ()
-
-    def _rate(self, bpm: float | None, before_s: float, present: frozenset[str]) -> None:
-        high_bpm = self._config.hr_high_bpm - (HYSTERESIS_BPM if "tachycardia" in present else 0.0)
-        low_bpm = self._config.hr_low_bpm + (HYSTERESIS_BPM if "bradycardia" in present else 0.0)
-        if bpm is None or not bpm > high_bpm:
-            self._high_since_s = None
-        elif self._high_since_s is None:
-            self._high_since_s = before_s
-        if bpm is None or not bpm < low_bpm:
-            self._low_since_s = None
-        elif self._low_since_s is None:
-            self._low_since_s = before_s
 
 
 class AlarmEngine:
@@ -136,11 +45,12 @@ class AlarmEngine:
         self.bed = bed
         self.config = config or AlarmConfig()
         self._machine = AlarmMachine(bed, session, self.config.reminder_s)
-        self._history = _History(self.config)
+        self._history = History(self.config)
         self._watch = SignalWatch(self.config)
         self._at_s = _NEVER
         self._lost = False
         self._last_seen_s: dict[str, float] = {}
+        self._covered_s: dict[str, float] = {}
         self._momentary_ns: dict[str, int] = {}
 
     def active(self) -> list[Alarm]:
@@ -183,11 +93,14 @@ class AlarmEngine:
         names = {finding.condition for finding in found}
         for finding in found:
             name = finding.condition
-            if not self._covered(name, names):
+            if self._covered(name, names):
+                self._covered_s[name] = at_s
+            elif not self._waits(name):
                 self._last_seen_s[name] = at_s
                 events += self._machine.set(finding, stamp)
         for name in [name for name in self._last_seen_s if self._covered(name, names)]:
             del self._last_seen_s[name]
+            self._covered_s[name] = at_s
             events += self._machine.supersede(name, stamp)
         for name in [name for name, last_s in self._last_seen_s.items() if at_s - last_s >= self._off_delay_s(name)]:
             del self._last_seen_s[name]
@@ -202,6 +115,12 @@ class AlarmEngine:
         others = COVERED_BY.get(condition, ())
         return any(other in found or (condition != "asystole" and self._machine.present(other)) for other in others)
 
+    def _waits(self, condition: str) -> bool:
+        """Return whether a condition of low priority stays away, because something more urgent has just said the same."""
+        if condition not in self._covered_s or condition in self._last_seen_s or PHYSIOLOGICAL[condition].priority != "low":
+            return False
+        return self._at_s - self._covered_s[condition] < self.config.ectopy_off_s
+
     def _off_delay_s(self, condition: str) -> float:
         if condition == "asystole":
             return max(self.config.off_delay_s, self.config.asystole_s + 1.0)
@@ -209,7 +128,11 @@ class AlarmEngine:
             return self.config.af_delay_s
         if condition in RATES:
             return max(self.config.off_delay_s, RATE_OFF_S)
-        return self.config.off_delay_s if condition in PHYSIOLOGICAL else 1.0
+        if condition in EVENTS:
+            return self.config.event_s - RECENT_S
+        if condition not in PHYSIOLOGICAL:
+            return 1.0
+        return self.config.ectopy_off_s if PHYSIOLOGICAL[condition].priority == "low" else self.config.off_delay_s
 
     def technical(self, event: Technical, now_ns: int) -> list[Alarm]:
         """Take what a stage reports; ``no-data`` is a disconnection.
@@ -246,6 +169,26 @@ class AlarmEngine:
         self._at_s = _NEVER
         return events
 
+    def restore(self, alarms: Iterable[Alarm], time: datetime, now_ns: int, sequence: int = 0) -> list[Alarm]:
+        """Take up the alarms of an earlier process, before anything else happens; the event numbers go on from theirs.
+
+        What was latched stays latched. What was on could not be watched meanwhile: it becomes latched if it latches, else it
+        ends, as it does when a device is lost; if it is still there it starts anew. No silence outlives the process.
+
+        Parameters
+        ----------
+        alarms
+            Events of this bed; of every condition only the last one counts, and it is left alone if the alarm has ended.
+        sequence
+            Number of the bed's last event, in case it is not among them.
+
+        Raises
+        ------
+        ValueError
+            If the engine has said something already, or an event is another bed's.
+        """
+        return self._machine.restore(alarms, sequence, self._stamp(time, now_ns))
+
     def close(self, time: datetime, now_ns: int) -> list[Alarm]:
         """End every alarm, latched ones too: the recording is over, or the bed is no longer monitored."""
         stamp = self._stamp(time, now_ns)
@@ -262,6 +205,7 @@ class AlarmEngine:
 
     def _unverified_state(self) -> None:
         self._last_seen_s.clear()
+        self._covered_s.clear()
         self._history.reset()
         self._watch.reset()
 
@@ -271,15 +215,17 @@ class AlarmEngine:
         duration_s = self.config.pause_s if command.duration_s is None else command.duration_s
         events: list[Alarm] = []
         if command.action == "acknowledge":
-            events, reason = machine.acknowledge(condition, stamp), "nothing to acknowledge"
+            events, reason = machine.acknowledge(condition, stamp, command.source), "nothing to acknowledge"
         elif command.action == "resume":
-            events, reason = machine.resume(condition, stamp), "nothing is paused"
+            events, reason = machine.resume(condition, stamp, command.source), "nothing is paused"
         elif command.action == "reset":
-            events, reason = machine.reset(condition, stamp), "nothing is latched; what is present can be acknowledged, not reset"
+            events = machine.reset(condition, stamp, command.source)
+            reason = "nothing is latched; what is present can be acknowledged, not reset"
         elif duration_s > self.config.pause_max_s:
             reason = f"a pause of {duration_s:g} s is longer than the {self.config.pause_max_s:g} s allowed"
         else:
-            events, reason = machine.pause(condition, duration_s, stamp), "nothing to pause: alarms are not paused in advance"
+            events = machine.pause(condition, duration_s, stamp, command.source)
+            reason = "nothing to pause: alarms are not paused in advance"
         if not events and condition is not None and condition not in machine.conditions():
             reason = f"{condition}: no such alarm is active"
         result = CommandResult(

@@ -1,29 +1,35 @@
 """The conditions of the heart: pure functions from what is known of one bed now to a finding, or none.
 
-In comes a :class:`Picture`: the beats, the heart rate and the network's rhythm up to one point of stream time. Out goes a
-:class:`Finding` per condition that is present at that point. Nothing here remembers anything or reads a clock. Where the signal
-cannot be judged there is no finding; ``technical.py`` then reports that instead.
+In comes a :class:`Picture`: the beats, the heart rate, the network's rhythm and the fibrillation score up to one point of stream
+time. Out goes a :class:`Finding` per condition that is present at that point. Here are those of high priority and the rates,
+in ``ectopy.py`` those of single beats and intervals. Every one of high priority can be met without the network. Nothing here
+remembers anything or reads a clock. Where the signal cannot be judged there is no finding; ``technical.py`` reports that instead.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from itertools import pairwise
-from typing import Literal, NamedTuple
-
-import msgspec
 
 from ecgnat_stream.alarm.config import AlarmConfig
-from ecgnat_stream.codes import RHYTHMS
-from ecgnat_stream.events import Kind, Priority
+from ecgnat_stream.alarm.ectopy import ectopic, irregular, supraventricular_tachycardia
+from ecgnat_stream.alarm.picture import (
+    BEAT_DELAY_S,
+    RUN_PAUSE_S,
+    BeatMark,
+    Finding,
+    Picture,
+    finding,
+    may_fibrillate,
+    rate_bpm,
+    seen_s,
+)
 from ecgnat_stream.signal import FRAME_S
 
-__all__ = ["PHYSIOLOGICAL", "BeatMark", "Condition", "Evidence", "Finding", "Observation", "Picture", "physiological"]
+__all__ = ["physiological"]
 
 SETTLE_S = 2.0
 """The QRS detector may need so long after the signal has come back; silence counts from then on."""
-
-BEAT_DELAY_S = 0.3
-"""A QRS complex is reported up to so long after its R peak (look-ahead of the detector), so silence is judged that much later."""
 
 STALE_S = 3.0
 """The network's opinion is not used once the stream is so far past what it saw (three hops: the model is late)."""
@@ -31,23 +37,30 @@ STALE_S = 3.0
 LIVE_S = 2.0
 """A run of beats counts as going on while its last beat is not older (30 bpm)."""
 
-FIBRILLATING_S = 1.5
-"""So much VF or VT in the evidence means that a missing QRS may be fibrillation ..."""
-
 ASYSTOLE_GRACE_S = 3.0
-"""... for which asystole waits so long, and no longer; likewise where the network sees nothing but a heart that beats."""
+"""Asystole waits so long, and no longer, where the heart may fibrillate, or the network sees nothing but a heart that beats."""
+
+SLOW_SHARE = 0.7
+"""No interval of an extreme bradycardia is shorter than this share of its limit: a single pause is none."""
 
 SLOW_STRETCH_S = 8.0
 """Below 40 bpm, five beats can take longer than 10 s; so long a stretch of slow intervals is enough."""
 
-RUN_PAUSE_S = 2.0
-"""A longer interval ends a run of ventricular beats."""
+VT_AGREED_S = 0.8
+"""A beat's label is a hint: a run of ventricular beats counts where the network saw so much VT or VF (four frames) lately ..."""
 
-VT_AGREED_S = 0.4
-"""A beat's label is a hint: a run of ventricular beats counts where the network saw so much VT or VF (two frames) lately ..."""
+VT_SURE_S = 1.0
+"""... one beat fewer is enough where it saw so much ..."""
 
 LONG_RUN_S = 7.0
-"""... or, whatever the network says, once the run has lasted so long."""
+LONG_SHARE = 0.85
+"""... and, whatever the network says, where nearly all beats of so many seconds are ventricular."""
+
+STEADY_RATIO = 2.5
+"""The longest interval of a run is at most so many times the shortest."""
+
+LONGEST_RUN = 36
+"""So many beats of a run are looked at: those of 7 s at 300 bpm."""
 
 TRUSTED_BEATS = 3
 """So many QRS complexes in the evidence span, all of the bed's normal shape, outweigh an asystole that only the network sees."""
@@ -55,169 +68,56 @@ TRUSTED_BEATS = 3
 HYSTERESIS_BPM = 5.0
 """A rate that is beyond its limit must come back by so much before the condition is over."""
 
-_VT, _VF, _ASYSTOLE = RHYTHMS.index("VT"), RHYTHMS.index("VF"), RHYTHMS.index("ASYSTOLE")
-_BEATING = [RHYTHMS.index(name) for name in ("SINUS", "AF", "SVT", "PACED")]
+SPLIT_S = 0.4
+"""So much of what the network calls VF (two frames) lets what it calls VT count too, where the detector supports it."""
+
+SUPPORT = 0.3
+"""The least score of the fibrillation detector with which the network's word alone is taken."""
+
+HELD_SCORE = 0.4
+"""What has been found by its score lasts until the score falls below this."""
+
+SCORE_LAG_S = 4.0
+"""A score says that the last 4 s fibrillate."""
+
+PLAIN_SHARE = 0.8
+"""At least so many of the QRS complexes must be of the normal shape to raise a doubt about a ventricular rhythm."""
+
+_BEATING = ("SINUS", "AF", "SVT", "PACED")
 
 
-class BeatMark(NamedTuple):
-    """A QRS complex: seconds of stream, and its AAMI EC57 class N, S, V, F or Q."""
+def fibrillating_s(picture: Picture, config: AlarmConfig) -> float | None:
+    """Return how long the heart has been fibrillating by the network and the detector together; None: it is not.
 
-    at_s: float
-    label: str
-
-
-class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """What the network saw lately.
-
-    Parameters
-    ----------
-    label
-        The decided rhythm, a class of ``codes.RHYTHMS`` or "UNKNOWN".
-    stop_s
-        Where on the stream its predictions end.
-    seconds
-        Per class of ``codes.RHYTHMS``: how much of the ``AlarmConfig.rhythm_span_s`` before ``stop_s`` it fills, in s.
+    Each alone is enough where the other has nothing to say. Of the two, the detector misses less and the network knows more
+    rhythms: a high score counts unless the network sees a heart that beats, and the network's ``vf_s``, with what it splits
+    between VF and VT, counts unless the score is low.
     """
-
-    label: str
-    stop_s: float
-    seconds: tuple[float, ...]
-
-
-class Observation(msgspec.Struct, frozen=True, kw_only=True):
-    """What the stages say of one bed for one frame of stream; one for every frame, in order.
-
-    Parameters
-    ----------
-    at_s
-        End of the frame, s of stream.
-    beats
-        Found since the observation before, in order.
-    heart_rate_bpm
-        None when there is no valid value.
-    usable
-        Whether a QRS could be seen.
-    leads
-        Those leads of the stream that are not good, with their state (``events.LeadQuality``).
-    rhythm
-        The network's new opinion; None when there is none since the observation before.
-    gap_s
-        Signal lost before or within the frame, in s.
-    """
-
-    at_s: float
-    beats: tuple[BeatMark, ...] = ()
-    heart_rate_bpm: float | None = None
-    usable: bool = True
-    leads: tuple[tuple[str, str], ...] = ()
-    rhythm: Evidence | None = None
-    gap_s: float = 0.0
+    vf_s, both_s, score = seen_s(picture, "VF"), seen_s(picture, "VF") + seen_s(picture, "VT"), picture.fibrillation
+    if score is None:
+        return vf_s if vf_s >= config.vf_s else None
+    if score >= SUPPORT and vf_s >= config.vf_s:
+        return vf_s
+    if score >= SUPPORT and vf_s >= SPLIT_S and both_s >= config.vf_s:
+        return both_s
+    beating_s = sum(seen_s(picture, name) for name in _BEATING)
+    enough = HELD_SCORE if "ventricular-fibrillation" in picture.present else config.vf_score
+    return SCORE_LAG_S if score > enough and beating_s < config.rhythm_span_s / 2 else None
 
 
-class Picture(msgspec.Struct, frozen=True, kw_only=True):
-    """All that the rules may look at.
-
-    Parameters
-    ----------
-    at_s
-        Now, s of stream.
-    since_s
-        Since when the signal can be judged without a break; None: it cannot.
-    attached
-        Whether any lead has contact, however noisy.
-    beats
-        The latest beats within ``since_s``, oldest first.
-    heart_rate_bpm
-        None when there is no valid value.
-    rhythm
-        The network's latest opinion, if it is not stale.
-    high_since_s, low_since_s, af_since_s
-        Since when the heart rate is beyond its limit, the decided rhythm AF; None: it is not.
-    present
-        Conditions that are on now: a limit of the rate is harder to leave than to reach.
-    """
-
-    at_s: float
-    since_s: float | None
-    attached: bool = True
-    beats: tuple[BeatMark, ...] = ()
-    heart_rate_bpm: float | None = None
-    rhythm: Evidence | None = None
-    high_since_s: float | None = None
-    low_since_s: float | None = None
-    af_since_s: float | None = None
-    present: frozenset[str] = frozenset()
-
-
-class Condition(NamedTuple):
-    """What is decided once about a condition: how urgent it is, whether it latches, how it reads."""
-
-    priority: Priority
-    latching: bool
-    text: str
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """A condition that is present, with the place on the stream where it began."""
-
-    condition: str
-    kind: Kind
-    priority: Priority
-    latching: bool
-    text: str
-    onset_s: float | None = None
-    lead: str | None = None
-
-
-PHYSIOLOGICAL: dict[str, Condition] = {
-    "ventricular-fibrillation": Condition("high", True, "ventricular fibrillation or flutter"),
-    "asystole": Condition("high", True, "asystole"),
-    "ventricular-tachycardia": Condition("high", True, "ventricular tachycardia"),
-    "extreme-tachycardia": Condition("high", True, "extreme tachycardia"),
-    "extreme-bradycardia": Condition("high", True, "extreme bradycardia"),
-    "tachycardia": Condition("medium", False, "heart rate high"),
-    "bradycardia": Condition("medium", False, "heart rate low"),
-    "atrial-fibrillation": Condition("medium", False, "atrial fibrillation or flutter"),
-}
-"""Priority and latching of every condition of the heart, in the order in which they are shown."""
-
-RATES = ("extreme-tachycardia", "extreme-bradycardia", "tachycardia", "bradycardia")
-"""Conditions of the heart rate alone."""
-
-COVERED_BY: dict[str, tuple[str, ...]] = {
-    "asystole": ("ventricular-fibrillation",),
-    "ventricular-tachycardia": ("ventricular-fibrillation",),
-    "extreme-tachycardia": ("ventricular-fibrillation", "ventricular-tachycardia"),
-    "extreme-bradycardia": ("ventricular-fibrillation", "asystole"),
-    "tachycardia": ("ventricular-fibrillation", "ventricular-tachycardia", "extreme-tachycardia"),
-    "bradycardia": ("ventricular-fibrillation", "asystole", "extreme-bradycardia"),
-    "atrial-fibrillation": ("ventricular-fibrillation", "asystole"),
-}
-"""One of these, of the same or higher priority, says the same more urgently: the lesser condition does not start, or ends."""
-
-
-def _finding(condition: str, onset_s: float, detail: str = "") -> Finding:
-    about = PHYSIOLOGICAL[condition]
-    text = f"{about.text}: {detail}" if detail else about.text
-    return Finding(condition, "physiological", about.priority, about.latching, text, round(onset_s, 3))
-
-
-def _seconds(picture: Picture, index: int) -> float:
-    return 0.0 if picture.rhythm is None else picture.rhythm.seconds[index]
-
-
-def _rate_bpm(beats: tuple[BeatMark, ...]) -> float:
-    """Return the mean rate over all intervals of at least two beats."""
-    span_s = beats[-1].at_s - beats[0].at_s
-    return 60.0 * (len(beats) - 1) / span_s if span_s > 0 else 0.0
+def _plain(picture: Picture, span_s: float) -> bool:
+    """Return whether the last ``span_s`` hold QRS complexes, nearly all of the bed's normal shape."""
+    labels = [beat.label for beat in picture.beats if beat.at_s >= picture.at_s - span_s]
+    return labels.count("N") >= max(TRUSTED_BEATS, PLAIN_SHARE * len(labels))
 
 
 def ventricular_fibrillation(picture: Picture, config: AlarmConfig) -> Finding | None:
-    """Find fibrillation, flutter: ``vf_s`` in all within the evidence span. Noise does not forbid it, the network knows noise."""
-    seconds = _seconds(picture, _VF)
-    if picture.rhythm is None or not picture.attached or seconds < config.vf_s:
+    """Find fibrillation or flutter on any lead with contact. Noise does not forbid it: network and detector know noise."""
+    lasted_s = fibrillating_s(picture, config) if picture.attached else None
+    if lasted_s is None:
         return None
-    return _finding("ventricular-fibrillation", picture.rhythm.stop_s - seconds)
+    stop_s = picture.at_s if picture.rhythm is None else picture.rhythm.stop_s
+    return finding("ventricular-fibrillation", max(0.0, stop_s - lasted_s))
 
 
 def asystole(picture: Picture, config: AlarmConfig) -> Finding | None:
@@ -234,20 +134,20 @@ def asystole(picture: Picture, config: AlarmConfig) -> Finding | None:
     quiet_s = picture.at_s - quiet_since_s - BEAT_DELAY_S
     if quiet_s < config.asystole_s and not _nothing_but_asystole(picture, config):
         return None
-    fibrillating = _seconds(picture, _VF) + _seconds(picture, _VT) >= FIBRILLATING_S
-    beating = sum(_seconds(picture, index) for index in _BEATING) >= config.rhythm_span_s - FRAME_S
-    if (fibrillating or beating) and quiet_s < config.asystole_s + ASYSTOLE_GRACE_S:
+    beating = sum(seen_s(picture, name) for name in _BEATING) >= config.rhythm_span_s - FRAME_S
+    noisy = seen_s(picture, "NOISE") >= config.asystole_s
+    if (may_fibrillate(picture) or beating or noisy) and quiet_s < config.asystole_s + ASYSTOLE_GRACE_S:
         return None
     if quiet_s >= config.asystole_s:
-        return _finding("asystole", quiet_since_s, f"no QRS for {config.asystole_s:g} s")
-    return _finding("asystole", picture.at_s - _seconds(picture, _ASYSTOLE), "seen in the waveform")
+        return finding("asystole", quiet_since_s, f"no QRS for {config.asystole_s:g} s")
+    return finding("asystole", picture.at_s - seen_s(picture, "ASYSTOLE"), "seen in the waveform")
 
 
 def _nothing_but_asystole(picture: Picture, config: AlarmConfig) -> bool:
     span_s = config.rhythm_span_s
     if picture.rhythm is None or picture.since_s is None or picture.at_s - picture.since_s < span_s:
         return False
-    if _seconds(picture, _ASYSTOLE) < max(config.asystole_s, span_s - FRAME_S):
+    if seen_s(picture, "ASYSTOLE") < max(config.asystole_s, span_s - FRAME_S):
         return False
     labels = [beat.label for beat in picture.beats if beat.at_s >= picture.at_s - span_s]
     return len(labels) < TRUSTED_BEATS or set(labels) != {"N"}
@@ -267,29 +167,46 @@ def ventricular_tachycardia(picture: Picture, config: AlarmConfig) -> Finding | 
     """Find ventricular tachycardia by either of two ways.
 
     By beats: the last ``vt_beats`` or more are ventricular, faster than ``vt_rate_bpm``, and the network agrees; without its
-    opinion they are enough, and so is a run of :data:`LONG_RUN_S` against it. By waveform: the network saw ``vt_s`` of it within
-    the evidence span, and the heart rate or the last intervals are faster than that too; no rate at all does not forbid it.
+    opinion they are enough, and so are nearly all beats of :data:`LONG_RUN_S` against it. By waveform: the network saw ``vt_s``
+    of it within the evidence span, among beats that are not plain ones, and the heart rate or the last intervals are faster than
+    that too; no rate at all does not forbid it.
     """
     if picture.since_s is None:
         return None
     beats = picture.beats
     if beats and beats[-1].label == "V" and picture.at_s - beats[-1].at_s <= LIVE_S:
-        run = ventricular_run(beats)
-        agreed = picture.rhythm is None or _seconds(picture, _VT) + _seconds(picture, _VF) >= VT_AGREED_S
-        believed = agreed or run[-1].at_s - run[0].at_s >= LONG_RUN_S
-        rate = _rate_bpm(run[-config.vt_beats :])
-        if believed and len(run) >= config.vt_beats and rate > config.vt_rate_bpm:
-            return _finding("ventricular-tachycardia", run[0].at_s, f"{config.vt_beats} ventricular beats, {rate:.0f} bpm")
-    seconds = _seconds(picture, _VT)
-    if picture.rhythm is None or seconds < config.vt_s:
+        seen = config.vf_s if picture.rhythm is None else seen_s(picture, "VT") + seen_s(picture, "VF")
+        needed = config.vt_beats - (picture.rhythm is not None and seen >= VT_SURE_S)
+        run, long = ventricular_run(beats[-LONGEST_RUN:]), _long_run(beats[-LONGEST_RUN:])
+        agreed = seen >= VT_AGREED_S and len(run) >= needed and _steady(run[-needed:])
+        run = run[-needed:] if agreed else long
+        if run and (rate := rate_bpm(run)) > config.vt_rate_bpm:
+            return finding("ventricular-tachycardia", run[0].at_s, f"{len(run)} beats, {rate:.0f} bpm")
+    seconds = seen_s(picture, "VT")
+    if picture.rhythm is None or seconds < config.vt_s or _plain(picture, seconds):
         return None
     rates = [] if picture.heart_rate_bpm is None else [picture.heart_rate_bpm]
     recent = tuple(beat for beat in beats if beat.at_s >= picture.at_s - config.rhythm_span_s)
     if len(recent) > 1:
-        rates.append(_rate_bpm(recent[-config.vt_beats :]))
+        rates.append(rate_bpm(recent[-config.vt_beats :]))
     if rates and max(rates) <= config.vt_rate_bpm:
         return None
-    return _finding("ventricular-tachycardia", picture.rhythm.stop_s - seconds, "seen in the waveform")
+    return finding("ventricular-tachycardia", picture.rhythm.stop_s - seconds, "seen in the waveform")
+
+
+def _long_run(beats: tuple[BeatMark, ...]) -> tuple[BeatMark, ...]:
+    """Return the beats of the last :data:`LONG_RUN_S` if they reach back so far and nearly all are ventricular; else none."""
+    since_s = beats[-1].at_s - LONG_RUN_S
+    start = bisect_left(beats, since_s, key=lambda beat: beat.at_s)
+    long = beats[start:]
+    enough = start > 0 and sum(beat.label == "V" for beat in long) >= LONG_SHARE * len(long)
+    return long if enough and len(long) > 1 else ()
+
+
+def _steady(run: tuple[BeatMark, ...]) -> bool:
+    """Return whether the intervals of a run are alike enough for one focus; those of an artefact are not."""
+    intervals_s = [after.at_s - before.at_s for before, after in pairwise(run)]
+    return max(intervals_s) <= STEADY_RATIO * min(intervals_s)
 
 
 def _held_bpm(picture: Picture, condition: str) -> float:
@@ -302,10 +219,10 @@ def extreme_tachycardia(picture: Picture, config: AlarmConfig) -> Finding | None
     beats = picture.beats[-config.extreme_tachy_beats :]
     if picture.since_s is None or len(beats) < config.extreme_tachy_beats or picture.at_s - beats[-1].at_s > LIVE_S:
         return None
-    rate = _rate_bpm(beats)
+    rate = rate_bpm(beats)
     if rate <= config.extreme_tachy_bpm - _held_bpm(picture, "extreme-tachycardia"):
         return None
-    return _finding("extreme-tachycardia", beats[0].at_s, f"{rate:.0f} bpm over {len(beats)} beats")
+    return finding("extreme-tachycardia", beats[0].at_s, f"{rate:.0f} bpm over {len(beats)} beats")
 
 
 def extreme_bradycardia(picture: Picture, config: AlarmConfig) -> Finding | None:
@@ -324,40 +241,39 @@ def extreme_bradycardia(picture: Picture, config: AlarmConfig) -> Finding | None
         return None
     last = beats[-config.extreme_brady_beats :]
     intervals_s = [after.at_s - before.at_s for before, after in pairwise(last)]
-    one_short = sum(interval_s <= limit_s for interval_s in intervals_s) <= 1 and max(intervals_s) <= config.asystole_s
-    if len(last) == config.extreme_brady_beats and one_short and (rate := _rate_bpm(last)) < limit_bpm:
-        return _finding("extreme-bradycardia", last[0].at_s, f"{rate:.0f} bpm over {len(last)} beats")
+    slow = min(intervals_s) > SLOW_SHARE * limit_s and max(intervals_s) <= config.asystole_s
+    if len(last) == config.extreme_brady_beats and slow and (rate := rate_bpm(last)) < limit_bpm:
+        return finding("extreme-bradycardia", last[0].at_s, f"{rate:.0f} bpm over {len(last)} beats")
     start = len(beats) - 1
     while start and limit_s < beats[start].at_s - beats[start - 1].at_s <= config.asystole_s:
         start -= 1
     stop_s = picture.at_s if limit_s < open_s <= config.asystole_s else beats[-1].at_s
     if stop_s - beats[start].at_s < SLOW_STRETCH_S:
         return None
-    return _finding("extreme-bradycardia", beats[start].at_s, f"below {config.extreme_brady_bpm:g} bpm for {SLOW_STRETCH_S:g} s")
+    return finding("extreme-bradycardia", beats[start].at_s, f"below {config.extreme_brady_bpm:g} bpm for {SLOW_STRETCH_S:g} s")
 
 
-def _lasting(
-    condition: Literal["tachycardia", "bradycardia", "atrial-fibrillation"],
-    picture: Picture,
-    since_s: float | None,
-    delay_s: float,
-) -> Finding | None:
+def _lasting(condition: str, picture: Picture, since_s: float | None, delay_s: float) -> Finding | None:
     """Find a condition that has lasted for its delay; one that is present already and interrupted goes on at once."""
     if since_s is None or (condition not in picture.present and picture.at_s - since_s < delay_s):
         return None
-    return _finding(condition, since_s)
+    return finding(condition, since_s)
 
 
 def physiological(picture: Picture, config: AlarmConfig) -> list[Finding]:
-    """Return every condition of the heart that is present, the most urgent first."""
-    found = (
+    """Return every condition of the heart that is present, in the order of ``picture.PHYSIOLOGICAL``."""
+    found = [
         ventricular_fibrillation(picture, config),
         asystole(picture, config),
         ventricular_tachycardia(picture, config),
         extreme_tachycardia(picture, config),
         extreme_bradycardia(picture, config),
+        supraventricular_tachycardia(picture, config),
         _lasting("tachycardia", picture, picture.high_since_s, config.hr_delay_s),
         _lasting("bradycardia", picture, picture.low_since_s, config.hr_delay_s),
         _lasting("atrial-fibrillation", picture, picture.af_since_s, config.af_delay_s),
-    )
-    return [finding for finding in found if finding is not None and finding.condition not in config.disabled]
+    ]
+    if picture.since_s is not None and picture.beats:
+        found += ectopic(picture, config)
+        found += irregular(picture, config)
+    return [one for one in found if one is not None and one.condition not in config.disabled]

@@ -3,7 +3,7 @@
 In come findings (present, gone) and a person's commands; out go ``events.Alarm``, numbered without gaps. Presence is on
 (present), latched (gone, not yet acknowledged), acknowledged (present, and someone knows) or off. No end without a start; the
 priority is the finding's and is never worked out again; a pause or an acknowledgement silences what was there, never what comes
-after it. Times of pauses and reminders are monotonic and come from the caller.
+after it. What a person did carries that person's name. Times of pauses and reminders are monotonic and come from the caller.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from ecgnat_stream.alarm.rules import Finding
+from ecgnat_stream.alarm.picture import PHYSIOLOGICAL, Finding
 from ecgnat_stream.codes import CONDITION_CODES, Codes
 from ecgnat_stream.events import Alarm, Inactivation, Phase, Presence
 
@@ -41,6 +41,7 @@ class _Active:
     presence: Presence = "on"
     inactivation: Inactivation = "none"
     paused_until: datetime | None = None
+    by: str = ""
     due_ns: int | None = None
     last: Alarm | None = None
 
@@ -48,6 +49,7 @@ class _Active:
         """Take back every silence."""
         self.presence, self.inactivation = ("on" if self.present else "latched"), "none"
         self.paused_until = self.due_ns = None
+        self.by = ""
 
 
 class AlarmMachine:
@@ -124,42 +126,69 @@ class AlarmMachine:
         """End every alarm, latched ones too: the bed is no longer monitored."""
         return [self._finish(condition, "end", stamp) for condition in self.conditions()]
 
-    def acknowledge(self, condition: str | None, stamp: Stamp) -> list[Alarm]:
+    def restore(self, alarms: Iterable[Alarm], sequence: int, stamp: Stamp) -> list[Alarm]:
+        """Take up what an earlier process left behind, see :meth:`AlarmEngine.restore`."""
+        if self.sequence or self._alarms:
+            raise ValueError(
+                f"{self.bed}: earlier alarms are restored before anything else happens, not after event {self.sequence}"
+            )
+        last = {alarm.condition: alarm for alarm in sorted(alarms, key=lambda alarm: alarm.sequence)}
+        strangers = {alarm.bed for alarm in last.values()} - {self.bed}
+        if strangers:
+            raise ValueError(f"{self.bed}: alarms of {', '.join(sorted(strangers))} are not this bed's")
+        self.sequence = max([sequence, *(alarm.sequence for alarm in last.values())])
+        events = []
+        for name, alarm in last.items():
+            if alarm.presence == "off":
+                continue
+            about = PHYSIOLOGICAL.get(name)
+            latching = about is not None and about.latching
+            finding = Finding(name, alarm.kind, alarm.priority, latching, alarm.text, alarm.onset_s, alarm.lead)
+            self._alarms[name] = _Active(finding, alarm.alarm_id, present=False, presence="latched")
+            if latching and alarm.presence in ("on", "latched"):
+                events.append(self._emit(self._alarms[name], "update", stamp))
+            else:
+                events.append(self._finish(name, "end", stamp))
+        return events
+
+    def acknowledge(self, condition: str | None, stamp: Stamp, by: str = "") -> list[Alarm]:
         """Acknowledge what is on; end what is latched."""
         events = []
         for name, alarm in self._chosen(condition):
             if alarm.presence == "latched":
-                events.append(self._finish(name, "end", stamp))
+                events.append(self._finish(name, "end", stamp, by))
             elif alarm.presence == "on":
                 alarm.presence = alarm.inactivation = "acknowledged"
-                alarm.paused_until, alarm.due_ns = None, stamp.now_ns + self._reminder_ns
+                alarm.paused_until, alarm.due_ns, alarm.by = None, stamp.now_ns + self._reminder_ns, by
                 events.append(self._emit(alarm, "update", stamp))
         return events
 
-    def pause(self, condition: str | None, duration_s: float, stamp: Stamp) -> list[Alarm]:
+    def pause(self, condition: str | None, duration_s: float, stamp: Stamp, by: str = "") -> list[Alarm]:
         """Pause the sound of what is on or latched now; what comes later is not paused."""
         events = []
         for _, alarm in self._chosen(condition):
             if alarm.presence != "acknowledged":
                 alarm.inactivation = "audio-paused"
                 alarm.paused_until = stamp.time + timedelta(seconds=duration_s)
-                alarm.due_ns = stamp.now_ns + round(duration_s * 1e9)
+                alarm.due_ns, alarm.by = stamp.now_ns + round(duration_s * 1e9), by
                 events.append(self._emit(alarm, "update", stamp))
         return events
 
-    def resume(self, condition: str | None, stamp: Stamp) -> list[Alarm]:
+    def resume(self, condition: str | None, stamp: Stamp, by: str = "") -> list[Alarm]:
         """End audio pauses before their time."""
         events = []
         for _, alarm in self._chosen(condition):
             if alarm.inactivation == "audio-paused":
                 alarm.sound()
+                alarm.by = by
                 events.append(self._emit(alarm, "update", stamp))
+                alarm.by = ""
         return events
 
-    def reset(self, condition: str | None, stamp: Stamp) -> list[Alarm]:
+    def reset(self, condition: str | None, stamp: Stamp, by: str = "") -> list[Alarm]:
         """Drop what is latched; what is present stays."""
         chosen = self._chosen(condition)
-        return [self._finish(name, "reset", stamp) for name, alarm in chosen if alarm.presence == "latched"]
+        return [self._finish(name, "reset", stamp, by) for name, alarm in chosen if alarm.presence == "latched"]
 
     def tick(self, stamp: Stamp) -> list[Alarm]:
         """End pauses whose time is over and remind of what was acknowledged long ago and is still present."""
@@ -176,9 +205,9 @@ class AlarmMachine:
     def _next_id(self) -> str:
         return f"{self.bed or 'worker'}:{self.session}:{self.sequence + 1}"
 
-    def _finish(self, condition: str, phase: Phase, stamp: Stamp) -> Alarm:
+    def _finish(self, condition: str, phase: Phase, stamp: Stamp, by: str = "") -> Alarm:
         alarm = self._alarms.pop(condition)
-        alarm.presence, alarm.inactivation, alarm.paused_until = "off", "none", None
+        alarm.presence, alarm.inactivation, alarm.paused_until, alarm.by = "off", "none", None, by
         return self._emit(alarm, phase, stamp)
 
     def _emit(self, alarm: _Active, phase: Phase, stamp: Stamp) -> Alarm:
@@ -201,6 +230,7 @@ class AlarmMachine:
             onset_s=finding.onset_s,
             inactivation=alarm.inactivation,
             paused_until=alarm.paused_until,
+            by=alarm.by,
             lead=finding.lead,
             codes=CONDITION_CODES.get(finding.condition, Codes()),
         )

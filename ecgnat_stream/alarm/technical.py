@@ -7,14 +7,14 @@ condition is reported by the stage that noticed it, as an ``events.Technical``, 
 from __future__ import annotations
 
 from ecgnat_stream.alarm.config import AlarmConfig
-from ecgnat_stream.alarm.rules import Condition, Finding, Observation
+from ecgnat_stream.alarm.picture import Condition, Finding, Observation
 from ecgnat_stream.events import Priority, Technical
 
 __all__ = ["MOMENTARY_S", "TECHNICAL", "SignalWatch", "reported"]
 
 TECHNICAL: dict[str, Condition] = {
     "worker-lost": Condition("high", False, "the monitoring worker is lost"),
-    "model-failed": Condition("high", False, "the network has failed: no fibrillation is recognised"),
+    "model-failed": Condition("high", False, "the network has failed: rhythm is judged by beats and the fibrillation detector"),
     "alarms-lost": Condition("high", False, "alarm events are being lost"),
     "sink-stuck": Condition("high", False, "an alarm receiver does not take its alarms"),
     "no-data": Condition("medium", False, "no data from the device"),
@@ -25,6 +25,7 @@ TECHNICAL: dict[str, Condition] = {
     "broker-lost": Condition("medium", False, "the message broker is lost"),
     "publisher-failed": Condition("medium", False, "the ZeroMQ publisher has failed"),
     "recorder-failed": Condition("medium", False, "the recorder has failed"),
+    "history-failed": Condition("medium", False, "the alarm history is not being written"),
     "gap": Condition("low", False, "signal was lost"),
     "clock-jump": Condition("low", False, "the device's clock has jumped"),
     "malformed-frame": Condition("low", False, "a malformed frame was dropped"),

@@ -1,26 +1,82 @@
-"""The class of every beat: what looks unlike the bed's usual beat and comes early is ventricular.
+"""The class of every beat, AAMI EC57: what comes when, how wide it is, and how unlike the bed's usual beats.
 
-In: conditioned frames ``(R, 12, FRAME)`` and the beats that :class:`~ecgnat_stream.beats.detector.QrsDetector` found in them.
-Out: an AAMI EC57 class per beat.
+In: conditioned frames ``(R, 12, FRAME)``, the quality of the leads and the beats that
+:class:`~ecgnat_stream.beats.detector.QrsDetector` found in them. Out: a class per beat and the probability that it is
+ventricular. Logistic regression weighs what tells a beat from the bed's gallery of shapes; ``train/beat_classes.py`` fitted it,
+docs/beats.md has its numbers. "Q" are a bed's first beats and beats without a usable lead.
+
+Shapes: R row, B beat, F feature.
 """
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.resources import files
+
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from ecgnat_stream.beats.detector import BeatFrame, rank
+from ecgnat_stream.beats.gallery import FEATURES, SPAN, Gallery
 from ecgnat_stream.signal import FRAME, LEADS
 
-__all__ = ["BeatClassifier"]
+__all__ = ["LIMIT", "BeatClassifier", "Weights", "log_odds", "read_weights"]
 
-_KEPT = 4
-"""Frames of signal kept per lead."""
+_KEPT = 16
+"""Frames of signal kept per lead: beats that search-back finds are up to 3 s old."""
 
-_BEFORE, _AFTER = 18, 26
-"""Samples before and after the R peak that make up a beat's shape (90 and 130 ms)."""
+_LEARNING = 5
+"""The first beats of a bed are "Q": there is nothing to compare them with."""
 
-_SHAPE = _BEFORE + _AFTER
+_MIN_SQI = 0.05
+"""Leads below this quality index are not used, as in the detector."""
+
+LIMIT = 3.0
+"""Largest scaled feature."""
+
+_FAST_S, _FREQUENT = 0.5, 0.1
+"""Median RR below which, and share of the bed's beats above which, broad complexes are V even if they are the usual ones: a
+tachycardia with broad complexes counts as ventricular until shown otherwise, and a bed may be connected in the midst of one."""
+
+_MEDIAN_RR, _OWN_SHARE = FEATURES.index("median_rr"), FEATURES.index("own_share")
+
+
+class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The fitted classifier: log-odds that are linear in the features.
+
+    Parameters
+    ----------
+    features
+        Must equal :data:`FEATURES`.
+    centre, scale
+        Of the features; scaled features are limited to +-3.
+    ventricular, supraventricular, broad
+        Weights of the scaled features and, last, the offset: log-odds of V against all others, of S against N, and of V by the
+        width of its shape alone. More than 0 means yes.
+    """
+
+    features: tuple[str, ...]
+    centre: tuple[float, ...]
+    scale: tuple[float, ...]
+    ventricular: tuple[float, ...]
+    supraventricular: tuple[float, ...]
+    broad: tuple[float, ...]
+
+
+@cache
+def read_weights() -> Weights:
+    """Return the shipped coefficients.
+
+    Raises
+    ------
+    ValueError
+        If they are for other features.
+    """
+    weights = msgspec.json.decode((files("ecgnat_stream.weights") / "beats.json").read_bytes(), type=Weights)
+    if weights.features != FEATURES:
+        raise ValueError(f"weights/beats.json is for the features {weights.features}, not {FEATURES}: fit it again")
+    return weights
 
 
 class BeatClassifier:
@@ -30,22 +86,27 @@ class BeatClassifier:
     ----------
     rows
         Number of rows (beds).
+
+    Attributes
+    ----------
+    ventricular
+        ``(B,)`` probability that each beat of the last call is ventricular, NaN where its class is "Q".
+    features
+        ``(B, F)`` what was measured of it, NaN where nothing could be; see :data:`~ecgnat_stream.beats.gallery.FEATURES`.
     """
 
-    def __init__(self, rows: int) -> None:
-        self._signal = np.zeros((rows, len(LEADS), _KEPT * FRAME), np.float32)
-        self._usual = np.zeros((rows, _SHAPE), np.float32)
-        self._lead = np.full(rows, -1, np.intp)
-        self._beats = np.zeros(rows, np.int64)
-        self._strange = np.zeros(rows, np.int64)
-        self._rr = np.full(rows, 800.0)
+    def __init__(self, rows: int, weights: Weights | None = None) -> None:
+        self.ventricular = np.zeros(0, np.float32)
+        self.features = np.zeros((0, len(FEATURES)))
+        self._weights = weights or read_weights()
+        self._signal = np.full((rows, _KEPT, len(LEADS), FRAME), np.nan, np.float32)
+        self._gallery = Gallery(rows)
+        self.reset(np.arange(rows))
 
     def reset(self, rows: NDArray[np.intp]) -> None:
         """Forget everything about ``rows``."""
-        self._signal[rows] = 0.0
-        self._beats[rows] = 0
-        self._lead[rows] = -1
-        self._rr[rows] = 800.0
+        self._signal[rows] = np.nan
+        self._gallery.reset(rows)
 
     def process(
         self,
@@ -54,6 +115,7 @@ class BeatClassifier:
         y: NDArray[np.float32],
         sqi: NDArray[np.floating],
         beats: BeatFrame,
+        paced: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.str_]:
         """Take one frame of each of ``rows``, and the beats found with it; return ``(B,)`` their classes.
 
@@ -63,39 +125,61 @@ class BeatClassifier:
             As :meth:`QrsDetector.process` took them.
         beats
             What it returned.
+        paced
+            ``(B,)`` beats that follow a pacing pulse: EC57 counts them as "Q".
         """
-        self._signal[rows] = np.concatenate([self._signal[rows][:, :, FRAME:], np.nan_to_num(y)], axis=2)
+        self._signal[rows, frames % _KEPT] = y
         labels = np.full(len(beats.row), "Q")
-        first = np.zeros(len(self._rr), np.int64)
-        first[rows] = (frames + 1 - _KEPT) * FRAME
+        self.ventricular = np.full(len(beats.row), np.nan, np.float32)
+        self.features = np.full((len(beats.row), len(FEATURES)), np.nan)
+        if not len(beats.row):
+            return labels
+        place = np.zeros(len(self._signal), np.intp)
+        place[rows] = np.arange(len(rows))
+        wave, weight = self._cut(beats, frames[place[beats.row]], sqi[place[beats.row]])
         order = rank(beats.row)
-        for turn in range(int(order.max(initial=-1)) + 1):
-            of = np.flatnonzero(order == turn)
+        usable = (weight > 0.0).any(axis=1)
+        for turn in range(int(order.max()) + 1):
+            of = np.flatnonzero((order == turn) & usable)
+            if not of.size:
+                continue
             row = beats.row[of]
-            at = np.clip(beats.at[of] - first[row], _BEFORE, _KEPT * FRAME - _AFTER).astype(np.intp)
-            shape = self._signal[row[:, None], beats.lead[of, None], at[:, None] + np.arange(-_BEFORE, _AFTER)]
-            labels[of] = self._label(row, beats.lead[of], shape, beats.rr_ms[of])
+            told = self._gallery.seen[row] >= _LEARNING
+            features = self._gallery.measure(row, beats.rr_ms[of], wave[of], weight[of])
+            v, s = log_odds(features, self._weights)
+            self.features[of] = features
+            labels[of] = np.where(told, np.where(v > 0.0, "V", np.where(s > 0.0, "S", "N")), "Q")
+            self.ventricular[of] = np.where(told, 1.0 / (1.0 + np.exp(-v)), np.nan)
+        if paced is not None:
+            labels[paced] = "Q"
+            self.ventricular[paced] = np.nan
         return labels
 
-    def _label(
-        self, row: NDArray[np.intp], lead: NDArray[np.intp], shape: NDArray[np.float32], rr_ms: NDArray[np.float64]
-    ) -> NDArray[np.str_]:
-        shape = shape - shape.mean(axis=1, keepdims=True)
-        fresh = row[(self._lead[row] != lead) | (self._strange[row] > 10)]
-        self._beats[fresh] = 0
-        self._strange[fresh] = 0
-        self._lead[row] = lead
-        usual = self._usual[row]
-        power, usual_power = np.square(shape).sum(axis=1), np.square(usual).sum(axis=1)
-        alike = (shape * usual).sum(axis=1) / np.sqrt(np.maximum(power * usual_power, 1e-12))
-        learning = self._beats[row] < 5
-        early = np.where(np.isnan(rr_ms), 1.0, rr_ms / self._rr[row]) < 0.88
-        ventricular = ~learning & ((alike < 0.5) | (early & (alike < 0.75)))
-        learn = learning | (alike > 0.85)
-        share = np.where(learn, np.maximum(0.125, 1.0 / (self._beats[row] + 1.0)), 0.0)[:, None]
-        self._usual[row] = usual + share * (shape - usual)
-        self._beats[row] += learn
-        self._strange[row] = np.where(learn, 0, self._strange[row] + 1)
-        step = np.clip(rr_ms, 0.6 * self._rr[row], 1.5 * self._rr[row]) - self._rr[row]
-        self._rr[row] += np.where(np.isnan(rr_ms), 0.0, 0.125 * step)
-        return np.where(learning, "Q", np.where(ventricular, "V", "N"))
+    def _cut(
+        self, beats: BeatFrame, frame: NDArray[np.int64], sqi: NDArray[np.floating]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Return ``(B, 12, sum(SPAN))`` the signal about each beat, and the trust ``(B, 12)`` in each lead of it."""
+        r = np.minimum(np.round(beats.at).astype(np.int64), (frame + 1) * FRAME - SPAN[1])  # a late R peak of a wide complex
+        at = r[:, None] + np.arange(-SPAN[0], SPAN[1])
+        wave = self._signal[beats.row[:, None], at // FRAME % _KEPT, :, at % FRAME].transpose(0, 2, 1)
+        kept = at[:, 0] // FRAME > frame - _KEPT
+        there = kept[:, None] & np.isfinite(wave).all(axis=2)
+        weight = np.where(there & (sqi > _MIN_SQI), sqi, 0.0).astype(np.float64)
+        return np.where(there[:, :, None], wave, np.float32(0.0)), weight
+
+
+def log_odds(features: NDArray[np.float64], weights: Weights) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return ``(B,)`` the log-odds of V and those of S against N, row by row, whatever else is in the call.
+
+    Parameters
+    ----------
+    features
+        ``(B, F)``, C-contiguous.
+    """
+    z: NDArray[np.float64] = np.clip((features - np.array(weights.centre)) / np.array(weights.scale), -LIMIT, LIMIT)
+    v, s, broad = (
+        (z * by[:-1]).sum(axis=1) + by[-1]
+        for by in (np.array(weights.ventricular), np.array(weights.supraventricular), np.array(weights.broad))
+    )
+    fast = (features[:, _MEDIAN_RR] < np.log(_FAST_S)) & (features[:, _OWN_SHARE] > np.log(0.01 + _FREQUENT))
+    return np.where(fast, np.maximum(v, broad), v), s

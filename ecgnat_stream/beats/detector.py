@@ -1,23 +1,23 @@
 """QRS complexes and RR intervals, streaming, for all beds at once.
 
 In: conditioned frames ``(R, 12, FRAME)`` with a quality index per lead. Out: :class:`BeatFrame`, one entry per QRS complex. Up to
-three leads per bed are turned into one envelope (a complex wavelet, so polarity does not matter); its peaks are judged against
-adaptive levels in the order of time. Nothing is decided from absent or unusable leads.
+three leads per bed are turned into one envelope (a complex wavelet, so polarity does not matter); its peaks are judged in the
+order of time, by :class:`~ecgnat_stream.beats.judge.Judge`. Nothing is decided from absent or unusable leads.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
 
+from ecgnat_stream.beats.judge import FLOOR, NEVER, POINTS, Judge, Peaks
 from ecgnat_stream.signal import FRAME, FS, LEADS
 
-__all__ = ["DECISION_S", "BeatFrame", "BeatsConfig", "QrsDetector", "rank"]
+__all__ = ["DECISION_S", "NEVER", "BeatFrame", "BeatsConfig", "QrsDetector", "rank", "refine"]
 
 _SLOTS = 3
 """Leads used per bed at a time, so that the cost does not grow with the leads delivered."""
@@ -35,14 +35,19 @@ DECISION_S = _DECISION / FS
 _KEPT = 4
 """Frames of signal kept per lead."""
 
-_MARGIN = 2 * _APART
-NEVER = -(10**9)
-"""Time of the last beat where there is none."""
+_PAST = 160
+"""Samples of envelope (0.8 s) before a peak that say how busy the signal is there."""
+
+_OWN = 20
+"""Samples about a peak (100 ms on both sides) that are its own, not its surroundings."""
+
+_MARGIN = _PAST + _APART
 
 _BEFORE, _AFTER = 18, 26
-"""Samples before and after the envelope peak that make up a beat's shape (90 and 130 ms)."""
+"""Samples before and after the R peak within which its amplitude is taken (90 and 130 ms)."""
 
-_SHAPE = _BEFORE + _AFTER
+_SPREAD = np.arange(-12, 13, 3)
+"""Samples about an envelope's peak (60 ms on both sides) where its shape is taken."""
 
 _FIND = 12
 """The R peak lies within this many samples (60 ms) of the envelope's peak."""
@@ -53,21 +58,21 @@ _FIRST_SHARE = 0.6
 _SEARCH_BACK = 1.66
 """A beat is missed after this many mean RR intervals (Pan and Tompkins 1985)."""
 
-_T_WAVE = 72
-"""Samples (360 ms) within which a peak of less than half the last beat's height is a T wave (Pan and Tompkins 1985)."""
+_SKIPPED = 72
+"""Samples after the last beat (360 ms) before which search-back looks for none."""
+
+_SEARCH_BACK_ODDS = 1.5
+"""How far below the threshold a peak may be that search-back takes."""
+
+_REFINE_S = 0.006
+"""Half length of the parabola that places an R peak among device samples."""
 
 _ORDER = np.array([LEADS.index(lead) for lead in ("II", "V5", "V2", "I", "V1", "V3", "V4", "V6", "aVF", "III", "aVR", "aVL")])
 """Leads in order of preference at equal quality."""
 
-_FIRST_LEVEL = 0.6
-"""QRS level before the first beat, mV of envelope."""
-
-_FLOOR = 0.4
-"""Envelope of the smallest QRS complex, as a part of its peak-to-peak amplitude."""
-
-_CENTRE_HZ = 14.0
-_SIGMA_S = 0.022
-"""The wavelet: QRS complexes stand out at 5 to 20 Hz (Thakor 1984), T waves below; 14 Hz and 22 ms by the training records."""
+_CENTRE_HZ = 16.0
+_SIGMA_S = 0.02
+"""The wavelet: QRS complexes stand out at 5 to 20 Hz (Thakor 1984), T waves below; 16 Hz and 20 ms by the training records."""
 
 
 class BeatsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,14 +85,14 @@ class BeatsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     refractory_s
         Shortest time between two beats.
     threshold
-        Where between the noise level and the QRS level a peak begins to count.
+        Log-odds from which a peak is a beat. Lower: fewer beats missed, more false ones in noise.
     min_sqi
         Leads below this quality index are not used.
     """
 
     floor_mv: float = 0.15
     refractory_s: float = 0.2
-    threshold: float = 0.3
+    threshold: float = -0.5
     min_sqi: float = 0.05
 
 
@@ -100,7 +105,7 @@ class BeatFrame:
     row
         Bed.
     at
-        R peak, absolute sample index at ``signal.FS``.
+        R peak, absolute, in samples at ``signal.FS``; a fraction of one is meant.
     lead
         Index in ``signal.LEADS`` of the lead that decided the position.
     amplitude
@@ -110,34 +115,10 @@ class BeatFrame:
     """
 
     row: NDArray[np.intp]
-    at: NDArray[np.int64]
+    at: NDArray[np.float64]
     lead: NDArray[np.intp]
     amplitude: NDArray[np.float32]
     rr_ms: NDArray[np.float64]
-
-
-class _Found(NamedTuple):
-    """Envelope peaks of one call: bed, time and height of the peak, and what the deciding lead shows there."""
-
-    row: NDArray[np.intp]
-    time: NDArray[np.int64]
-    height: NDArray[np.float64]
-    at: NDArray[np.int64]
-    lead: NDArray[np.intp]
-    amplitude: NDArray[np.float32]
-    shape: NDArray[np.float32]
-
-    def pick(self, of: NDArray[np.bool_] | NDArray[np.intp]) -> _Found:
-        """Return some of the peaks."""
-        return _Found(
-            self.row[of], self.time[of], self.height[of], self.at[of], self.lead[of], self.amplitude[of], self.shape[of]
-        )
-
-    def keep(self, new: _Found) -> None:
-        """Overwrite the entries of ``new``'s rows."""
-        row = new.row
-        self.time[row], self.height[row], self.at[row] = new.time, new.height, new.at
-        self.lead[row], self.amplitude[row], self.shape[row] = new.lead, new.amplitude, new.shape
 
 
 def _wavelet() -> NDArray[np.float32]:
@@ -156,8 +137,18 @@ def _wavelet() -> NDArray[np.float32]:
     return kernel
 
 
-_Accepted = tuple[_Found, NDArray[np.float64]]
-"""Peaks taken as beats, their RR in ms."""
+def _look(wavelet: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return ``(2 _REACH + 25, POINTS)`` weights of both wavelets at the places of ``_SPREAD``."""
+    kernel = wavelet[:, : 2 * _REACH + 1, 0]
+    places = _SPREAD - _SPREAD[0]
+    look = np.zeros((kernel.shape[1] + places[-1], 2, len(places)), np.float32)
+    for i, place in enumerate(places):
+        look[place : place + kernel.shape[1], :, i] = kernel.T
+    return look.reshape(len(look), POINTS)
+
+
+_Accepted = tuple[Peaks, NDArray[np.float64]]
+"""Peaks taken as beats, their RR in samples."""
 
 
 class QrsDetector:
@@ -167,46 +158,40 @@ class QrsDetector:
     ----------
     rows
         Number of rows (beds).
+    judge
+        Who says what is a beat.
     """
 
-    def __init__(self, rows: int, config: BeatsConfig | None = None) -> None:
+    def __init__(self, rows: int, config: BeatsConfig | None = None, judge: Judge | None = None) -> None:
         self.config = config or BeatsConfig()
         self._wavelet = _wavelet()
+        self._look = _look(self._wavelet)
+        self._judge = judge or Judge(rows, self.config.floor_mv)
         self._signal = np.zeros((rows, _KEPT, len(LEADS), FRAME), np.float32)
         self._envelope = np.zeros((rows, _MARGIN), np.float32)
         self._slots = np.full((rows, _SLOTS), -1, np.intp)
-        self._level = np.zeros(rows)
-        self._noise = np.zeros(rows)
-        self._height = np.zeros(rows)
-        self._rr = np.zeros(rows)
-        self._last = np.zeros(rows, np.int64)
-        self._last_at = np.zeros(rows, np.int64)
-        self._count = np.zeros(rows, np.int64)
-        none = np.zeros(rows, np.int64)
-        self._missed = _Found(
-            np.arange(rows),
-            none,
-            np.zeros(rows),
-            none.copy(),
-            none.copy(),
-            np.zeros(rows, np.float32),
-            np.zeros((rows, _SHAPE), np.float32),
+        self._missed = Peaks(
+            row=np.arange(rows),
+            time=np.zeros(rows, np.int64),
+            height=np.zeros(rows),
+            at=np.zeros(rows),
+            lead=np.zeros(rows, np.intp),
+            amplitude=np.zeros(rows, np.float32),
+            slots=np.zeros((rows, _SLOTS), np.intp),
+            weights=np.zeros((rows, _SLOTS), np.float32),
+            shape=np.zeros((rows, _SLOTS, POINTS), np.float32),
+            busy=np.zeros(rows),
+            odds=np.full(rows, -np.inf),
         )
         self.reset(np.arange(rows))
 
     def reset(self, rows: NDArray[np.intp]) -> None:
         """Forget everything about ``rows``."""
+        self._judge.reset(rows)
         self._signal[rows] = 0.0
         self._envelope[rows] = 0.0
         self._slots[rows] = -1
-        self._level[rows] = _FIRST_LEVEL
-        self._noise[rows] = 0.0
-        self._height[rows] = 0.0
-        self._rr[rows] = 0.8 * FS
-        self._last[rows] = NEVER
-        self._last_at[rows] = NEVER
-        self._count[rows] = 0
-        self._missed.height[rows] = 0.0
+        self._missed.odds[rows] = -np.inf
 
     def process(
         self, rows: NDArray[np.intp], frames: NDArray[np.int64], y: NDArray[np.float32], sqi: NDArray[np.floating]
@@ -227,16 +212,16 @@ class QrsDetector:
         recent = self._recent(rows, frames, slots)
         envelope = np.concatenate([self._envelope[rows], self._measure(recent, weights)], axis=1)
         self._envelope[rows] = envelope[:, FRAME:]
-        found = self._peaks(rows, frames, slots, recent, envelope)
+        found = self._peaks(rows, frames, slots, weights, recent, envelope)
         accepted: list[_Accepted] = []
         order = rank(found.row)
         for turn in range(int(order.max(initial=-1)) + 1):
             peaks = found.pick(order == turn)
             self._search_back(peaks.row, peaks.time, accepted)
-            self._judge(peaks, accepted)
+            self._decide(peaks, accepted)
         decided = (frames + 1) * FRAME - _DECISION
         self._search_back(rows, decided, accepted)
-        self._relax(rows, decided)
+        self._judge.relax(rows, decided)
         return _collect(accepted)
 
     def _choose(self, rows: NDArray[np.intp], sqi: NDArray[np.floating]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
@@ -271,86 +256,120 @@ class QrsDetector:
         rows: NDArray[np.intp],
         frames: NDArray[np.int64],
         slots: NDArray[np.intp],
+        weights: NDArray[np.float32],
         recent: NDArray[np.float32],
         envelope: NDArray[np.float32],
-    ) -> _Found:
-        """Find the envelope's peaks, at most two per row, and look at the first chosen lead there."""
-        centre = envelope[:, _APART : _APART + FRAME]
-        highest = maximum_filter1d(envelope, 2 * _APART + 1, axis=1)[:, _APART : _APART + FRAME]
-        which, column = np.nonzero((centre == highest) & (centre > _FLOOR * self.config.floor_mv))
+    ) -> Peaks:
+        """Find the envelope's peaks, at most two per row, and look at the chosen leads there."""
+        centre = envelope[:, _PAST : _PAST + FRAME]
+        highest = maximum_filter1d(envelope[:, _PAST - _APART :], 2 * _APART + 1, axis=1)[:, _APART : _APART + FRAME]
+        which, column = np.nonzero((centre == highest) & (centre > FLOOR * self.config.floor_mv))
         time = frames[which] * FRAME - _DECISION + column
-        lead = slots[which, 0]
         wave = recent[which, 0]
         at = (_KEPT - 1) * FRAME - _DECISION + column
-        near = wave[np.arange(len(which))[:, None], at[:, None] + np.arange(-_FIND, _FIND + 1)]
+        each = np.arange(len(which))
+        near = wave[each[:, None], at[:, None] + np.arange(-_FIND, _FIND + 1)]
         move = _first_extreme(near) - _FIND
-        shape = wave[np.arange(len(which))[:, None], (at + move)[:, None] + np.arange(-_BEFORE, _AFTER)]
-        amplitude = shape.max(axis=1) - shape.min(axis=1)
-        height = centre[which, column].astype(np.float64)
-        found = _Found(rows[which], time, height, time + move, lead, amplitude, shape)
+        beat = wave[each[:, None], (at + move)[:, None] + np.arange(-_BEFORE, _AFTER)]
+        amplitude = beat.max(axis=1) - beat.min(axis=1)
+        around = at[:, None] + np.arange(_SPREAD[0] - _REACH, _SPREAD[-1] + _REACH + 1)
+        part = recent[which[:, None, None], np.arange(_SLOTS)[:, None], around[:, None, :]]
+        ring = np.concatenate([np.arange(-_PAST, -_OWN), np.arange(_OWN + 1, _APART + 1)])
+        found = Peaks(
+            row=rows[which],
+            time=time,
+            height=centre[which, column].astype(np.float64),
+            at=time + move + _vertex(beat[:, _BEFORE - 1 : _BEFORE + 2]),
+            lead=slots[which, 0],
+            amplitude=amplitude,
+            slots=slots[which],
+            weights=weights[which],
+            shape=np.ascontiguousarray(part) @ self._look,
+            busy=envelope[which[:, None], (_PAST + column)[:, None] + ring].mean(axis=1, dtype=np.float64),
+            odds=np.zeros(len(which)),
+        )
         return found.pick(amplitude >= self.config.floor_mv)
 
-    def _threshold(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:
-        noise = np.minimum(self._noise[rows], 0.6 * self._level[rows])
-        return noise + self.config.threshold * (self._level[rows] - noise)
-
-    def _judge(self, peaks: _Found, accepted: list[_Accepted]) -> None:
+    def _decide(self, peaks: Peaks, accepted: list[_Accepted]) -> None:
         """Decide on peaks of different rows: beat, or noise that search-back may come back to."""
-        row, height = peaks.row, peaks.height
-        since = peaks.at - self._last_at[row]
-        threshold, level = self._threshold(row), self._level[row]
-        grade = np.clip((_T_WAVE - since) / (_T_WAVE - FRAME), 0.0, 1.0)
-        early = np.maximum(0.5 * self._height[row], np.minimum(threshold * (1.0 + grade), 0.7 * level))
-        late = since >= self.config.refractory_s * FS
-        beat = late & (height > np.where(since < _T_WAVE, np.maximum(threshold, early), threshold))
-        rest = row[late & ~beat]
-        self._noise[rest] += 0.125 * (np.minimum(height[late & ~beat], self._level[rest]) - self._noise[rest])
-        missed = late & ~beat & (since >= _T_WAVE) & (height > self._missed.height[row])
-        self._missed.keep(peaks.pick(missed))
+        peaks = peaks.pick(peaks.at - self._judge.last_at[peaks.row] >= self.config.refractory_s * FS)
+        peaks = peaks._replace(odds=self._judge.odds(peaks))
+        beat = peaks.odds > self.config.threshold
+        rest = peaks.pick(~beat)
+        self._judge.reject(rest)
+        late = rest.at - self._judge.last_at[rest.row] >= _SKIPPED
+        self._missed.keep(rest.pick(late & (rest.odds > self._missed.odds[rest.row])))
         self._accept(peaks.pick(beat), accepted)
 
     def _search_back(self, rows: NDArray[np.intp], now: NDArray[np.int64], accepted: list[_Accepted]) -> None:
-        """Take the largest peak since the last beat after all where a beat is overdue."""
-        overdue = now - self._last[rows] > _SEARCH_BACK * self._rr[rows]
-        rows = rows[overdue & (self._missed.height[rows] > 0.5 * self._threshold(rows))]
-        if rows.size:
-            self._accept(self._missed.pick(rows), accepted)
+        """Take the likeliest peak since the last beat after all where a beat is overdue."""
+        overdue = now - self._judge.last[rows] > _SEARCH_BACK * self._judge.rr[rows]
+        rows = rows[overdue & (self._missed.odds[rows] > self.config.threshold - _SEARCH_BACK_ODDS)]
+        self._accept(self._missed.pick(rows), accepted)
 
-    def _accept(self, beats: _Found, accepted: list[_Accepted]) -> None:
-        """Take peaks of different rows as beats: levels and RR follow them."""
-        row = beats.row
-        if not row.size:
-            return
-        rr = (beats.at - self._last_at[row]).astype(np.float64)
-        known = rr < 3 * FS
-        share = np.maximum(0.125, 1.0 / (self._count[row] + 2.0))
-        level = self._level[row]
-        self._level[row] = level + share * (np.minimum(beats.height, 2.0 * level) - level)
-        usual = self._rr[row]
-        self._rr[row] = np.where(known, usual + share * (np.clip(rr, 0.6 * usual, 1.5 * usual) - usual), usual)
-        self._height[row] = beats.height
-        self._last[row] = beats.time
-        self._last_at[row] = beats.at
-        self._count[row] += 1
-        self._missed.height[row] = 0.0
-        accepted.append((beats, np.where(known, rr * 1000.0 / FS, np.nan)))
-
-    def _relax(self, rows: NDArray[np.intp], now: NDArray[np.int64]) -> None:
-        """Let the QRS level of rows without a beat sink, so that a small ECG after a large artefact is found again."""
-        quiet = rows[now - self._last[rows] > np.maximum(2.0 * self._rr[rows], 1.2 * FS)]
-        self._level[quiet] = np.maximum(0.92 * self._level[quiet], _FLOOR * self.config.floor_mv)
-        self._noise[quiet] *= 0.92
+    def _accept(self, beats: Peaks, accepted: list[_Accepted]) -> None:
+        """Take peaks of different rows as beats."""
+        if beats.row.size:
+            accepted.append((beats, self._judge.accept(beats)))
+            self._missed.odds[beats.row] = -np.inf
 
 
 def _first_extreme(near: NDArray[np.float32]) -> NDArray[np.intp]:
     """Return where ``(C, 2 _FIND + 1)`` has its first extreme value of some size: in a wide complex the R peak, not the slur."""
-    size = np.abs(near - 0.5 * (near[:, :1] + near[:, -1:]))
+    size = np.abs(near - near[:, :1] - np.linspace(0.0, 1.0, near.shape[1], dtype=np.float32) * (near[:, -1:] - near[:, :1]))
     turning = np.zeros(size.shape, bool)
     turning[:, 1:-1] = (size[:, 1:-1] >= size[:, :-2]) & (size[:, 1:-1] >= size[:, 2:])
     large = size >= _FIRST_SHARE * size.max(axis=1, keepdims=True, initial=0.0)
     first = (turning & large).argmax(axis=1)
     found: NDArray[np.intp] = np.where((turning & large).any(axis=1), first, _FIND)
     return found
+
+
+def _vertex(three: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return where, -0.5 to 0.5, the parabola through three values ``(C, 3)`` has its extreme; 0 where that is not in between."""
+    left, middle, right = three.astype(np.float64).T
+    bend = left - 2.0 * middle + right
+    vertex = 0.5 * (left - right) / np.where(bend == 0.0, 1.0, bend)
+    return np.where((bend == 0.0) | (np.abs(vertex) > 0.5), 0.0, vertex)
+
+
+def refine(raw: NDArray[np.float32], fs: float, expected: NDArray[np.float64], reach_s: float = 0.01) -> NDArray[np.float64]:
+    """Place R peaks among device samples: the extreme near where each is expected, between samples by a parabola.
+
+    Parameters
+    ----------
+    raw
+        ``(B, n)`` mV at ``fs``: of each beat the lead that decided it, as the device delivered it, at least ``reach_s`` and
+        10 ms on both sides of the beat.
+    expected
+        ``(B,)`` R peak, index in ``raw``.
+    reach_s
+        How far from there the R peak may be, s.
+
+    Returns
+    -------
+    ``(B,)`` R peak, index in ``raw``; ``expected`` where samples are missing or too few.
+    """
+    half = max(1, round(_REFINE_S * fs))
+    reach = max(1, round(reach_s * fs))
+    centre = np.round(expected).astype(np.int64)
+    span = np.arange(-reach - half, reach + half + 1)
+    inside = (centre + span[0] >= 0) & (centre + span[-1] < raw.shape[1])
+    index = np.clip(centre[:, None] + span, 0, raw.shape[1] - 1)
+    part = np.take_along_axis(raw, index, axis=1).astype(np.float64)
+    inside &= ~np.isnan(part).any(axis=1)
+    part = np.where(inside[:, None], part, 0.0)
+    t = np.arange(-half, half + 1.0)
+    windows = np.lib.stride_tricks.sliding_window_view(part, len(t), axis=1)
+    smooth = windows.mean(axis=2)
+    up = smooth[:, reach] >= 0.5 * (smooth[:, 0] + smooth[:, -1])
+    best = np.where(up[:, None], smooth, -smooth).argmax(axis=1)
+    y = windows[np.arange(len(best)), best]
+    square = np.square(t) - np.square(t).mean()
+    bend = y @ square / (square @ square)
+    slope = y @ t / (t @ t)
+    vertex = np.where(bend == 0.0, 0.0, -slope / np.where(bend == 0.0, 1.0, 2.0 * bend))
+    return np.where(inside, centre - reach + best + np.clip(vertex, -half, half), expected)
 
 
 def _fill(y: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -387,8 +406,8 @@ def _collect(accepted: list[_Accepted]) -> BeatFrame:
         at=at[order],
         lead=np.concatenate([found.lead for found, _ in accepted])[order],
         amplitude=np.concatenate([found.amplitude for found, _ in accepted])[order],
-        rr_ms=np.concatenate([rr for _, rr in accepted])[order],
+        rr_ms=np.concatenate([rr for _, rr in accepted])[order] * (1000.0 / FS),
     )
 
 
-_NO_BEATS = BeatFrame(np.zeros(0, np.intp), np.zeros(0, np.int64), np.zeros(0, np.intp), np.zeros(0, np.float32), np.zeros(0))
+_NO_BEATS = BeatFrame(np.zeros(0, np.intp), np.zeros(0), np.zeros(0, np.intp), np.zeros(0, np.float32), np.zeros(0))

@@ -1,8 +1,9 @@
-"""The recorder: one folder per bed, one WFDB record and one file of JSON lines per session.
+"""The recorder: one folder per bed, one WFDB record with annotations and one file of JSON lines per session.
 
 In come waves and events, none is dropped; they are written in batches in a thread. Samples are appended first and the header is
 replaced after them, so that at any moment, also after a power cut of the process, the header describes samples that are there.
-What the stream lost is written as missing. A disk that is full is a technical condition; recording goes on when it can.
+What the stream lost is written as missing. Beats, rhythm and alarms stand beside the samples as WFDB annotations (``.ecg``),
+some seconds behind them. A disk that is full is a technical condition; recording goes on when it can.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgnat_stream import wire
+from ecgnat_stream.annotate import END, Annotator, Mark, encode
 from ecgnat_stream.bus import Bus, Published
 from ecgnat_stream.clock import Clock
 from ecgnat_stream.errors import SinkError
@@ -82,6 +84,7 @@ class RecordSink:
                 while len(self._subscription) and len(batch) < _BATCH:
                     batch.append(await self._subscription.get())
                 await self._write(batch)
+            await asyncio.to_thread(self._finish)
         finally:
             self._bus.unsubscribe(self._subscription)
 
@@ -119,6 +122,14 @@ class RecordSink:
                     troubles.append(self._trouble(bed, None))
         return troubles
 
+    def _finish(self) -> None:
+        """Write what still waits in every bed; the bus is closed, so that a failure is only counted."""
+        for recorder in self._beds.values():
+            try:
+                recorder.finish()
+            except OSError:
+                self.lost += 1
+
     def _recorder(self, bed: str) -> _BedRecorder:
         if bed not in self._beds:
             folder = self._root.joinpath(*(_safe(part) for part in bed.split("/"))) if bed else self._root
@@ -137,6 +148,7 @@ class _BedRecorder:
         self._session = 0
         self._record: _Record | None = None
         self._events: Path | None = None
+        self._annotator: Annotator | None = None
 
     def write(self, events: list[Published]) -> None:
         """Append events and waves in order."""
@@ -149,21 +161,32 @@ class _BedRecorder:
                 if isinstance(event, Meta):
                     self._append(lines)
                     lines = []
-                    self._begin(event.session)
+                    self._begin(event)
+                elif self._annotator is not None:
+                    self._annotator.take(event)
                 lines.append(wire.encode_json(event))
         self._append(lines)
         if self._record is not None:
             self._record.flush()
+            if self._annotator is not None:
+                self._record.annotate(self._annotator.ready())
+
+    def finish(self) -> None:
+        """Write the samples and marks that wait."""
+        if self._record is not None:
+            self._record.flush()
+            if self._annotator is not None:
+                self._record.annotate(self._annotator.finish())
 
     def give_up(self) -> None:
         """Begin new files after a failure: the old ones may end in the middle of a sample."""
         self._record = self._events = None
 
-    def _begin(self, session: int) -> None:
-        if self._record is not None:
-            self._record.flush()
-        self._session = session
+    def _begin(self, meta: Meta) -> None:
+        self.finish()
+        self._session = meta.session
         self._record = self._events = None
+        self._annotator = Annotator(meta.fs, meta.used_as)
 
     def _append(self, lines: list[bytes]) -> None:
         if lines:
@@ -174,11 +197,12 @@ class _BedRecorder:
 
     def _wave(self, wave: Wave) -> None:
         if self._record is None or not self._record.continues(wave, self._max_gap_s):
-            if self._record is not None:
-                self._record.flush()
+            self.finish()
             block = wave.block
             first = self._clock.utc(block.t_ns) - timedelta(seconds=(block.samples.shape[1] - 1) / wave.fs)
             self._record = _Record(self._name(first, ".hea"), wave, first)
+            if self._annotator is not None:
+                self._annotator.begin(block.start)
         self._record.append(wave)
 
     def _name(self, time: datetime, suffix: str) -> Path:
@@ -201,6 +225,7 @@ class _Record:
         self._step = max(wave.uv_per_lsb, FINEST_UV)
         self._next = wave.block.start
         self._start = wave.block.start
+        self._annotations, self._marked = header.with_suffix(".ecg"), 0
         self._initial: list[int] = []
         self._checksums = np.zeros(len(wave.leads), np.int64)
         self._pending: list[NDArray[np.int16]] = []
@@ -231,6 +256,17 @@ class _Record:
         draft = self._header.with_suffix(".hea.tmp")
         draft.write_text(self._text(), encoding="ascii", errors="replace")
         os.replace(draft, self._header)
+
+    def annotate(self, marks: list[Mark]) -> None:
+        """Append marks in the place of the word that ended the file, which then ends it again."""
+        here = [mark._replace(sample=mark.sample - self._start) for mark in marks]
+        if not here:
+            return
+        data = encode(here, self._marked) + END
+        with self._annotations.open("r+b" if self._annotations.exists() else "wb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - len(END)))
+            file.write(data)
+        self._marked = here[-1].sample
 
     def _text(self) -> str:
         total = self._next - self._start

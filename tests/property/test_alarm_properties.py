@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ecgnat_stream.alarm import PHYSIOLOGICAL, TECHNICAL, AlarmConfig, AlarmEngine, BeatMark, Evidence, Observation
-from ecgnat_stream.alarm.rules import COVERED_BY
+from ecgnat_stream.alarm.picture import COVERED_BY
 from ecgnat_stream.codes import RHYTHMS
+from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.events import Alarm, Command, Technical
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
@@ -25,8 +28,9 @@ stretches = st.tuples(
         {
             "seconds": st.integers(1, 12),
             "bpm": st.sampled_from([None, 20.0, 38.0, 45.0, 75.0, 130.0, 160.0, 220.0]),
-            "beat": st.sampled_from("NV"),
-            "rhythm": st.sampled_from([*RHYTHMS, "UNKNOWN"]),
+            "beat": st.sampled_from(["N", "N", "V", "VN", "VNN", "VVNN", "VVVN", "S", "Q"]),
+            "rhythm": st.sampled_from([*RHYTHMS, "UNKNOWN", None, None]),
+            "score": st.sampled_from([None, None, 0.0, 0.4, 0.9, float("nan")]),
             "usable": st.sampled_from([True, True, True, False]),
             "leads": st.sampled_from([(), (("II", "noisy"),), (("II", "flat"),), (("II", "off"),), (("II", "missing"),)]),
             "gap_s": st.sampled_from([0.0, 0.0, 0.0, 2.0]),
@@ -42,16 +46,17 @@ commands = st.tuples(
     ),
 )
 reports = st.tuples(st.just("report"), st.tuples(st.sampled_from([*TECHNICAL, "fan-stopped"]), st.booleans()))
-others = st.tuples(st.sampled_from(["disconnect", "session", "wait"]), st.integers(1, 200))
+others = st.tuples(st.sampled_from(["disconnect", "session", "restart", "wait"]), st.integers(1, 200))
 stories = st.lists(st.one_of(stretches, stretches, commands, reports, others), max_size=25)
 relaxed = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Story:
-    """Plays steps to one engine; ``on_frame`` is called between frames."""
+    """Plays steps to one engine; ``on_frame`` is called between frames, ``pace`` is wall-clock time per stream time."""
 
-    def __init__(self, on_frame: Callable[[Story], list[Alarm]] | None = None) -> None:
+    def __init__(self, on_frame: Callable[[Story], list[Alarm]] | None = None, pace: float = 1.0) -> None:
         self.engine = AlarmEngine("site/unit/bed", CONFIG)
+        self.pace = pace
         self.frame = 0
         self.now_ns = 0
         self.sessions = 0
@@ -80,11 +85,15 @@ class Story:
         every = max(1, round(300 / bpm)) if bpm else 0  # type: ignore[operator]
         for _ in range(5 * int(about["seconds"])):  # type: ignore[call-overload]
             self.frame += 1
-            self.now_ns += 200_000_000
+            self.now_ns += round(200_000_000 * self.pace)
             at_s = self.frame * 0.2
             seen = tuple(6.0 if name == about["rhythm"] else 0.0 for name in RHYTHMS)
-            evidence = Evidence(label=str(about["rhythm"]), stop_s=at_s, seconds=seen) if self.frame % 5 == 0 else None
-            beats = (BeatMark(at_s - 0.1, str(about["beat"])),) if every and self.frame % every == 0 else ()
+            new = about["rhythm"] is not None and self.frame % 5 == 0
+            revised = (BeatMark(at_s - 0.7, "V"),) if self.frame % 3 == 0 else ()
+            evidence = Evidence(label=str(about["rhythm"]), stop_s=at_s, seconds=seen, beats=revised) if new else None
+            pattern = str(about["beat"])
+            label = pattern[(self.frame // max(every, 1)) % len(pattern)]
+            beats = (BeatMark(at_s - 0.1, label),) if every and self.frame % every == 0 else ()
             observation = Observation(
                 at_s=at_s,
                 beats=beats,
@@ -93,6 +102,7 @@ class Story:
                 leads=leads,  # type: ignore[arg-type]
                 rhythm=evidence,
                 gap_s=gap_s,
+                fibrillation=about["score"],  # type: ignore[arg-type]
             )
             gap_s = 0.0
             events += self.engine.observe(observation, self.time, self.now_ns)
@@ -102,8 +112,16 @@ class Story:
 
     def _command(self, about: tuple[str, str | None, float | None]) -> list[Alarm]:
         action, condition, duration_s = about
-        command = Command(bed="", time=self.time, action=action, condition=condition, duration_s=duration_s)  # type: ignore[arg-type]
+        command = Command(
+            bed="",
+            time=self.time,
+            action=action,  # type: ignore[arg-type]
+            condition=condition,
+            duration_s=duration_s,
+            source="nurse",
+        )
         result, events = self.engine.command(command, self.time, self.now_ns)
+        assert {event.by for event in events} <= {"nurse"}
         assert result.accepted == bool(events)
         assert result.accepted == (result.reason == "")
         return events
@@ -119,6 +137,15 @@ class Story:
         self.sessions += 1
         self.frame = 0
         return self.engine.session(self.sessions, self.time, self.now_ns)
+
+    def _restart(self, some: int) -> list[Alarm]:
+        self.engine = AlarmEngine("site/unit/bed", CONFIG)
+        self.sessions = self.frame = 0
+        if some % 2:
+            return self.engine.restore(self.events, self.time, self.now_ns)
+        last = {event.condition: event for event in self.events}
+        unfinished = [event for event in last.values() if event.presence != "off"]
+        return self.engine.restore(unfinished, self.time, self.now_ns, len(self.events))
 
     def _wait(self, seconds: int) -> list[Alarm]:
         self.now_ns += seconds * 1_000_000_000
@@ -217,14 +244,87 @@ def test_silence_ends_in_time(steps: list[Step]) -> None:
     assert all(event.inactivation == "none" for event in story.engine.active())
 
 
+def _there(story: Story) -> dict[str, Alarm]:
+    """Return what is present, acknowledged or not."""
+    return {event.condition: event for event in story.engine.active() if event.presence in ("on", "acknowledged")}
+
+
 @relaxed
-@given(st.lists(stretches, max_size=15), st.integers(1, 7))
-def test_physiological_alarms_do_not_depend_on_ticks_between_or_on_speed(steps: list[Step], every: int) -> None:
-    def decided(events: list[Alarm]) -> list[tuple[str, str, str, float | None, float | None]]:
-        return [(e.condition, e.phase, e.presence, e.at_s, e.onset_s) for e in events if e.kind == "physiological"]
+@given(stories)
+def test_a_lost_device_leaves_a_technical_alarm_and_nothing_of_the_heart_present(steps: list[Step]) -> None:
+    story = Story()
+    story.play(steps)
+    story.tell(("disconnect", 1))
+    there = _there(story)
+    assert "no-data" in there
+    assert all(event.kind == "technical" for event in there.values())
+
+
+@relaxed
+@given(stories, st.sampled_from(["noisy", "off", "missing", "flat"]))
+def test_a_signal_that_cannot_be_judged_leaves_a_technical_alarm(steps: list[Step], state: str) -> None:
+    story = Story()
+    story.play(steps)
+    blind = {"seconds": 6, "bpm": None, "beat": "N", "rhythm": None, "score": None, "usable": False, "gap_s": 0.0}
+    story.tell(("stretch", blind | {"leads": (("II", state), ("V1", state))}))
+    assert set(_there(story)) & {"leads-off", "noise", "signal-missing"}
+
+
+@relaxed
+@given(stories, st.sampled_from([None, 120.0]))
+def test_high_alarms_need_no_network(steps: list[Step], bpm: float | None) -> None:
+    blind: dict[str, object] = {"beat": "V", "rhythm": None, "score": None, "usable": True, "leads": (), "gap_s": 0.0}
+    story = Story()
+    story.play([(name, about | {"rhythm": None} if name == "stretch" else about) for name, about in steps])  # type: ignore[operator]
+    story.tell(("stretch", blind | {"seconds": 12, "bpm": bpm}))
+    assert ("asystole" if bpm is None else "ventricular-tachycardia") in _there(story)
+    story.tell(("stretch", blind | {"seconds": 6, "bpm": bpm, "score": 0.9}))
+    assert "ventricular-fibrillation" in _there(story)
+
+
+@relaxed
+@given(stories)
+def test_what_speaks_for_another_condition_speaks_alone(steps: list[Step]) -> None:
+    story = Story()
+    for step in steps:
+        story.tell(step)
+        there = _there(story)
+        for name in set(there) - {"asystole"}:
+            assert not set(COVERED_BY.get(name, ())) & set(there)
+
+
+@given(st.sets(st.sampled_from(sorted(PHYSIOLOGICAL)), min_size=1))
+def test_only_what_is_not_of_high_priority_can_be_switched_off(names: set[str]) -> None:
+    high = [name for name in names if PHYSIOLOGICAL[name].priority == "high"]
+    if high:
+        with pytest.raises(ConfigError, match="cannot be switched off"):
+            AlarmConfig(disabled=tuple(sorted(names)))
+    else:
+        assert AlarmConfig(disabled=tuple(sorted(names))).disabled == tuple(sorted(names))
+
+
+@relaxed
+@given(stories)
+def test_a_restart_forgets_no_latched_alarm(steps: list[Step]) -> None:
+    story = Story()
+    story.play(steps)
+    present = {name for name, event in _there(story).items() if event.presence == "on"}
+    latching = {name for name in present if name in PHYSIOLOGICAL and PHYSIOLOGICAL[name].latching}
+    latched = {event.condition: event.alarm_id for event in story.engine.active() if event.presence == "latched"}
+    story.tell(("restart", 1))
+    after = {event.condition: event.alarm_id for event in story.engine.active()}
+    assert set(after) == latching | set(latched)
+    assert all(after[name] == alarm_id for name, alarm_id in latched.items())
+
+
+@relaxed
+@given(st.lists(stretches, max_size=15), st.integers(1, 7), st.floats(0.0, 40.0))
+def test_alarms_depend_neither_on_ticks_between_nor_on_speed(steps: list[Step], every: int, pace: float) -> None:
+    def decided(events: list[Alarm]) -> list[Alarm]:
+        return [msgspec.structs.replace(event, time=TIME) for event in events]
 
     def tick(story: Story) -> list[Alarm]:
         story.now_ns += 3_000_000
         return story.engine.tick(story.now_ns, story.time) if story.frame % every == 0 else []
 
-    assert decided(Story().play(steps)) == decided(Story(tick).play(steps))
+    assert decided(Story().play(steps)) == decided(Story(tick, pace).play(steps))

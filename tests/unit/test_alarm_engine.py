@@ -25,6 +25,7 @@ class Bed:
         self.engine = AlarmEngine("site/unit/bed", config)
         self.frame = 0
         self.last_beat_s = 0.0
+        self.beats = 0
         self.events: list[Alarm] = []
 
     @property
@@ -48,18 +49,28 @@ class Bed:
         seen_s: float = 6.0,
         usable: bool = True,
         leads: tuple[tuple[str, str], ...] = (),
+        score: float | None = None,
     ) -> list[Alarm]:
-        """Let the stream run; ``bpm`` None: no beats. ``seen_s`` of the rhythm is in the network's span, once a second."""
+        """Let the stream run; ``bpm`` None: no beats. ``seen_s`` of the rhythm is in the network's span, once a second.
+
+        Every beat takes its class in turn from ``beat``. Without a network ``rhythm`` is empty.
+        """
         new: list[Alarm] = []
         for _ in range(round(seconds / FRAME_S)):
             self.frame += 1
-            beats = tuple(BeatMark(at_s, beat) for at_s in self._beats(bpm))
+            beats = tuple(BeatMark(at_s, self._class(beat)) for at_s in self._beats(bpm))
             evidence = None
-            if self.frame % 5 == 0 and usable:
+            if rhythm and self.frame % 5 == 0 and usable:
                 counted = tuple(seen_s if name == rhythm else 0.0 for name in RHYTHMS)
                 evidence = Evidence(label=rhythm, stop_s=self.at_s, seconds=counted)
             observation = Observation(
-                at_s=self.at_s, beats=beats, heart_rate_bpm=bpm, usable=usable, leads=leads, rhythm=evidence
+                at_s=self.at_s,
+                beats=beats,
+                heart_rate_bpm=bpm,
+                usable=usable,
+                leads=leads,
+                rhythm=evidence,
+                fibrillation=score,
             )
             new += self.engine.observe(observation, self.time, self.now_ns)
             new += self.engine.tick(self.now_ns, self.time)
@@ -70,6 +81,10 @@ class Bed:
         while bpm is not None and self.last_beat_s + 60 / bpm <= self.at_s:
             self.last_beat_s = max(self.last_beat_s + 60 / bpm, self.at_s - FRAME_S)
             yield self.last_beat_s
+
+    def _class(self, beat: str) -> str:
+        self.beats += 1
+        return beat[self.beats % len(beat)]
 
     def say(self, action: str, **options: object) -> tuple[bool, str, list[Alarm]]:
         command = Command(bed="", time=self.time, action=action, **options)  # type: ignore[arg-type]
@@ -226,21 +241,23 @@ def test_an_extreme_rate_must_come_back_by_more_than_it_went(
     assert all(event.condition != extreme for event in bed.live(60, within))
 
 
-def test_a_run_of_ventricular_beats_needs_the_network_or_seven_seconds(bed: Bed) -> None:
-    assert bed.live(6.6, 130, beat="V") == []
-    assert phases(bed.live(1.4, 130, beat="V"))[0] == ("ventricular-tachycardia", "start", "on")
+def test_a_run_of_ventricular_beats_needs_the_network_or_most_of_seven_seconds(bed: Bed) -> None:
+    assert {event.condition for event in bed.live(5.0, 130, beat="V")} == {"ventricular-run", "frequent-pvc"}
+    assert phases(bed.live(3.0, 130, beat="V")) == [
+        ("ventricular-tachycardia", "start", "on"),
+        ("ventricular-run", "end", "off"),
+        ("frequent-pvc", "end", "off"),
+    ]
 
 
 def test_a_run_of_ventricular_beats_stands_alone_without_the_network(bed: Bed) -> None:
-    bed.live(4, 75, rhythm="UNKNOWN")
+    starts: dict[str, int] = {}
     for frame in range(1, 30):
         at_s = bed.at_s + frame * FRAME_S
-        beats = (BeatMark(at_s - 0.1, "V"),) if frame % 2 == 0 and frame > 16 else ()
-        events = bed.engine.observe(Observation(at_s=at_s, beats=beats), bed.time, bed.now_ns)
-        if events:
-            break
-    assert phases(events) == [("ventricular-tachycardia", "start", "on")]
-    assert frame * FRAME_S == pytest.approx(26 * FRAME_S)
+        beats = (BeatMark(at_s - 0.1, "V" if frame > 16 else "N"),) if frame % 2 == 0 else ()
+        for event in bed.engine.observe(Observation(at_s=at_s, beats=beats), bed.time, bed.now_ns):
+            starts.setdefault(event.condition, frame)
+    assert starts == {"extreme-tachycardia": 20, "ventricular-run": 22, "ventricular-tachycardia": 26}
 
 
 def test_asystole_is_found_where_noise_is_taken_for_beats(bed: Bed) -> None:
@@ -330,9 +347,11 @@ def test_a_new_session_begins_at_zero_and_keeps_what_is_latched(bed: Bed) -> Non
     accepted, _, events = bed.say("reset")
     assert accepted
     assert phases(events) == [("asystole", "reset", "off")]
-    assert [event.sequence for event in bed.events] == [1, 3]
-    assert events[0].alarm_id == "site/unit/bed:0:1"
-    assert events[0].event_id == "site/unit/bed:1:3"
+    assert [(event.condition, event.sequence) for event in bed.events] == [
+        ("pause", 1), ("asystole", 2), ("pause", 3), ("asystole", 5),
+    ]  # fmt: skip
+    assert events[0].alarm_id == "site/unit/bed:0:2"
+    assert events[0].event_id == "site/unit/bed:1:5"
 
 
 def test_closing_a_bed_ends_everything(bed: Bed) -> None:
@@ -393,4 +412,138 @@ def test_a_reminder_comes_after_two_to_three_minutes(bed: Bed) -> None:
 
 def test_the_most_urgent_says_it_alone(bed: Bed) -> None:
     events = bed.live(15, 220, beat="V", rhythm="VF", seen_s=5.0)
-    assert [event.condition for event in events if event.phase == "start"] == ["ventricular-fibrillation"]
+    assert [event.condition for event in events if event.phase == "start"] == ["ventricular-run", "ventricular-fibrillation"]
+    assert [event.condition for event in bed.engine.active()] == ["ventricular-fibrillation"]
+
+
+@pytest.fixture
+def alone() -> Bed:
+    """Return a bed without a network."""
+    bed = Bed()
+    assert bed.live(30, 75, rhythm="", score=0.02) == []
+    return bed
+
+
+@pytest.mark.parametrize(
+    ("condition", "script"),
+    [
+        ("asystole", {"bpm": None, "score": 0.0}),
+        ("asystole", {"bpm": None}),
+        ("ventricular-tachycardia", {"bpm": 150, "beat": "V", "score": 0.3}),
+        ("ventricular-tachycardia", {"bpm": 150, "beat": "V"}),
+        ("extreme-tachycardia", {"bpm": 142}),
+        ("extreme-bradycardia", {"bpm": 38}),
+    ],
+)
+def test_without_the_network_high_alarms_come_within_ten_seconds(alone: Bed, condition: str, script: dict[str, object]) -> None:
+    onset_s = alone.at_s
+    starts = [event for event in alone.live(12, rhythm="", **script) if event.phase == "start"]  # type: ignore[arg-type]
+    found = [event for event in starts if event.condition == condition]
+    assert len(found) == 1
+    assert found[0].at_s is not None
+    assert found[0].at_s - onset_s <= 10.0
+
+
+@pytest.mark.parametrize("vf_s", [3.0, 4.0, 6.0])
+@pytest.mark.parametrize("bpm", [None, 180.0])
+def test_without_the_network_fibrillation_comes_within_ten_seconds(vf_s: float, bpm: float | None) -> None:
+    bed = Bed(AlarmConfig(vf_s=vf_s))
+    bed.live(30, 75, rhythm="", score=0.02)
+    onset_s, events = bed.at_s, []
+    for frame in range(60):
+        events += bed.live(FRAME_S, bpm, beat="Q", rhythm="", score=min(1.0, frame / 20))
+    starts = [event for event in events if event.condition == "ventricular-fibrillation" and event.phase == "start"]
+    assert len(starts) == 1
+    assert starts[0].at_s is not None
+    assert starts[0].at_s - onset_s <= 10.0
+    assert starts[0].onset_s == pytest.approx(onset_s, abs=1.0)
+    assert next(event.condition for event in bed.engine.active() if event.presence == "on") == "ventricular-fibrillation"
+
+
+def test_a_network_that_falls_silent_leaves_fibrillation_to_the_detector(bed: Bed) -> None:
+    assert bed.live(2, 110, beat="Q", rhythm="", score=0.9) == []
+    assert ("ventricular-fibrillation", "start", "on") in phases(bed.live(3, 110, beat="Q", rhythm="", score=0.9))
+
+
+def test_fibrillation_seen_among_plain_beats_with_the_detector_against_it(bed: Bed) -> None:
+    bed.live(6, 75, score=0.02)
+    assert bed.live(20, 75, rhythm="VF", seen_s=6.0, score=0.02) == []
+    assert phases(bed.live(4, 75, rhythm="VF", seen_s=6.0, score=0.4)) == [("ventricular-fibrillation", "start", "on")]
+
+
+@pytest.mark.parametrize(
+    ("condition", "beat"),
+    [
+        ("ventricular-pair", "VVNNNNNN"), ("ventricular-bigeminy", "VN"), ("ventricular-trigeminy", "VNN"),
+        ("frequent-pvc", "VNNN"), ("ventricular-run", "VVVNNNNN"),
+    ],
+)  # fmt: skip
+def test_what_goes_on_is_one_alarm_per_stretch(bed: Bed, condition: str, beat: str) -> None:
+    about = [phase for phase in phases(bed.live(600, 70, beat=beat)) if phase[0] == condition]
+    assert about == [(condition, "start", "on")]
+    assert (condition, "end", "off") in phases(bed.live(130, 70))
+
+
+def test_what_is_low_stays_away_for_a_minute_after_what_was_more_urgent(bed: Bed) -> None:
+    bed.live(60, 70, beat="VNNN")
+    bed.live(8, 150, beat="V", rhythm="VT", seen_s=6.0)
+    bed.live(300, 70, beat="VNNN")
+    low = [(event.phase, event.at_s) for event in bed.events if event.condition == "frequent-pvc"]
+    tachycardia = [
+        event.at_s for event in bed.events if (event.condition, event.presence) == ("ventricular-tachycardia", "latched")
+    ]
+    assert [phase for phase, _ in low] == ["start", "end", "start"]
+    assert tachycardia[0] is not None
+    assert low[2][1] == pytest.approx(tachycardia[0] + 60, abs=1.0)
+
+
+def test_an_event_is_shown_for_its_time(bed: Bed) -> None:
+    started = bed.live(2.4, 75, beat="V") + bed.live(1.6, 75)
+    assert phases(started) == [("ventricular-run", "start", "on")]
+    ended = bed.live(60, 75)
+    assert phases(ended) == [("ventricular-run", "end", "off")]
+    assert ended[0].at_s is not None
+    assert ended[0].at_s - 32.4 == pytest.approx(30.0, abs=0.4)
+
+
+def test_a_silence_grows_from_a_pause_to_asystole(bed: Bed) -> None:
+    assert phases(bed.live(8, None, rhythm="")) == [
+        ("pause", "start", "on"),
+        ("asystole", "start", "on"),
+        ("pause", "end", "off"),
+    ]
+
+
+def test_classes_revised_by_the_network_count(bed: Bed) -> None:
+    seen = [BeatMark(bed.at_s + 0.8 * k, "N") for k in range(1, 12)]
+    revised = tuple(BeatMark(beat.at_s + 0.004, "V" if k in (4, 5, 6) else "N") for k, beat in enumerate(seen))
+    events: list[Alarm] = []
+    for frame in range(1, 50):
+        at_s = round(bed.at_s + frame * FRAME_S, 3)
+        new = tuple(beat for beat in seen if at_s - FRAME_S < beat.at_s <= at_s)
+        late = Evidence(label="SINUS", stop_s=at_s, seconds=(6.0,) + (0.0,) * (len(RHYTHMS) - 1), beats=revised)
+        observation = Observation(at_s=at_s, beats=new, rhythm=late if frame == 40 else None)
+        events += bed.engine.observe(observation, bed.time, bed.now_ns)
+    assert phases(events) == [("ventricular-run", "start", "on")]
+    assert events[0].onset_s == pytest.approx(seen[4].at_s)
+
+
+def test_a_restart_of_the_process_loses_nothing(bed: Bed) -> None:
+    bed.live(10, 150, rhythm="SVT")
+    bed.live(10, 150, rhythm="VF", seen_s=6.0)
+    after = AlarmEngine("site/unit/bed")
+    events = after.restore(bed.events, TIME, 0, sequence=len(bed.events))
+    assert phases(events) == [("ventricular-fibrillation", "update", "latched")]
+    assert [event.sequence for event in bed.events + events] == list(range(1, len(bed.events) + 2))
+    bed.engine, bed.frame, bed.last_beat_s = after, 0, 0.0
+    assert phases(after.session(1, TIME, 0)) == []
+    again = bed.live(10, 75, rhythm="VF", seen_s=6.0)
+    assert phases(again) == [("ventricular-fibrillation", "update", "on")]
+    assert again[0].alarm_id == events[0].alarm_id
+
+
+def test_what_a_person_did_is_said_with_the_source(bed: Bed) -> None:
+    bed.live(10, None, rhythm="ASYSTOLE")
+    for action in ("pause", "resume", "acknowledge"):
+        events = bed.say(action, condition="asystole", source="ward/nurse")[2]
+        assert [event.by for event in events] == ["ward/nurse"]

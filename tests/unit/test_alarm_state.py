@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ecgnat_stream.alarm.rules import Finding
+from ecgnat_stream.alarm.picture import Finding
 from ecgnat_stream.alarm.state import AlarmMachine, Stamp
 from ecgnat_stream.events import Alarm, Priority
 
@@ -172,3 +172,80 @@ def test_close_ends_latched_alarms_too(machine: AlarmMachine) -> None:
     machine.set(TACHY, stamp(8))
     machine.clear(VF.condition, stamp(9))
     assert said(machine.close(stamp(10))) == [("end", "off", "none")] * 2
+
+
+def test_what_a_person_did_carries_the_name(machine: AlarmMachine) -> None:
+    def by(events: list[Alarm]) -> list[str]:
+        return [event.by for event in events]
+
+    assert by(machine.set(VF, stamp(8))) == [""]
+    assert by(machine.pause(None, 60, stamp(9), "nurse")) == ["nurse"]
+    assert by(machine.resume(None, stamp(10), "dashboard")) == ["dashboard"]
+    assert by(machine.acknowledge(None, stamp(11), "nurse")) == ["nurse"]
+    assert by(machine.tick(stamp(161))) == [""]
+    assert by(machine.acknowledge(None, stamp(162), "nurse")) == ["nurse"]
+    assert by(machine.clear(VF.condition, stamp(163))) == [""]
+    machine.set(VF, stamp(170))
+    machine.clear(VF.condition, stamp(171))
+    assert by(machine.acknowledge(None, stamp(172), "doctor")) == ["doctor"]
+    machine.set(VF, stamp(180))
+    machine.clear(VF.condition, stamp(181))
+    assert by(machine.reset(None, stamp(182), "doctor")) == ["doctor"]
+
+
+def test_a_silence_keeps_the_name_while_it_lasts(machine: AlarmMachine) -> None:
+    machine.set(leads_off(), stamp(8))
+    machine.pause(None, 60, stamp(9), "nurse")
+    assert machine.set(leads_off(text="leads off: V1, V2"), stamp(10))[0].by == "nurse"
+    assert machine.set(leads_off("medium"), stamp(11))[0].by == ""
+
+
+def left_behind() -> list[Alarm]:
+    """Return all events of a machine that had VF on, asystole latched, bradycardia ended, noise and tachycardia on."""
+    before = AlarmMachine("site/unit/bed", 1, reminder_s=150.0)
+    asystole = Finding("asystole", "physiological", "high", True, "asystole", 1.0)
+    brady = Finding("bradycardia", "physiological", "medium", False, "heart rate low", 1.0)
+    events = (
+        before.set(asystole, stamp(5)) + before.set(VF, stamp(8)) + before.set(TACHY, stamp(9)) + before.set(brady, stamp(10))
+    )
+    events += before.clear("asystole", stamp(11)) + before.set(leads_off(), stamp(12)) + before.clear("bradycardia", stamp(13))
+    return events + before.pause(None, 120, stamp(14), "nurse")
+
+
+def test_a_restart_keeps_what_latches_and_ends_the_rest(machine: AlarmMachine) -> None:
+    events = left_behind()
+    restored = machine.restore(events, 0, stamp(0))
+    assert {(event.condition, event.phase, event.presence) for event in restored} == {
+        ("asystole", "update", "latched"),
+        ("ventricular-fibrillation", "update", "latched"),
+        ("tachycardia", "end", "off"),
+        ("leads-off", "end", "off"),
+    }
+    assert [event.sequence for event in restored] == list(range(events[-1].sequence + 1, events[-1].sequence + 5))
+    started = {event.condition: event.alarm_id for event in events}
+    assert all(event.alarm_id == started[event.condition] for event in restored)
+    assert all(event.inactivation == "none" and event.paused_until is None and event.by == "" for event in restored)
+    assert {event.condition for event in machine.active()} == {"asystole", "ventricular-fibrillation"}
+    assert said(machine.set(VF, stamp(3))) == [("update", "on", "none")]
+    assert said(machine.reset(None, stamp(4))) == [("reset", "off", "none")]
+
+
+def test_a_restart_goes_on_counting_where_the_bed_was(machine: AlarmMachine) -> None:
+    last = {event.condition: event for event in left_behind()}
+    unfinished = [event for event in last.values() if event.presence != "off"]
+    assert machine.restore(unfinished, 40, stamp(0))[0].sequence == 41
+    assert AlarmMachine("site/unit/bed", 1, 150.0).restore([], 7, stamp(0)) == []
+
+
+def test_what_was_acknowledged_ends_with_a_restart(machine: AlarmMachine) -> None:
+    before = AlarmMachine("site/unit/bed", 1, reminder_s=150.0)
+    events = before.set(VF, stamp(8)) + before.acknowledge(None, stamp(9), "nurse")
+    assert said(machine.restore(events, 0, stamp(0))) == [("end", "off", "none")]
+
+
+def test_a_restart_is_refused_when_it_would_confuse(machine: AlarmMachine) -> None:
+    with pytest.raises(ValueError, match="alarms of site/unit/bed are not this bed's"):
+        AlarmMachine("site/unit/other", 1, 150.0).restore(left_behind(), 0, stamp(0))
+    machine.set(VF, stamp(8))
+    with pytest.raises(ValueError, match="not after event 1"):
+        machine.restore(left_behind(), 0, stamp(9))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from ecgnat_stream.alarm.config import AlarmConfig
-from ecgnat_stream.alarm.rules import PHYSIOLOGICAL, Finding, Observation
+from ecgnat_stream.alarm.picture import PHYSIOLOGICAL, Finding, Observation
 from ecgnat_stream.alarm.technical import TECHNICAL, SignalWatch, reported
 from ecgnat_stream.events import Technical
 

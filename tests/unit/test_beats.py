@@ -1,7 +1,11 @@
 import numpy as np
 import pytest
 
+from ecgnat_devices.simulator import Patient, Signal
+from ecgnat_devices.simulator.script import Segment
 from ecgnat_stream.beats import DECISION_S, BeatClassifier, BeatFrame, HeartRate, QrsDetector
+from ecgnat_stream.beats.detector import refine
+from ecgnat_stream.condition import condition_record
 from ecgnat_stream.signal import FRAME, FS, LEADS
 
 RNG = np.random.default_rng(8)
@@ -116,6 +120,51 @@ def test_rows_are_independent():
             together[row].append(at)
     for expected, got in zip(alone, together, strict=True):
         np.testing.assert_array_equal(expected, got)
+
+
+def test_an_artefact_in_one_lead_is_no_beat():
+    truth = np.arange(1.0, 40.0, 0.8)
+    bad = ecg(truth, 42)
+    t = np.arange(len(bad)) / FS
+    for at in np.arange(10.4, 38.0, 1.6):
+        bad += 1.2 * np.exp(-0.5 * ((t - at) / 0.02) ** 2)
+    at, _, _ = detect({"II": ecg(truth, 42), "V1": ecg(truth, 42, 0.8), "V5": bad})
+    assert all(np.abs(truth - beat).min() < 0.03 for beat in at[at > 8])
+    assert np.sum(at > 8) >= np.sum(truth > 8) - 1
+
+
+@pytest.mark.parametrize("fs", [125.0, 250.0, 360.0, 500.0, 1000.0])
+def test_the_r_peak_is_placed_to_a_device_sample(fs):
+    patient = Patient(Signal(fs=fs, leads=("II",), script=(Segment(rhythm="sinus", seconds=40),), loop=False))
+    samples = np.full((12, int(40 * fs)), np.nan, np.float32)
+    samples[1] = patient.read(samples.shape[1])
+    y = condition_record(samples, fs)
+    at, _, _ = detect({"II": y[1]})
+    at = at[at > 5]
+    truth = np.array(patient.truth.beats)
+    own = truth[np.abs(truth - at[:, None] * fs).argmin(axis=1)]
+    assert np.abs(at - own / fs).max() <= 1 / fs + 0.005
+    peak = np.array([k + samples[1, k - int(0.02 * fs) : k + int(0.02 * fs) + 1].argmax() - int(0.02 * fs) for k in own])
+    fine = refine(np.repeat(samples[1:2], len(at), axis=0), fs, at * fs)
+    assert np.abs(fine - peak).max() <= 1 + 0.001 * fs
+
+
+def test_refining_leaves_what_it_cannot_place():
+    raw = np.zeros((3, 100), np.float32)
+    raw[0, 50] = np.nan
+    expected = np.array([50.3, 1.0, 98.2])
+    np.testing.assert_array_equal(refine(raw, 250.0, expected), expected)
+
+
+@pytest.mark.parametrize("fs", [125.0, 250.0, 1000.0])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_refining_finds_the_place_between_samples(fs, sign):
+    t = np.arange(int(fs)) / fs
+    middle = 0.5 + np.linspace(0, 1 / fs, 5)
+    raw = (sign * np.exp(-0.5 * ((t - middle[:, None]) / 0.012) ** 2)).astype(np.float32)
+    for error_s in (-0.006, 0.0, 0.006):
+        got = refine(raw, fs, (middle + error_s) * fs)
+        assert np.abs(got - middle * fs).max() < 0.1
 
 
 def test_reset_forgets():

@@ -34,7 +34,7 @@ class Desk:
     def moment(self, frame: int, due_stop: int | None = None) -> None:
         at_s = (frame + 1) * 0.2
         leads: tuple[tuple[str, str], ...] = ()
-        self.bed.add(Moment(at_s, self.bed.time_of(at_s), (), None, True, leads, 0.0, due_stop, self.clock.monotonic_ns()))
+        self.bed.add(Moment(at_s, self.bed.time_of(at_s), (), None, True, None, leads, 0.0, due_stop, self.clock.monotonic_ns()))
 
     def of(self, kind: type) -> list[Published]:
         return [event for event in self.said if isinstance(event, kind)]

@@ -44,8 +44,10 @@ class Desk:
         self.bus, self.clock = Bus(), ManualClock()
         self.sounds: list[str] = []
         config = DashboardConfig(**{"fps": 1.0, **options})  # type: ignore[arg-type]
-        self.dashboard = Dashboard(self.bus, self.clock, config, beds=beds, limits=(50, 120), sound=self.sounds.append,
-                                   stay=stay, note=note)  # fmt: skip
+        limits = dict.fromkeys(beds, (50.0, 120.0))
+        self.dashboard = Dashboard(
+            self.bus, self.clock, config, beds=beds, limits=limits, sound=self.sounds.append, stay=stay, note=note
+        )
         self.bed = beds[0]
         self.commands: list[Command] = []
         self.bus.listen(self.commands.append, Command)  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ import wfdb
 from ecgnat_stream.bus import Bus
 from ecgnat_stream.clock import ManualClock
 from ecgnat_stream.errors import SinkError
-from ecgnat_stream.events import Meta, Technical, Vitals, Wave
+from ecgnat_stream.events import Beat, Meta, Quality, Technical, Vitals, Wave
 from ecgnat_stream.signal import SampleBlock
 from ecgnat_stream.sink.record import RecordConfig, RecordSink
 
@@ -69,6 +69,42 @@ async def test_a_record_has_leads_gain_rate_time_and_exact_samples(tmp_path: Pat
     np.testing.assert_allclose(recorded.p_signal.T, steps(0, 150), atol=1e-9)
     digital = wfdb.rdrecord(str(header.with_suffix("")), physical=False)
     assert [c % 2**16 for c in digital.checksum] == list(digital.calc_checksum())
+
+
+def beat(sample: int, label: Any = "N") -> Beat:
+    return Beat(bed=BED, time=NOW, at_s=sample / 250, sample=sample, label=label)
+
+
+def second(at_s: float) -> Quality:
+    return Quality(bed=BED, time=NOW, at_s=at_s, leads={}, usable=True, best_lead=None)
+
+
+async def test_annotations_stand_beside_the_samples_and_each_record_has_its_own(tmp_path: Path) -> None:
+    first, after = wave(0, steps(0, 500)), wave(2000, steps(0, 500))
+    headers = await record(tmp_path, meta(), first, beat(100), beat(300, "V"), after, beat(2040, "S"), max_gap_s=1.0)
+    found = [wfdb.rdann(str(header.with_suffix("")), "ecg") for header in headers]
+    assert sorted((one.sample.tolist(), one.symbol) for one in found) == [([40], ["S"]), ([100, 300], ["N", "V"])]
+
+
+async def test_annotations_can_be_read_while_recording_and_grow(tmp_path: Path) -> None:
+    bus = Bus()
+    sink = RecordSink(RecordConfig(directory=str(tmp_path)), bus, ManualClock())
+    running = asyncio.create_task(sink.run())
+    for event in (meta(), wave(0, steps(0, 500)), beat(100)):
+        bus.publish(event)
+    counts = []
+    for at_s in (25.0, 50.0):
+        bus.publish(beat(round((at_s - 1) * 250)))
+        bus.publish(second(at_s))
+        await bus.flushed()
+        bus.publish(Vitals(bed=BED, time=NOW, heart_rate_bpm=1.0))
+        await bus.flushed()  # the reader takes this one only when the batch before it is on the disk
+        (header,) = found(tmp_path, "*.hea")
+        counts.append(wfdb.rdann(str(header.with_suffix("")), "ecg").sample.tolist())
+    bus.close()
+    await running
+    assert counts == [[100], [100, 6000]]
+    assert wfdb.rdann(str(header.with_suffix("")), "ecg").sample.tolist() == [100, 6000, 12250]
 
 
 async def test_a_gap_and_missing_samples_stay_missing(tmp_path: Path) -> None:

@@ -201,8 +201,7 @@ class Patient:
         numbers = np.arange(np.ceil(start / self.signal.fs * _SPIKES_HZ), np.ceil(stop / self.signal.fs * _SPIKES_HZ) + 1)
         at = np.round(numbers / _SPIKES_HZ * self.signal.fs).astype(np.int64)
         pulses = np.isin(np.arange(start, stop), at)
-        level: NDArray[np.float64] = pulses * self._level("spikes", 0.0, start, stop)
-        return level
+        return np.asarray(pulses * self._level("spikes", 0.0, start, stop), np.float64)
 
     def _level(self, kind: str, constant: float, start: int, stop: int) -> NDArray[np.float64] | float:
         level: NDArray[np.float64] | float = constant

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar
 from uuid import uuid4
@@ -200,7 +200,7 @@ class Dashboard:
     beds
         Names of the beds that are going to come, so that they are shown from the beginning.
     limits
-        Heart rate alarm limits in bpm, for display.
+        Heart rate alarm limits of each bed in bpm, for display.
     sound
         Called for every pulse of an alarm burst; the terminal bell if None.
     note
@@ -216,13 +216,13 @@ class Dashboard:
         config: DashboardConfig | None = None,
         *,
         beds: Sequence[str] = (),
-        limits: tuple[float, float] | None = None,
+        limits: Mapping[str, tuple[float, float]] | None = None,
         sound: Sound | None = None,
         note: str = "",
         stay: bool = False,
     ) -> None:
         config = config or DashboardConfig()
-        self.bus, self.clock, self.limits, self.sound, self.note = bus, clock, limits, sound, note
+        self.bus, self.clock, self.limits, self.sound, self.note = bus, clock, limits or {}, sound, note
         self._left = asyncio.Event()
         if not stay:
             self.leave()

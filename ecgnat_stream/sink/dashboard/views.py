@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from rich.cells import set_cell_size
@@ -71,7 +71,7 @@ class Panel(Static):
 class BedView(Vertical):
     """One bed: alarm areas on top, traces at the left, numbers at the right."""
 
-    def __init__(self, palette: Palette, config: DashboardConfig, limits: tuple[float, float] | None) -> None:
+    def __init__(self, palette: Palette, config: DashboardConfig, limits: Mapping[str, tuple[float, float]]) -> None:
         super().__init__(id="bed")
         self._palette, self._config, self._limits = palette, config, limits
         self.gain_mm_mv = config.gain_mm_mv
@@ -101,7 +101,7 @@ class BedView(Vertical):
         numbers = self.query_one("#numbers", Panel)
         width, height = numbers.content_size
         if width > 0:
-            numbers.show(number_text(bed, self._limits, (width, height), self._palette, now_ns))
+            numbers.show(number_text(bed, self._limits.get(bed.name), (width, height), self._palette, now_ns))
         self._traces(bed)
 
     def _alarms(self, area: str, title: str, alarms: Sequence[Alarm], paused: str, now_ns: int) -> None:

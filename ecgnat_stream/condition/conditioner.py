@@ -1,13 +1,14 @@
 """Conditioning stage: device samples in, the 200 Hz signal of every other stage out.
 
 In: ``(R, 12, n)`` device-rate samples of the rows that have a frame ready. Out: ``(R, 12, FRAME)`` at ``signal.FS``, mV. Per
-frame: short dropouts are bridged, one polyphase FIR resamples and limits the band, a recursive high-pass and mains notch
-follow, missing limb leads are derived. What was missing stays NaN. A row's result depends on its own samples only.
-Nothing is dropped here; a late row is the ring's and the scheduler's business.
+frame: short dropouts are bridged, pacing spikes taken out, one polyphase FIR resamples and limits the band, a recursive
+high-pass and mains notch follow, missing limb leads are derived. What was missing stays NaN. A row's result depends on its own
+samples only. Nothing is dropped here; a late row is the ring's and the scheduler's business.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from typing import Literal
@@ -17,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import butter, iirnotch, sosfilt, tf2sos
 
+from ecgnat_stream.condition.pacing import CONTEXT, remove_spikes
 from ecgnat_stream.signal import FRAME, FS, LEADS
 
-__all__ = ["ConditionConfig", "Conditioner", "condition_record", "condition_records"]
+__all__ = ["ConditionConfig", "Conditioner", "Spikes", "condition_record", "condition_records"]
 
 _LEADS = len(LEADS)
 _LIMB = 6
@@ -34,6 +36,9 @@ _PHASES = 256
 
 _BRIDGE_S = 0.02
 """Dropouts shorter than this are interpolated for the filter (and NaN in the output); longer ones restart it."""
+
+_SAME_S = 0.01
+"""Spikes of several leads within this time of each other are one."""
 
 _RANGE_MV = 10.0
 """Input beyond baseline +- this is clipped: twice the +-5 mV input range that IEC 60601-2-27 asks for."""
@@ -63,6 +68,28 @@ class ConditionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     mains_hz: Literal[0, 50, 60] = 50
 
 
+@dataclass(frozen=True, slots=True)
+class Spikes:
+    """Pacing spikes that one call took out, in the order of row and time; a spike is in the frame that it lies in, once.
+
+    Parameters
+    ----------
+    row
+        Bed.
+    at
+        Time in samples at ``signal.FS``, absolute, exact to half a device sample.
+    leads
+        Number of leads that showed it.
+    """
+
+    row: NDArray[np.intp]
+    at: NDArray[np.float64]
+    leads: NDArray[np.int64]
+
+
+_NO_SPIKES = Spikes(np.zeros(0, np.intp), np.zeros(0), np.zeros(0, np.int64))
+
+
 class Conditioner:
     """Streaming conditioner for all rows of one device rate.
 
@@ -85,7 +112,7 @@ class Conditioner:
         self.config = config or ConditionConfig()
         self._per_frame = Fraction(fs).limit_denominator(10**6) * FRAME / FS
         self._phases = min(self._per_frame.denominator, _PHASES)
-        self._back = int(np.ceil(_REACH_S * fs))
+        self._back = int(np.ceil(_REACH_S * fs)) + CONTEXT
         self._length = self._back + int(np.ceil(((FRAME - 1) / FS + _REACH_S) * fs)) + 1
         self._kernels: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
         self._sos = _recursive_filter(self.config)
@@ -95,6 +122,8 @@ class Conditioner:
         self._baseline = np.zeros(pairs, np.float32)
         self._started = np.zeros(pairs, bool)
         self._seen = np.zeros((rows, _LEADS), bool)
+        self.spikes = _NO_SPIKES
+        """What the last call of :meth:`process` took out."""
 
     @property
     def delay_s(self) -> float:
@@ -134,6 +163,7 @@ class Conditioner:
         pair = rows[row] * _LEADS + lead
         x = samples[row, lead]
         gap, stop = self._bridge(x, missing[row, lead], frames[row]) if missing[row, lead].any() else (None, None)
+        self.spikes = self._take_spikes(x, row, rows, frames)
         x = self._limit(x, pair)
         y = self._filter(self._resample(x, frames[row]), pair)
         if gap is not None and stop is not None:
@@ -210,6 +240,24 @@ class Conditioner:
         gap[some] = (self._apply(bad.astype(np.float32), frames[some], 1) > 0) | np.logical_or.accumulate(hole, axis=1)
         stop[some] = hole.any(axis=1)
         return gap, stop
+
+    def _take_spikes(
+        self, x: NDArray[np.float32], row: NDArray[np.intp], rows: NDArray[np.intp], frames: NDArray[np.int64]
+    ) -> Spikes:
+        """Take pacing spikes out of ``x`` (in place), and say which of them lie in the frames' own time."""
+        pair, at = remove_spikes(x, self.fs)
+        if not len(pair):
+            return _NO_SPIKES
+        start, _ = self._positions(frames)
+        place = (start[row[pair]] - self._back + at) * (FS / self.fs)
+        own = (place >= frames[row[pair]] * FRAME) & (place < (frames[row[pair]] + 1) * FRAME)
+        index, place = row[pair][own], place[own]
+        order = np.lexsort((place, index))
+        index, place = index[order], place[order]
+        apart = np.diff(place) > _SAME_S * FS
+        new = np.concatenate([[True], apart | (np.diff(index) != 0)])[: len(index)]
+        first = np.flatnonzero(new)
+        return Spikes(rows[index[first]], place[first], np.diff(np.append(first, len(index))))
 
     def _limit(self, x: NDArray[np.float32], pair: NDArray[np.intp]) -> NDArray[np.float32]:
         """Clip ``(P, n)`` to the input range about the baseline, so that a spike or a rail does not charge the filter."""

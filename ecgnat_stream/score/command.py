@@ -1,0 +1,236 @@
+"""``ecgnat score``: run the monitor over annotated records and say how good it is."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ecgnat_stream.config import Config
+    from ecgnat_stream.score.run import Observed, Task
+    from ecgnat_stream.score.truth import Truth
+
+__all__ = ["add_parser", "run"]
+
+_SNR_DB = 6.0
+_SHORT_S, _SHORT_FACTOR = 300.0, 4
+"""So many times more of the records that are short are replayed at once: starting the network is what takes time there."""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to those of ``ecgnat``."""
+    score = commands.add_parser(
+        "score",
+        help="run the monitor over annotated records and say how good it is",
+        description="Run the monitor over annotated WFDB databases; print beats, episodes (EC57), time to alarm, false alarms "
+        "and the Challenge 2015 score. docs/scoring.md defines every figure.",
+        epilog="example: ecgnat score mitdb vfdb cudb --split test --json score.json --html score.html",
+    )
+    score.add_argument("databases", nargs="+", type=Path, metavar="DATABASE_DIR", help="a folder of annotated WFDB records")
+    score.add_argument("--records", nargs="+", default=[], metavar="R", help="only these records")
+    score.add_argument(
+        "--split", default="test", metavar="NAME", help="where there is a splits.csv (default %(default)s), or all"
+    )
+    score.add_argument("--from", dest="learning_s", type=float, metavar="S", help="compare beats and rhythm from here on, s")
+    score.add_argument(
+        "--config", type=Path, metavar="FILE", help="settings to measure, as for ecgnat run; its beds are left out"
+    )
+    score.add_argument("--model", metavar="DIR", help="a checkpoint directory, or the name of a shipped one")
+    score.add_argument("--at-once", type=int, default=8, metavar="N", help="beds at once (default %(default)s)")
+    score.add_argument("--noise", type=Path, metavar="RECORD", help="add this noise, a record of the noise stress database")
+    score.add_argument("--snr", type=float, metavar="DB", help="signal-to-noise ratio for --noise (default 6 dB)")
+    score.add_argument("--json", type=Path, metavar="FILE", help="write everything that was found, per record")
+    score.add_argument("--html", type=Path, metavar="FILE", help="write a report with a strip of every mistake")
+    score.add_argument("--strips", type=int, default=200, metavar="N", help="at most so many strips (default %(default)s)")
+    score.add_argument("--annotations", type=Path, metavar="DIR", help="write what the monitor said as WFDB annotations (.ecg)")
+    score.set_defaults(command=run)
+
+
+@dataclass
+class _Work:
+    """What has been found so far."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    seen: dict[tuple[str, str], tuple[Truth, Observed]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    model: str = ""
+
+    def fail(self, what: str, why: str) -> None:
+        self.failed[what] = why
+        print(f"ecgnat: {why if what in why else f'{what}: {why}'}", file=sys.stderr)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Score; return 0, or 1 if a record could not be scored.
+
+    Raises
+    ------
+    ConfigError
+        For settings that cannot be used.
+    ScoreError
+        For a folder without records.
+    """
+    from ecgnat_stream.score.report import summarise
+    from ecgnat_stream.score.tables import as_text, sheets
+
+    began = time.monotonic()
+    config = _settings(arguments)
+    work = _Work()
+    with tempfile.TemporaryDirectory(prefix="ecgnat-score-") as scratch:
+        truths, tasks = _tasks(arguments, config, work, Path(scratch))
+        _replay(arguments, config, work, truths, tasks)
+        summaries = {
+            name: summarise([row for row in work.rows if row["database"] == name])
+            for name in dict.fromkeys(row["database"] for row in work.rows)
+        }
+        print("\n".join(as_text(sheet) for sheet in sheets(summaries)))
+        about = _about(arguments, config, work, time.monotonic() - began)
+        if arguments.json:
+            report = about | {"databases": summaries, "records": work.rows, "failed": work.failed}
+            _write(arguments.json, json.dumps(report) + "\n")
+        if arguments.html:
+            from ecgnat_stream.score.html import page
+
+            _write(arguments.html, page(about, summaries, work.rows, work.seen, work.failed, arguments.strips))
+    print(f"{len(work.rows)} records in {time.monotonic() - began:.0f} s", file=sys.stderr)
+    return 1 if work.failed else 0
+
+
+def _settings(arguments: argparse.Namespace) -> Config:
+    import tomllib
+
+    from ecgnat_stream.errors import ConfigError
+    from ecgnat_stream.score.run import settings
+
+    if arguments.at_once < 1:
+        raise ConfigError(f"--at-once {arguments.at_once}: at least 1")
+    if arguments.snr is not None and arguments.noise is None:
+        raise ConfigError("--snr needs --noise RECORD")
+    table: dict[str, Any] = {}
+    if arguments.config is not None:
+        from ecgnat_stream.config import load_config
+
+        load_config(arguments.config)
+        table = tomllib.loads(arguments.config.read_text(encoding="utf-8"))
+    return settings(table, arguments.model)
+
+
+def _tasks(
+    arguments: argparse.Namespace, config: Config, work: _Work, scratch: Path
+) -> tuple[dict[tuple[str, str], Truth], list[Task]]:
+    """Read what is stated of every record that is asked for."""
+    from ecgnat_stream.score.noise import noisy_record
+    from ecgnat_stream.score.records import ScoreError, select
+    from ecgnat_stream.score.run import Task
+    from ecgnat_stream.score.truth import Database
+
+    truths: dict[tuple[str, str], Truth] = {}
+    tasks: list[Task] = []
+    databases = [Database(folder, config.alarm, arguments.learning_s) for folder in arguments.databases]
+    for name in arguments.records:
+        if not any(name in database.paths for database in databases):
+            work.fail(name, "there is no such record")
+    for database in databases:
+        for name, split in select(database.folder, database.paths, arguments.records, arguments.split):
+            key = (database.name, name)
+            try:
+                truth = database.truth(name, split)
+                if arguments.noise is not None:
+                    mixed = noisy_record(truth, arguments.noise, _snr_db(arguments), scratch / database.name)
+                    truth = replace(truth, path=mixed)
+            except ScoreError as error:
+                work.fail("/".join(key), str(error))
+                continue
+            truths[key] = truth
+            tasks.append(Task(key, truth.path, truth.length_s))
+    return truths, tasks
+
+
+def _replay(
+    arguments: argparse.Namespace, config: Config, work: _Work, truths: dict[tuple[str, str], Truth], tasks: Sequence[Task]
+) -> None:
+    from ecgnat_stream.errors import EcgnatError
+    from ecgnat_stream.score.report import record_report
+    from ecgnat_stream.score.run import batches, monitor
+
+    total_s, done_s = sum(task.length_s for task in tasks), 0.0
+    began = time.monotonic()
+
+    def say(seconds: float) -> None:
+        if sys.stderr.isatty():
+            share = (done_s + seconds) / max(total_s, 1.0)
+            left = (time.monotonic() - began) * (1 / max(share, 1e-3) - 1)
+            print(f"\r{100 * share:5.1f} % of {total_s / 3600:.1f} h, {left:.0f} s left   ", end="", file=sys.stderr, flush=True)
+
+    for batch in batches(tasks, arguments.at_once, _SHORT_S, _SHORT_FACTOR):
+        try:
+            found = asyncio.run(monitor(config, batch, say))
+        except EcgnatError as error:
+            if not work.rows:
+                raise
+            found = {task.key: str(error) for task in batch}
+        done_s += sum(task.length_s for task in batch)
+        for key, observed in found.items():
+            if isinstance(observed, str):
+                work.fail("/".join(key), observed)
+                continue
+            work.model = observed.model
+            work.rows.append(record_report(truths[key], observed))
+            if arguments.annotations is not None:
+                _annotate(arguments.annotations, truths[key], observed)
+            observed.events.clear()
+            work.seen[key] = (truths[key], observed)
+        say(0.0)
+        if not sys.stderr.isatty():
+            print(f"{len(work.rows)} of {len(tasks)}: {', '.join(task.key[1] for task in batch)}", file=sys.stderr)
+    order = {key: i for i, key in enumerate(truths)}
+    work.rows.sort(key=lambda row: order[row["database"], row["record"]])
+
+
+def _annotate(folder: Path, truth: Truth, observed: Observed) -> None:
+    from ecgnat_stream.annotate import END, encode, marks_of
+
+    _write(folder / truth.database / f"{truth.name}.ecg", encode(marks_of(observed.events, truth.fs)) + END)
+
+
+def _write(path: Path, content: str | bytes) -> None:
+    from ecgnat_stream.score.records import ScoreError
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise ScoreError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def _snr_db(arguments: argparse.Namespace) -> float:
+    return _SNR_DB if arguments.snr is None else float(arguments.snr)
+
+
+def _about(arguments: argparse.Namespace, config: Config, work: _Work, took_s: float) -> dict[str, Any]:
+    """Return what a reader needs to repeat the measurement."""
+    import platform
+
+    import msgspec
+    import numpy as np
+
+    from ecgnat_stream import __version__
+
+    return {
+        "ecgnat_stream": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "model": work.model,
+        "configuration": msgspec.to_builtins(config),
+        "split": arguments.split,
+        "noise": None if arguments.noise is None else {"record": arguments.noise.name, "snr_db": _snr_db(arguments)},
+        "took_s": round(took_s, 1),
+    }

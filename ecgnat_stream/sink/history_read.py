@@ -1,0 +1,271 @@
+"""The alarm history as it is read: by persons (``ecgnat alarms``), and by a monitor that starts after one that was killed.
+
+Reading changes nothing, and a monitor that writes at the same time does not notice it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import msgspec
+
+from ecgnat_stream import wire
+from ecgnat_stream.errors import SinkError
+from ecgnat_stream.events import Alarm, Kind, Presence, Priority
+from ecgnat_stream.sink.history_store import MIGRATIONS, schema_version, utc_text
+
+__all__ = ["AlarmRecord", "CommandRecord", "History", "Selection", "unfinished"]
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """Which alarms to read; what is left out selects everything.
+
+    Parameters
+    ----------
+    bed
+        Pattern of the shell (``*/icu/*``); without a slash it stands for the last part of the name, and "" for the worker itself.
+    since, until
+        The alarm began, or the event happened, in this half-open stretch of time.
+    active
+        Only alarms that have not ended.
+    """
+
+    bed: str | None = None
+    conditions: tuple[str, ...] = ()
+    priorities: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    active: bool = False
+
+    def where(self, time: str) -> tuple[str, list[str]]:
+        """Return the SQL condition and its values for a table whose time stands in the column ``time``."""
+        bed, values = self.where_bed()
+        parts = [bed]
+        for column, allowed in (("condition", self.conditions), ("priority", self.priorities)):
+            if allowed:
+                parts.append(f"{column} IN ({', '.join('?' * len(allowed))})")
+                values += allowed
+        for sign, limit in ((">=", self.since), ("<", self.until)):
+            if limit is not None:
+                parts.append(f"{time} {sign} ?")
+                values.append(utc_text(limit))
+        return " AND ".join(parts), values
+
+    def where_bed(self) -> tuple[str, list[str]]:
+        """Return the SQL condition for the bed alone."""
+        if self.bed is None:
+            return "TRUE", []
+        if not self.bed:
+            return "bed = ''", []
+        return "bed GLOB ?", [self.bed if "/" in self.bed else f"*/{self.bed}"]
+
+
+class AlarmRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="alarm-record"):
+    """One alarm from its start to its end.
+
+    Parameters
+    ----------
+    priority
+        The highest it had.
+    presence, text
+        The latest.
+    at_s
+        Its start on the bed's stream, s.
+    ended, ending
+        When and how: ``end``, ``reset``, or ``unseen`` (it began anew and no end had been seen); None while it lasts.
+    duration_s
+        Until its end, or as far as the bed was watched.
+    acknowledged, acknowledged_by, acknowledged_after_s
+        When and by whom it was first acknowledged, and how long after its start.
+    """
+
+    bed: str
+    condition: str
+    kind: Kind
+    priority: Priority
+    presence: Presence
+    text: str
+    started: datetime
+    at_s: float | None
+    ended: datetime | None
+    ending: Literal["end", "reset", "unseen"] | None
+    duration_s: float
+    acknowledged: datetime | None
+    acknowledged_by: str
+    acknowledged_after_s: float | None
+    alarm_id: str
+
+
+class CommandRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="command-record"):
+    """A command and what became of it; ``accepted`` is None where no answer was seen."""
+
+    time: datetime
+    bed: str
+    action: str
+    condition: str | None
+    duration_s: float | None
+    source: str
+    accepted: bool | None
+    reason: str | None
+
+
+class History:
+    """The reading side: a connection that changes nothing and that a writing monitor does not notice.
+
+    Raises
+    ------
+    SinkError
+        If there is no such file, or it is none that can be read; also from every method.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        if not path.is_file():
+            raise SinkError(f"{path}: there is no such file")
+        with self._told():
+            self._connection = self._open()
+            version = schema_version(self._connection, path)
+        self._empty = version == 0
+        if 0 < version < len(MIGRATIONS):
+            raise SinkError(
+                f"{path}: is of an earlier version (schema {version}); a monitor that writes to it brings it up to date"
+            )
+
+    def _open(self) -> sqlite3.Connection:
+        uri = self._path.resolve().as_uri()
+        try:
+            connection = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=5.0)
+            connection.execute("SELECT 1 FROM sqlite_master LIMIT 1")
+        except sqlite3.OperationalError:
+            if self._path.with_name(f"{self._path.name}-wal").exists():
+                raise
+            # In a folder that cannot be written to, WAL's shared memory cannot be made; without a WAL nobody writes either.
+            connection = sqlite3.connect(f"{uri}?immutable=1", uri=True)
+        connection.row_factory = sqlite3.Row
+        return connection
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise SinkError(f"{self._path}: cannot be read as an alarm history: {error}") from error
+
+    def _rows(self, query: str, values: Iterable[Any] = ()) -> list[sqlite3.Row]:
+        with self._told():
+            if self._empty:
+                # The monitor may just have made the file.
+                self._empty = schema_version(self._connection, self._path) == 0
+            return [] if self._empty else self._connection.execute(query, tuple(values)).fetchall()
+
+    def alarms(self, selection: Selection = Selection()) -> list[AlarmRecord]:  # noqa: B008 - it is frozen
+        """Return alarms by their start."""
+        where, values = selection.where("started")
+        if selection.active:
+            where += " AND ended IS NULL"
+        watched = "(SELECT stopped FROM monitored WHERE monitored.bed = alarm.bed ORDER BY monitored.started DESC LIMIT 1)"
+        rows = self._rows(
+            f"SELECT *, coalesce(ended, max(last, coalesce({watched}, last))) AS seen FROM alarm "
+            f"WHERE {where} ORDER BY started, id",
+            values,
+        )
+        return [_record(row) for row in rows]
+
+    def events(self, selection: Selection = Selection(), after: int = 0) -> list[tuple[int, Alarm]]:  # noqa: B008
+        """Return alarm events in the order in which they were written, each with its number, after the one numbered ``after``."""
+        where, values = selection.where("time")
+        if selection.active:
+            where += " AND alarm IN (SELECT id FROM alarm WHERE ended IS NULL)"
+        rows = self._rows(f"SELECT id, body FROM event WHERE {where} AND id > ? ORDER BY id", [*values, after])
+        return [(row["id"], _event(row["body"])) for row in rows]
+
+    def newest(self) -> int:
+        """Return the number of the newest event, 0 if there is none."""
+        return next((row[0] or 0 for row in self._rows("SELECT max(id) FROM event")), 0)
+
+    def watched_s(self, selection: Selection = Selection()) -> dict[str, float]:  # noqa: B008
+        """Return for how many seconds each bed was watched between ``since`` and ``until``; the worker itself is left out."""
+        where, values = selection.where_bed()
+        rows = self._rows(f"SELECT bed, started, stopped FROM monitored WHERE {where} AND bed <> ''", values)
+        total: dict[str, float] = {}
+        for bed, started, stopped in rows:
+            begin, end = datetime.fromisoformat(started), datetime.fromisoformat(stopped)
+            begin = max(begin, selection.since or begin)
+            end = min(end, selection.until or end)
+            total[bed] = total.get(bed, 0.0) + max(0.0, (end - begin).total_seconds())
+        return total
+
+    def commands(self, selection: Selection = Selection()) -> list[CommandRecord]:  # noqa: B008
+        """Return commands, each as often as it was answered; the selection's priorities do not matter."""
+        where, values = msgspec.structs.replace(selection, priorities=()).where("time")
+        rows = self._rows(
+            "SELECT * FROM (SELECT command.id, result.id AS answer, command.time, coalesce(result.bed, command.bed) AS bed, "
+            "action, condition, duration_s, source, accepted, reason "
+            "FROM command LEFT JOIN result ON result.command = command.id) "
+            f"WHERE {where} ORDER BY id, answer",
+            values,
+        )
+        return [msgspec.convert(dict(row), CommandRecord, strict=False) for row in rows]
+
+    def lost(self) -> int:
+        """Return how many events could not be kept, in all runs together."""
+        return int(sum(row[0] for row in self._rows("SELECT lost FROM run")))
+
+    def unfinished(self) -> tuple[dict[str, list[Alarm]], dict[str, int]]:
+        """Return what :func:`unfinished` does."""
+        rows = self._rows("SELECT bed, sequence FROM numbering")
+        alarms: dict[str, list[Alarm]] = {}
+        for row in self._rows(
+            "SELECT body FROM event WHERE id IN "
+            "(SELECT (SELECT max(id) FROM event WHERE event.alarm = alarm.id) FROM alarm WHERE ended IS NULL) ORDER BY id"
+        ):
+            event = _event(row["body"])
+            alarms.setdefault(event.bed, []).append(event)
+        return alarms, {row[0]: row[1] for row in rows}
+
+
+def unfinished(path: Path) -> tuple[dict[str, list[Alarm]], dict[str, int]]:
+    """Return what a monitor that was killed has left open, for the alarm engines of the next one.
+
+    Returns
+    -------
+    alarms
+        Per bed ("" is the worker) the last event of every alarm that has not ended, in the order of these events.
+    sequences
+        Per bed the highest sequence number that was used.
+
+    Raises
+    ------
+    SinkError
+        If there is a file and it cannot be read.
+    """
+    if not path.exists():
+        return {}, {}
+    with History(path) as history:
+        return history.unfinished()
+
+
+def _event(body: str) -> Alarm:
+    event = wire.decode_json(body.encode())
+    assert isinstance(event, Alarm)
+    return event
+
+
+def _record(row: sqlite3.Row) -> AlarmRecord:
+    values = {key: row[key] for key in row.keys() if key in AlarmRecord.__struct_fields__}  # noqa: SIM118 - a Row has no others
+    started = datetime.fromisoformat(row["started"])
+    acknowledged = row["acknowledged"] and datetime.fromisoformat(row["acknowledged"])
+    values["duration_s"] = (datetime.fromisoformat(row["seen"]) - started).total_seconds()
+    values["acknowledged_after_s"] = (acknowledged - started).total_seconds() if acknowledged else None
+    return msgspec.convert(values, AlarmRecord)

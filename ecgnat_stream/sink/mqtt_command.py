@@ -1,0 +1,122 @@
+"""A person's command to a monitor over MQTT, and its answer: what ``ecgnat command`` sends.
+
+The request goes to ``{bed}/alarm/command``, the answer comes on ``{bed}/alarm/command/result``: with MQTT 5 that is the response
+topic, and the correlation data tell our answer from others; with 3.1.1 the ``correlation`` of the request does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from uuid import uuid4
+
+import aiomqtt
+import msgspec
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from ecgnat_stream import wire
+from ecgnat_stream.errors import FrameError, SinkError
+from ecgnat_stream.events import CommandResult
+from ecgnat_stream.sink.mqtt_config import MqttConfig, Target, target
+
+__all__ = ["send_command"]
+
+_client_log = logging.getLogger(f"{__name__}.client")
+_client_log.setLevel(logging.CRITICAL)
+
+_UNSUPPORTED_PROTOCOL = 132  # MQTT 5, table 3-1; paho gives it for the 3.1.1 return code 1 as well
+_OTHERS_S = 0.5
+"""After a refusal another answer is waited for: every monitor of a site hears the command, and only one has the bed."""
+
+
+async def send_command(config: MqttConfig, bed: str, request: wire.CommandRequest, answer_s: float) -> CommandResult:
+    """Send a command to the monitor of a bed and return its answer.
+
+    Parameters
+    ----------
+    bed
+        ``site/unit/bed``, or ``site/engine/worker`` for the worker's own alarms.
+    answer_s
+        Longest wait for the answer, s.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`~ecgnat_stream.sink.mqtt_config.target`.
+    SinkError
+        If the broker cannot be reached or refuses, or no monitor answers.
+    """
+    to = target(config)
+    for v5 in {"5": (True,), "3.1.1": (False,)}.get(config.protocol, (True, False)):
+        try:
+            return await _ask(_client(config, to, v5), v5, bed, request, answer_s)
+        except TimeoutError:
+            raise SinkError(
+                f"no answer within {answer_s:g} s: is there a monitor of {bed}, and is it connected to {to.host}:{to.port}?"
+            ) from None
+        except aiomqtt.MqttError as error:
+            if v5 and config.protocol == "auto" and getattr(getattr(error, "rc", None), "value", None) == _UNSUPPORTED_PROTOCOL:
+                continue
+            raise SinkError(f"{to.host}:{to.port}: {error}") from error
+    raise AssertionError("the last protocol returns or raises")
+
+
+def _client(config: MqttConfig, to: Target, v5: bool) -> aiomqtt.Client:
+    return aiomqtt.Client(
+        to.host,
+        to.port,
+        username=to.username,
+        password=to.password,
+        logger=_client_log,
+        identifier=f"{config.client_id}ecgnat-command-{uuid4().hex[:12]}",
+        protocol=aiomqtt.ProtocolVersion.V5 if v5 else aiomqtt.ProtocolVersion.V311,
+        clean_session=None if v5 else True,
+        timeout=config.timeout_s,
+        keepalive=config.keepalive_s,
+        tls_params=to.tls,
+    )
+
+
+async def _ask(client: aiomqtt.Client, v5: bool, bed: str, request: wire.CommandRequest, answer_s: float) -> CommandResult:
+    token = uuid4().hex
+    topic = f"{wire.ROOT}/{bed}/alarm/command"
+    properties = None
+    if v5:
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        properties.ResponseTopic = f"{topic}/result"
+        properties.CorrelationData = token.encode()
+    payload = msgspec.json.encode(msgspec.structs.replace(request, correlation=token))
+    async with client:
+        await client.subscribe(f"{topic}/result", qos=1)
+        await client.publish(topic, payload, qos=1, properties=properties)
+        return await _answer(client, token, answer_s)
+
+
+async def _answer(client: aiomqtt.Client, token: str, answer_s: float) -> CommandResult:
+    """Return the first acceptance of our command, or the first refusal if none follows it."""
+    refusal: CommandResult | None = None
+    try:
+        async with asyncio.timeout(answer_s) as limit:
+            async for message in client.messages:
+                result = _result(message)
+                if result is None or result.correlation != token:
+                    continue
+                if result.accepted:
+                    return result
+                refusal = refusal or result
+                limit.reschedule(min(limit.when() or 0.0, asyncio.get_running_loop().time() + _OTHERS_S))
+    except TimeoutError:
+        if refusal is None:
+            raise
+    assert refusal is not None
+    return refusal
+
+
+def _result(message: aiomqtt.Message) -> CommandResult | None:
+    """Return the answer that a message holds; others may write to the topic too."""
+    try:
+        event = wire.decode_json(message.payload if isinstance(message.payload, bytes) else b"")
+    except FrameError:
+        return None
+    return event if isinstance(event, CommandResult) else None

@@ -1,0 +1,93 @@
+"""The past of one bed: what is remembered for how long, and what a break does to it."""
+
+from __future__ import annotations
+
+import pytest
+
+from ecgnat_stream.alarm import BeatMark, Evidence, Observation, pvc_per_min
+from ecgnat_stream.alarm.config import AlarmConfig
+from ecgnat_stream.alarm.history import History
+from ecgnat_stream.alarm.picture import Picture, revise
+from ecgnat_stream.codes import RHYTHMS
+
+FRAME_S = 0.2
+
+
+def play(*stretches: tuple[float, dict[str, object]]) -> Picture:
+    """Return the picture after stretches of so many seconds; ``beat`` is the class of a beat every 0.8 s."""
+    history, frame, picture = History(AlarmConfig()), 0, None
+    for length_s, about in stretches:
+        given = dict(about)
+        beat, gap_s, beats_of = given.pop("beat", None), float(given.pop("gap_s", 0.0)), given.pop("revised", "")  # type: ignore[arg-type]
+        frame += round(gap_s / FRAME_S)
+        for _ in range(round(length_s / FRAME_S)):
+            frame += 1
+            at_s = round(frame * FRAME_S, 3)
+            marks = (BeatMark(at_s - 0.1, str(beat)),) if beat and frame % 4 == 0 else ()
+            rhythm = None
+            if beats_of:
+                old = BeatMark(at_s - 0.1 - FRAME_S + 0.009, str(beats_of))
+                rhythm = Evidence(label="SINUS", stop_s=at_s, seconds=(0.0,) * len(RHYTHMS), beats=(old,))
+            observation = Observation(at_s=at_s, beats=marks, gap_s=gap_s, rhythm=rhythm, **given)  # type: ignore[arg-type]
+            picture = history.picture(observation, at_s - FRAME_S)
+            gap_s = 0.0
+    assert picture is not None
+    return picture
+
+
+def test_beats_are_kept_for_a_minute() -> None:
+    picture = play((200.0, {"beat": "N"}))
+    assert len(picture.beats) == 75
+    assert picture.beats[0].at_s > 200.0 - 60.8
+
+
+def test_ventricular_beats_are_counted_over_a_minute_and_across_a_break() -> None:
+    assert play((20.0, {"beat": "V"})).pvc_per_min == 25
+    assert play((20.0, {"beat": "V"}), (2.0, {"usable": False})).pvc_per_min == 25
+    after = play((20.0, {"beat": "V"}), (8.0, {"beat": "V", "gap_s": 4.0}))
+    assert (after.pvc_per_min, len(after.beats)) == (35, 10)
+    assert play((20.0, {"beat": "V"}), (2.0, {"usable": False}), (50.0, {"beat": "N"})).pvc_per_min == 10
+
+
+def test_the_count_is_of_the_last_minute() -> None:
+    marks = [BeatMark(float(k), "V" if k % 2 else "N") for k in range(100)]
+    assert pvc_per_min(marks, 99.0) == 30
+    assert pvc_per_min(marks, 161.0) == 0
+    assert pvc_per_min([], 10.0) == 0
+
+
+def test_the_network_revises_the_class_of_a_beat() -> None:
+    assert {beat.label for beat in play((10.0, {"beat": "N", "revised": "V"})).beats[:-1]} == {"V"}
+    assert play((10.0, {"beat": "N", "revised": "V"})).pvc_per_min == 12
+
+
+@pytest.mark.parametrize(("shift_s", "label"), [(0.010, "V"), (-0.0099, "V"), (0.011, "N"), (-0.011, "N")])
+def test_a_revised_class_is_for_the_beat_within_ten_milliseconds(shift_s: float, label: str) -> None:
+    beats = (BeatMark(1.0, "N"), BeatMark(2.0, "N"))
+    assert revise(beats, (BeatMark(2.0 + shift_s, "V"),)) == (BeatMark(1.0, "N"), BeatMark(2.0, label))
+
+
+def test_there_is_nothing_to_revise() -> None:
+    assert revise((), (BeatMark(2.0, "V"),)) == ()
+    beats = (BeatMark(1.0, "N"),)
+    assert revise(beats, ()) is beats
+
+
+def test_fibrillation_scores_are_averaged_over_three_seconds() -> None:
+    assert play((3.0, {"fibrillation": 0.9})).fibrillation == pytest.approx(0.9)
+    assert play((20.0, {"fibrillation": 0.9}), (2.0, {"fibrillation": 0.3})).fibrillation == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("nothing", [None, float("nan")])
+def test_a_frame_without_a_score_counts_as_none(nothing: float | None) -> None:
+    assert play((1.0, {"fibrillation": 0.9})).fibrillation == pytest.approx(0.3)
+    assert play((20.0, {"fibrillation": 0.9}), (2.8, {"fibrillation": nothing})).fibrillation == pytest.approx(0.06)
+    assert play((20.0, {"fibrillation": 0.9}), (3.0, {"fibrillation": nothing})).fibrillation is None
+
+
+def test_every_unusable_frame_is_noted_and_a_long_stretch_is_a_break() -> None:
+    brief = play((10.0, {"beat": "N"}), (0.8, {"usable": False}), (2.0, {}))
+    assert (brief.since_s, brief.clear_since_s) == (0.0, 10.8)
+    assert len(brief.beats) == 12
+    long = play((10.0, {"beat": "N"}), (1.4, {"usable": False}), (2.0, {}))
+    assert (long.since_s, long.beats) == (11.4, ())

@@ -1,13 +1,13 @@
-"""Fit the beat classifier of the signal path on the training records of mitdb, and on streams composed of persons' beats.
+"""Fit the beat classifier of the signal path on the training records of mitdb.
 
     python -m train.beat_classes --data ROOT --out ecgnat_stream/weights/beats.json [--cross-validate]
     python -m train.beat_classes --data ROOT --test ecgnat_stream/weights/beats.json
 
-The records, and the streams of :mod:`train.conduction`, go through the monitor's own conditioning, quality, detector and
-gallery: as they are, each lead alone, and with noise of nstdb in other proportions. Beats get the class of the expert's mark
-within 150 ms, detections without a mark count as N. Logistic regressions are fitted: V against the rest, S against N, and V by
-width alone. The weights of a feature may only have the sign that physiology gives it: without that, cross-validation over
-patients is clearly worse (docs/beats.md).
+The records go through the monitor's own conditioning, quality, detector and gallery: as they are, each lead alone, and with
+noise of nstdb in other proportions. Beats get the class of the expert's mark within 150 ms, detections without a mark count as
+N. Logistic regressions are fitted: V against the rest, S against N, and V by width alone. The weights of a feature may only have
+the sign that physiology gives it: without that, cross-validation over patients is clearly worse (docs/beats.md). The streams of
+:mod:`train.conduction` are measured beside it, not learnt from.
 
 Shapes: B beat, F feature.
 """
@@ -82,8 +82,8 @@ V_BIAS = 0.25
 BROAD_BIAS = -0.7
 """Log-odds added for V by width alone: bundle branch block stays below 0."""
 
-COMPOSED, STREAMS, NORMALS = 0.3, 2, 60
-"""Weight of composed streams, how many there are of every donor, and how many persons with normal records they are laid in."""
+STREAMS, NORMALS = 2, 60
+"""Composed streams of every donor, and how many persons with normal records they are laid in."""
 
 NOISE_SHARE, NOISE_SNR = 0.7, (0.1, 0.7)
 """Of noisy copies: share of 30 s stretches with noise, and its standard deviation over that of the lead."""
@@ -225,11 +225,11 @@ def collect(records: Iterable[Record], noise: Sequence[NDArray[np.float32]], rng
         yield Beats(record.name, weight, at_s[keep], features[keep], label[keep], marks_s[missed], classes[missed])
 
 
-def fit(parts: Sequence[Beats], composed: Sequence[Beats] = ()) -> Weights:
-    """Fit the regressions; every record and class weighs as the root of its beats, composed streams :data:`COMPOSED` of that."""
-    features = np.concatenate([part.features for part in (*parts, *composed)])
-    label = np.concatenate([part.label for part in (*parts, *composed)])
-    weight = np.concatenate([*(_weights(part) for part in parts), *(COMPOSED * _weights(part) for part in composed)])
+def fit(parts: Sequence[Beats]) -> Weights:
+    """Fit the regressions; every record and class weighs as the root of its beats."""
+    features = np.concatenate([part.features for part in parts])
+    label = np.concatenate([part.label for part in parts])
+    weight = np.concatenate([_weights(part) for part in parts])
     usable = ~np.isnan(features).any(axis=1) & (label != _F) & (weight > 0.0)
     features, label, weight = features[usable], label[usable], weight[usable]
     low, high = np.percentile(features, [1, 99], axis=0)
@@ -249,7 +249,7 @@ def fit(parts: Sequence[Beats], composed: Sequence[Beats] = ()) -> Weights:
 
 
 def _weights(part: Beats) -> NDArray[np.float64]:
-    classes = np.where(np.isin(part.label, (_S, _V, _F, BLOCK)), part.label, _N)
+    classes = np.where(np.isin(part.label, (_S, _V, _F)), part.label, _N)
     counts = np.bincount(classes)
     weight: NDArray[np.float64] = part.weight / np.sqrt(counts[classes])
     thinned = np.where(classes == _N, np.where(np.cumsum(classes == _N) % THIN, 0.0, THIN), 1.0)
@@ -346,10 +346,9 @@ def _cross_validate(parts: Sequence[Beats], composed: Sequence[Beats]) -> None:
     results, blocks = [], []
     for number in range(FOLDS):
         inner, outer = ([part for part in parts if (fold[person[part.name]] == number) == out] for out in (False, True))
-        own, other = ([part for part in composed if (fold[person[part.name]] == number) == out] for out in (False, True))
-        weights = fit(inner, own)
+        weights = fit(inner)
         results += [(part, *score(part, weights)) for part in outer]
-        blocks += [(part.weight == 1.0, *called_v(part, weights)) for part in other]
+        blocks += [(part.weight == 1.0, *called_v(part, weights)) for part in composed if fold[person[part.name]] == number]
     for copies in (True, False):
         print("all leads" if copies else "one lead alone, or noise")
         _print([result for result in results if (result[0].weight == 1.0) == copies])
@@ -379,11 +378,10 @@ def main() -> None:
         return
     noise = [lead[: len(lead) // 2] for _, _, samples in read_noise(arguments.data) for lead in samples[:2]]
     parts = _read(arguments.data, {name: part for name, part in splits.items() if part != "test"}, noise, rng)
-    composed = _compose(arguments.data, everything, noise, rng)
-    if arguments.cross_validate:
-        _cross_validate(parts, composed)
     if arguments.out:
-        arguments.out.write_bytes(msgspec.json.format(msgspec.json.encode(fit(parts, composed)), indent=1) + b"\n")
+        arguments.out.write_bytes(msgspec.json.format(msgspec.json.encode(fit(parts)), indent=1) + b"\n")
+    if arguments.cross_validate:
+        _cross_validate(parts, _compose(arguments.data, everything, noise, rng))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from train.records import Record, read_database
 __all__ = ["BLOCK", "Donor", "compose", "donors", "streams", "ventricular_donors"]
 
 BLOCK = len(BEATS) + 1
-"""Class of a beat with bundle branch block in a composed stream: counts as N, weighs as a class of its own."""
+"""Class of a beat with bundle branch block in a composed stream; counts as N."""
 
 RATE = 250.0
 LENGTH_S = 150.0
@@ -145,7 +145,7 @@ def ventricular_donors(records: Iterable[Record]) -> list[Donor]:
 def compose(usual: Donor, other: Donor, ventricular: bool, rng: np.random.Generator) -> Record:
     """Lay beats of ``other``, ventricular or with bundle branch block, into the rhythm of ``usual``; two leads.
 
-    The record is named after ``other``, so that a person can be left out of a fit.
+    The record is named after ``other``, so that a person can be held out.
     """
     leads = rng.choice(len(LEADS), 2, replace=False)
     theirs = leads

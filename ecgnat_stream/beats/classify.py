@@ -39,7 +39,12 @@ _FAST_S, _FREQUENT = 0.5, 0.1
 """Median RR below which, and share of the bed's beats above which, broad complexes are V even if they are the usual ones: a
 tachycardia with broad complexes counts as ventricular until shown otherwise, and a bed may be connected in the midst of one."""
 
+_PUNCTUAL, _REGULAR, _PUNCTUAL_LESS = 0.6, 0.08, 2.0
+"""In a regular rhythm that is not fast, a beat that is on time, of a shape that mostly is, needs so much higher log-odds to be V:
+it is rather conducted, with bundle branch block, than ventricular. Limits of ``on_time`` and of the usual change of the RR."""
+
 _MEDIAN_RR, _OWN_SHARE = FEATURES.index("median_rr"), FEATURES.index("own_share")
+_ON_TIME, _IRREGULAR = [FEATURES.index("on_time"), FEATURES.index("own_on_time")], FEATURES.index("irregular")
 
 
 class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -181,5 +186,7 @@ def log_odds(features: NDArray[np.float64], weights: Weights) -> tuple[NDArray[n
         (z * by[:-1]).sum(axis=1) + by[-1]
         for by in (np.array(weights.ventricular), np.array(weights.supraventricular), np.array(weights.broad))
     )
-    fast = (features[:, _MEDIAN_RR] < np.log(_FAST_S)) & (features[:, _OWN_SHARE] > np.log(0.01 + _FREQUENT))
-    return np.where(fast, np.maximum(v, broad), v), s
+    fast = features[:, _MEDIAN_RR] < np.log(_FAST_S)
+    punctual = (features[:, _ON_TIME] > _PUNCTUAL).all(axis=1) & (features[:, _IRREGULAR] < _REGULAR) & ~fast
+    v = v - np.where(punctual, _PUNCTUAL_LESS, 0.0)
+    return np.where(fast & (features[:, _OWN_SHARE] > np.log(0.01 + _FREQUENT)), np.maximum(v, broad), v), s

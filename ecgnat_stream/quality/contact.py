@@ -19,7 +19,7 @@ _RAIL_SHARE = 0.4
 """Share of device samples at one extreme value that means saturation."""
 
 _SMALL_MV = 1.0
-"""No signal this small about zero is at a rail; the check is for constant stretches of large amplitude."""
+"""No value this small is a rail, and no signal of so small a height is at one: a clean ECG may rest at zero between its beats."""
 
 _QUIET_MV = 1e-4
 """Peak-to-peak below which a frame is constant: 0.1 uV, less than one step of any ECG converter."""
@@ -193,7 +193,7 @@ def _edges(
     railed, wide = np.zeros(len(height), bool), height > _SMALL_MV
     for side, edge in enumerate(extremes):
         away = np.abs(frame - edge)
-        railed |= wide & (_count(away == 0.0) > _RAIL_SHARE * length)
+        railed |= wide & (np.abs(edge) > _SMALL_MV) & (_count(away == 0.0) > _RAIL_SHARE * length)
         if far[side].any():
             near = _count(away <= _CUT_NEAR * height)
             far[side] &= (near >= max(3, round(length / 30))) & (near >= _CUT_SHARE * _count(away <= _CUT_AROUND * height))

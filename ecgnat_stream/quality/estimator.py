@@ -187,7 +187,7 @@ class QualityEstimator:
             np.copyto(state, np.int8(code), where=condition)
         np.copyto(sqi, np.float32(0.0), where=(state > _CLIPPED) | ~there)
         trusted = _TRUSTED[state] & there
-        usable: NDArray[np.bool_] = trusted.any(axis=1)
+        usable: NDArray[np.bool_] = np.logical_or.reduce(trusted, axis=1)
         return sqi, state, usable, self._choose(rows, np.where(trusted, sqi, np.float32(-1.0)))
 
     def measure(self, rows: NDArray[np.intp], y: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -197,9 +197,9 @@ def weigh(weights: Weights, measured: NDArray[np.float32]) -> tuple[NDArray[np.f
 def _layers(weights: Weights) -> tuple[NDArray[np.float32], ...]:
     """Return mean and spread ``(F, 1)``, then per layer an offset and the weights of its inputs, ``(1 + inputs, outputs, 1)``."""
     mean, spread = (np.array(values, np.float32)[:, None] for values in (weights.mean, weights.spread))
-    hidden = np.column_stack([weights.bias, weights.hidden]).T[:, :, None]
+    hidden = np.column_stack([weights.bias, weights.hidden]).astype(np.float32).T.copy()
     out = [[weights.right_offset, weights.noise_offset], *zip(weights.right, weights.noise, strict=True)]
-    return mean, spread, hidden.astype(np.float32), np.array(out, np.float32)[:, :, None]
+    return mean, spread, hidden[:, :, None], np.array(out, np.float32)[:, :, None]
 
 
 @cache

@@ -9,8 +9,8 @@ frames in which the bed is usable. The last 5 minutes of each noise are used.
 
 With --calibration also the reliability of the index: QRS complexes are detected on every lead alone, and a frame's index is held
 against whether no beat was missed and none false (150 ms) in the 4 s before its end. On training records the weights are fitted
-anew without a fifth of the records and tried on these, on test records those shipped are used. With --fit, fits
-``ecgnat_stream/weights/quality.json`` on the training records and the first 10 minutes of each noise.
+anew without a fifth of the records and tried on these (``as shipped``: not so), on test records those shipped are used. With
+--fit, fits ``ecgnat_stream/weights/quality.json`` on the training records and the first 10 minutes of each noise.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-import torch
 import wfdb
 from numpy.typing import NDArray
+from quality_fit import Frames, Samples, fit, reliability, samples
 from scipy.signal import butter, sosfilt
 
 from ecgnat_devices.simulator import Artefact, Patient, Signal
 from ecgnat_stream.beats import QrsDetector
 from ecgnat_stream.condition import Conditioner
-from ecgnat_stream.quality import FEATURES, STATES, QualityEstimator, Weights, weigh
+from ecgnat_stream.quality import FEATURES, STATES, QualityEstimator, weigh
 from ecgnat_stream.signal import FRAME_S, FS
 
 SLOTS = (0, 6)  # I and V1, from which no other lead is derived
@@ -44,16 +44,7 @@ LATEST = 3  # frames at its end whose beats are not all decided on
 LOOK_S = 4.0
 MATCH_S = 0.15
 FOLDS = 5
-HIDDEN = 12
-FOR_THE_HEART = 0.6  # taken off the log-odds of noise: a heart called noise is worse than noise called a heart
 BEATS = list("NLRBAaJSVrFejnE/fQ?")
-HEART = {"vfdb VFIB": 4, "vfdb VF": 4, "vfdb VFL": 4, "cudb VF": 6, "cinc2015 Ventricular_Flutter_Fib": 4, "vfdb ASYS": 5}
-HEART |= {"cinc2015 Asystole": 5, "vfdb VT": 4, "cinc2015 Ventricular_Tachycardia": 8, "cinc2015 Tachycardia": 4}
-HEART |= {"mitdb AFIB": 3, "mitdb AFL": 4, "mitdb B": 3, "mitdb N": 3}
-NOISE = {"bw alone": 1.5, "em alone": 3, "ma alone": 2, "white alone": 1.5, "band noise": 3, "vfdb NOISE": 0.7, "cinc2017 ~": 0.7}
-"""What is a heart and what is noise in the fit, and how much each counts; other groups count 1, as hearts."""
-
-
 WEIGHTS = Path(__file__).parents[2] / "ecgnat_stream" / "weights" / "quality.json"
 
 
@@ -66,17 +57,6 @@ class Piece(NamedTuple):
     record: str = ""
 
 
-class Frames(NamedTuple):
-    """Frames of a group: index, state, features per lead; right 0 or 1, -1 where unknown; usable; record."""
-
-    sqi: NDArray[np.float32]
-    state: NDArray[np.int8]
-    measured: NDArray[np.float32]
-    right: NDArray[np.int8]
-    usable: NDArray[np.bool_]
-    record: NDArray[np.str_]
-
-
 class Listening(QualityEstimator):
     """Keeps what is weighed of every row."""
 
@@ -84,10 +64,11 @@ class Listening(QualityEstimator):
         super().__init__(rows)
         self.last = np.zeros((len(FEATURES), rows, 12), np.float32)
 
-    def measure(self, rows: NDArray[np.intp], y: NDArray[np.float32]) -> NDArray[np.float32]:
+    def measure(self, rows: NDArray[np.intp], y: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Measure as the stage does."""
-        self.last[:, rows] = measured = super().measure(rows, y)
-        return measured
+        measured, span = super().measure(rows, y)
+        self.last[:, rows] = measured
+        return measured, span
 
 
 def names(root: Path, database: str, split: str) -> list[str]:
@@ -285,82 +266,6 @@ def everything(root: Path, split: str, tuning: bool) -> dict[str, Frames]:
     return {group: Frames(*map(np.concatenate, zip(*found[group], strict=True))) for group in sorted(found)}
 
 
-class Samples(NamedTuple):
-    """Lead-frames for the fit: features, right or not (-1 unknown), noise or not, weight, record."""
-
-    x: NDArray[np.float32]
-    right: NDArray[np.int8]
-    noise: NDArray[np.bool_]
-    weight: NDArray[np.float64]
-    record: NDArray[np.str_]
-
-
-def samples(groups: dict[str, Frames], most: int = 6000) -> Samples:
-    """Return some lead-frames of every group. What is mixed is noise where it made the detection fail."""
-    rng, parts = np.random.default_rng(0), []
-    for group, frames in groups.items():
-        leads = frames.sqi.shape[1]
-        x, verdict = frames.measured.reshape(-1, len(FEATURES)), frames.right.reshape(-1)
-        mix = group.startswith("simulated ") or (group.endswith("dB") and not group.endswith(("24 dB", "18 dB")))
-        take = (
-            np.flatnonzero(verdict >= 0) if mix or group.endswith("dB") or group in ("clean", "simulated") else np.arange(len(x))
-        )
-        take = rng.permutation(take)[: 4 * most if group == "clean" else most]
-        noise = verdict[take] == 0 if mix else np.full(len(take), group in NOISE)
-        share = NOISE.get(group, HEART.get(group, 1.0)) * min(1.0, len(take) / 600)
-        weight = np.full(len(take), share / max(len(take), 1))
-        parts.append(Samples(x[take], verdict[take], noise, weight, np.repeat(frames.record, leads)[take]))
-    return Samples(*map(np.concatenate, zip(*parts, strict=True)))
-
-
-def fit(data: Samples) -> Weights:
-    """Fit the two networks on their common hidden layer: noise with the groups' weights, half of all on either side."""
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-    mean, spread = data.x.mean(axis=0, dtype=float), data.x.std(axis=0, dtype=float)
-    x = torch.tensor(np.clip((data.x - mean) / spread, -3.5, 3.5), dtype=torch.float32)
-    weight = data.weight.copy()
-    weight[data.noise] *= weight[~data.noise].sum() / weight[data.noise].sum()
-    noise_weight = torch.tensor(weight / weight.mean(), dtype=torch.float32)
-    right_weight = torch.tensor(data.right >= 0, dtype=torch.float32)
-    target = torch.tensor(np.column_stack([data.right == 1, data.noise]), dtype=torch.float32)
-    weights = torch.stack([right_weight / right_weight.mean(), noise_weight], dim=1)
-    network = torch.nn.Sequential(torch.nn.Linear(x.shape[1], HIDDEN), torch.nn.Tanh(), torch.nn.Linear(HIDDEN, 2))
-    epochs, batch = 12, 1024
-    optimizer = torch.optim.Adam(network.parameters(), lr=0.02, weight_decay=3e-4)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, epochs)
-    for _ in range(epochs):
-        for part in torch.randperm(len(x)).split(batch):
-            optimizer.zero_grad()
-            losses = torch.nn.functional.binary_cross_entropy_with_logits(network(x[part]), target[part], weights[part])
-            losses.backward()
-            optimizer.step()
-        schedule.step()
-    hidden, _, out = network
-
-    def numbers(values: Any) -> Any:
-        return np.round(np.asarray(values, float), 4).tolist()
-
-    state = {
-        "mean": numbers(mean), "spread": numbers(spread), "hidden": numbers(hidden.weight.detach()),
-        "bias": numbers(hidden.bias.detach()), "right": numbers(out.weight[0].detach()), "noise": numbers(out.weight[1].detach()),
-        "right_offset": numbers(out.bias[0].detach()), "noise_offset": numbers(out.bias[1].detach() - FOR_THE_HEART),
-    }  # fmt: skip
-    return msgspec.convert(state, Weights)
-
-
-def reliability(index: NDArray[np.floating], truth: NDArray[np.integer]) -> dict[str, Any]:
-    """Return the table of ten steps of the index, expected calibration error and Brier score (and that of a constant)."""
-    step = np.minimum((10 * index).astype(int), 9)
-    rows = [(k, int((step == k).sum()), index[step == k].mean(), truth[step == k].mean()) for k in range(10) if (step == k).any()]
-    return {
-        "table": [{"from": k / 10, "frames": n, "index": round(float(p), 3), "right": round(float(r), 3)} for k, n, p, r in rows],
-        "ece": round(float(sum(n * abs(p - r) for _, n, p, r in rows) / len(index)), 4),
-        "brier": round(float(np.square(index - truth).mean()), 4),
-        "brier_of_a_constant": round(float(truth.mean() * (1 - truth.mean())), 4),
-    }
-
-
 def calibration(root: Path, split: str, groups: dict[str, Frames]) -> dict[str, Any]:
     """Return the reliability of the index of records that the weights have not seen."""
     chosen = {
@@ -381,7 +286,7 @@ def calibration(root: Path, split: str, groups: dict[str, Frames]) -> dict[str, 
             strict=True,
         )
     )
-    known, index = truth >= 0, index.copy()
+    known, shipped, index = truth >= 0, index, index.copy()
     if split == "train":
         data = samples(everything(root, "train", True))
         fold = {name: k % FOLDS for k, name in enumerate(np.unique(np.where(record == "202", "201", record)))}
@@ -391,7 +296,8 @@ def calibration(root: Path, split: str, groups: dict[str, Frames]) -> dict[str, 
             weights = fit(Samples(*(part[kept] for part in data)))
             of = np.array([fold[name] == k for name in record])
             index[of] = weigh(weights, x[of].T)[0]
-    return {"all": reliability(index[known], truth[known])} | {
+    found = {"all": reliability(index[known], truth[known]), "as shipped": reliability(shipped[known], truth[known])}
+    return found | {
         name: reliability(index[of & known], truth[of & known])
         for name, of in (
             (group, np.repeat([g == group for g in chosen], [f.sqi.size for f in chosen.values()])) for group in chosen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
@@ -110,6 +111,33 @@ def test_bundle_branch_block_in_sinus_rhythm_is_normal(rr_s: float) -> None:
     truth = [(1.0 + rr_s * k, BLOCK) for k in range(int(48 / rr_s))]
     at, label, _ = classify({"II": ecg(truth, 50), "V1": -ecg(truth, 50, seed=4)})
     assert set(said(at, label, truth, BLOCK)) == {"N"}
+
+
+@pytest.mark.parametrize("odd", [Shape(0.09, 1.3, -0.25), Shape(0.07, -1.0, 0.2)])
+@pytest.mark.parametrize("blocked", [lambda k: k // 12 % 2 == 1, lambda k: k > 30])
+def test_broad_beats_on_time_are_normal_and_the_same_early_are_ventricular(odd: Shape, blocked: Callable[[int], bool]) -> None:
+    truth = [(1.0 + 0.8 * k, odd if blocked(k) else NORMAL) for k in range(60)]
+    at, label, _ = classify({"II": ecg(truth, 50)})
+    on_time = said(at, label, truth, odd)
+    assert on_time.count("N") >= 0.9 * len(on_time)
+    truth = with_pvcs(5, odd=odd)
+    at, label, _ = classify({"II": ecg(truth, 50)})
+    assert set(said(at, label, truth, odd)) == {"V"}
+
+
+def test_being_on_time_speaks_against_v_in_a_regular_rhythm_only() -> None:
+    weights = read_weights()
+    features = np.tile(np.array(weights.centre), (4, 1))
+    for name, value in {"on_time": 1.0, "own_on_time": 1.0, "irregular": 0.02, "median_rr": -0.2}.items():
+        features[:, FEATURES.index(name)] = value
+    features[1, FEATURES.index("irregular")] = 0.3
+    features[2, FEATURES.index("median_rr")] = np.log(0.4)
+    features[3, FEATURES.index("own_on_time")] = 0.3
+    z = np.clip((features - np.array(weights.centre)) / np.array(weights.scale), -LIMIT, LIMIT)
+    plain = z @ np.array(weights.ventricular[:-1]) + weights.ventricular[-1]
+    v, _ = log_odds(features, weights)
+    assert v[0] < plain[0] - 1.0
+    assert (v[1:] > plain[1:] - 1e-9).all()
 
 
 def test_the_irregular_beats_of_atrial_fibrillation_are_not_ventricular() -> None:

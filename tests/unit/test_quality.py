@@ -250,6 +250,25 @@ def test_a_row_does_not_depend_on_the_others():
                 np.testing.assert_array_equal(one[1].state[0], among.state[copy])
 
 
+def test_rows_may_start_at_different_times_and_come_in_any_order():
+    bed = Bed(len(MIXED))
+    judged = list(bed.judge(MIXED[:, None, : 12 * RATE]))
+    shuffled, straight = QualityEstimator(len(MIXED)), QualityEstimator(len(MIXED))
+    raw, off = np.full((len(MIXED), 12, 60), np.nan, np.float32), np.zeros((len(MIXED), 12), bool)
+    order = np.array([2, 0, 3, 1])
+    for k, (y, _) in enumerate(judged):
+        expected = straight.process(bed.rows[:3], raw[:3], y[:3], off[:3])
+        first = order[order != 3] if k < 7 else order
+        got = shuffled.process(first, raw[first], y[first if k < 7 else np.where(order == 3, 1, order)], off[first])
+        np.testing.assert_array_equal(got.sqi[first != 3], expected.sqi[first[first != 3]])
+        np.testing.assert_array_equal(got.state[first != 3], expected.state[first[first != 3]])
+    alone = QualityEstimator(1)
+    for y, _ in judged[7:]:
+        again = alone.process(bed.rows[:1], raw[:1], y[1:2], off[:1])
+    np.testing.assert_array_equal(got.sqi[first == 3], again.sqi)
+    assert again.sqi.max() > 0.1
+
+
 def test_a_reset_row_starts_anew():
     used = Bed()
     for _ in used.judge((muscle(1.0) + hum(1.0, 50.0))[None, None]):

@@ -1,8 +1,7 @@
 """Single beats and intervals: ectopic beats, pauses, sudden and irregular rhythm. Pure functions of a :class:`Picture`.
 
-None of these is of high priority and none latches. What is over within a few beats is found for :data:`RECENT_S` after it, so
-that a class that the network revises late is still seen; the engine then shows it for its time. Beat classes come from
-``picture.beats``; nothing here needs the network.
+None of these is of high priority and none latches. What is over within a few beats is found for :data:`RECENT_S` after it;
+the engine then shows it for its time. Beat classes come from ``picture.beats``; nothing here needs the network.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from ecgnat_stream.alarm.picture import (
 __all__ = ["ectopic", "irregular", "irregularity", "supraventricular_tachycardia"]
 
 RECENT_S = 5.0
-"""An event is found so long after its last beat: classes are revised up to so late."""
+"""An event is found so long after its last beat."""
 
 LOOK_BACK = 40
 """Beats that hold any pattern that may have ended within the last 5 s at 300 bpm, and what is looked for around it."""

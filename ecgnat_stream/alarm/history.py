@@ -11,7 +11,7 @@ from math import isfinite
 
 from ecgnat_stream.alarm.config import AlarmConfig
 from ecgnat_stream.alarm.ectopy import irregularity
-from ecgnat_stream.alarm.picture import MINUTE_S, BeatMark, Evidence, Observation, Picture, pvc_per_min, revise
+from ecgnat_stream.alarm.picture import MINUTE_S, BeatMark, Evidence, Observation, Picture, pvc_per_min
 from ecgnat_stream.alarm.rules import HYSTERESIS_BPM, STALE_S
 
 __all__ = ["History"]
@@ -108,10 +108,9 @@ class History:
             self._break()
 
     def _hear(self, rhythm: Evidence | None, at_s: float, before_s: float) -> None:
-        """Take the network's opinion, with the classes of the beats that it revises; drop it once it is stale."""
+        """Take the network's opinion; drop it once it is stale."""
         if rhythm is not None:
             self._rhythm = rhythm
-            self._beats = revise(self._beats, rhythm.beats)
             self._af_since_s = None if rhythm.label != "AF" else before_s if self._af_since_s is None else self._af_since_s
             self._svt_since_s = None if rhythm.label != "SVT" else before_s if self._svt_since_s is None else self._svt_since_s
         if self._rhythm is not None and not at_s - self._rhythm.stop_s <= STALE_S:

@@ -6,7 +6,6 @@ present. The tables decide once how urgent every condition of the heart is, and 
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -34,15 +33,11 @@ __all__ = [
     "may_fibrillate",
     "pvc_per_min",
     "rate_bpm",
-    "revise",
     "seen_s",
 ]
 
 MINUTE_S = 60.0
 """Span over which ventricular beats are counted, and beats are kept."""
-
-SAME_BEAT_S = 0.010
-"""A revised class is for the beat within so little of it: two samples at 200 Hz."""
 
 
 BEAT_DELAY_S = 0.3
@@ -74,14 +69,11 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         Where on the stream its predictions end.
     seconds
         Per class of ``codes.RHYTHMS``: how much of the ``AlarmConfig.rhythm_span_s`` before ``stop_s`` it fills, in s.
-    beats
-        Classes of recent beats as its beat head sees them; they take the place of those that were observed.
     """
 
     label: str
     stop_s: float
     seconds: tuple[float, ...]
-    beats: tuple[BeatMark, ...] = ()
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
@@ -269,15 +261,3 @@ def rate_bpm(beats: Sequence[BeatMark]) -> float:
 def pvc_per_min(beats: Sequence[BeatMark], at_s: float) -> int:
     """Count the ventricular beats of the last minute before ``at_s``."""
     return sum(1 for beat in beats if beat.label == "V" and beat.at_s > at_s - MINUTE_S)
-
-
-def revise(beats: tuple[BeatMark, ...], revised: tuple[BeatMark, ...]) -> tuple[BeatMark, ...]:
-    """Give every beat the class of the revised mark within 10 ms of it, if there is one; both in order of time."""
-    if not revised or not beats:
-        return beats
-    times, changed = [beat.at_s for beat in beats], list(beats)
-    for mark in revised:
-        index = bisect_left(times, mark.at_s - SAME_BEAT_S)
-        if index < len(times) and times[index] <= mark.at_s + SAME_BEAT_S and changed[index].label != mark.label:
-            changed[index] = BeatMark(times[index], mark.label)
-    return tuple(changed)

@@ -75,6 +75,10 @@ _SIGMA_S = 0.02
 """The wavelet: QRS complexes stand out at 5 to 20 Hz (Thakor 1984), T waves below; 16 Hz and 20 ms by the training records."""
 
 
+_SMALL_SHARE = 0.3
+"""A lead does not place beats if they are smaller in it than this share of their size in another."""
+
+
 class BeatsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What counts as a QRS complex.
 
@@ -265,9 +269,10 @@ class QrsDetector:
         highest = maximum_filter1d(envelope[:, _PAST - _APART :], 2 * _APART + 1, axis=1)[:, _APART : _APART + FRAME]
         which, column = np.nonzero((centre == highest) & (centre > FLOOR * self.config.floor_mv))
         time = frames[which] * FRAME - _DECISION + column
-        wave = recent[which, 0]
         at = (_KEPT - 1) * FRAME - _DECISION + column
         each = np.arange(len(which))
+        slot = _telling(self._judge.usual_size(rows[which], slots[which]), weights[which])
+        wave = recent[which, slot]
         near = wave[each[:, None], at[:, None] + np.arange(-_FIND, _FIND + 1)]
         move = _first_extreme(near) - _FIND
         beat = wave[each[:, None], (at + move)[:, None] + np.arange(-_BEFORE, _AFTER)]
@@ -280,7 +285,7 @@ class QrsDetector:
             time=time,
             height=centre[which, column].astype(np.float64),
             at=time + move + _vertex(beat[:, _BEFORE - 1 : _BEFORE + 2]),
-            lead=slots[which, 0],
+            lead=slots[which, slot],
             amplitude=amplitude,
             slots=slots[which],
             weights=weights[which],
@@ -312,6 +317,15 @@ class QrsDetector:
         if beats.row.size:
             accepted.append((beats, self._judge.accept(beats)))
             self._missed.odds[beats.row] = -np.inf
+
+
+def _telling(usual: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Return which chosen lead ``(C,)`` places a peak: the first one, unless beats are usually small in it beside another."""
+    size = np.where(weights > 0.0, usual, np.float32(0.0))
+    largest = size.argmax(axis=1)
+    small = size[:, 0] < _SMALL_SHARE * size[np.arange(len(size)), largest]
+    slot: NDArray[np.intp] = np.where(small, largest, 0)
+    return slot
 
 
 def _first_extreme(near: NDArray[np.float32]) -> NDArray[np.intp]:

@@ -188,7 +188,7 @@ class Judge:
     def _compare(self, peaks: Peaks) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
         """Return unlikeness 0..1, the log of the least height to the usual one among the leads, and whether these are known."""
         row, size = peaks.row, _length(peaks.shape)
-        usual = self._size[row[:, None], peaks.slots]
+        usual = self.usual_size(row, peaks.slots)
         weights = peaks.weights * (usual > 0)
         total = weights.sum(axis=1)
         known = (total > 0.5) & (self._count[row] >= _KNOWN)
@@ -204,6 +204,11 @@ class Judge:
         product = (peaks.shape[:, :, None] * usual).sum(axis=3)
         cosines: NDArray[np.float32] = product / np.maximum(size[:, :, None] * _length(usual), np.float32(1e-6))
         return cosines
+
+    def usual_size(self, row: NDArray[np.intp], slots: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Return ``(C, S)`` how large beats usually are in these leads, 0 where that is not known."""
+        size: NDArray[np.float32] = self._size[row[:, None], slots]
+        return size
 
     def reject(self, peaks: Peaks) -> None:
         """Take peaks of different rows as noise."""

@@ -89,8 +89,7 @@ class Story:
             at_s = self.frame * 0.2
             seen = tuple(6.0 if name == about["rhythm"] else 0.0 for name in RHYTHMS)
             new = about["rhythm"] is not None and self.frame % 5 == 0
-            revised = (BeatMark(at_s - 0.7, "V"),) if self.frame % 3 == 0 else ()
-            evidence = Evidence(label=str(about["rhythm"]), stop_s=at_s, seconds=seen, beats=revised) if new else None
+            evidence = Evidence(label=str(about["rhythm"]), stop_s=at_s, seconds=seen) if new else None
             pattern = str(about["beat"])
             label = pattern[(self.frame // max(every, 1)) % len(pattern)]
             beats = (BeatMark(at_s - 0.1, label),) if every and self.frame % every == 0 else ()

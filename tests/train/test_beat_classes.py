@@ -24,6 +24,7 @@ def sample(count: int, seed: int, lies: bool = False) -> Beats:
     rng = np.random.default_rng(seed)
     label = rng.choice([N, S, V], count, p=[0.7, 0.1, 0.2])
     features = rng.normal(size=(count, len(FEATURES)))
+    features[:, FEATURES.index("irregular")] = 1.0  # so that being on time requires nothing more
     features[:, FEATURES.index("width")] += 3.0 * (label == V)
     features[:, FEATURES.index("rr_median")] -= 3.0 * (label == S)
     if lies:

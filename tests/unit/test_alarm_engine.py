@@ -514,20 +514,6 @@ def test_a_silence_grows_from_a_pause_to_asystole(bed: Bed) -> None:
     ]
 
 
-def test_classes_revised_by_the_network_count(bed: Bed) -> None:
-    seen = [BeatMark(bed.at_s + 0.8 * k, "N") for k in range(1, 12)]
-    revised = tuple(BeatMark(beat.at_s + 0.004, "V" if k in (4, 5, 6) else "N") for k, beat in enumerate(seen))
-    events: list[Alarm] = []
-    for frame in range(1, 50):
-        at_s = round(bed.at_s + frame * FRAME_S, 3)
-        new = tuple(beat for beat in seen if at_s - FRAME_S < beat.at_s <= at_s)
-        late = Evidence(label="SINUS", stop_s=at_s, seconds=(6.0,) + (0.0,) * (len(RHYTHMS) - 1), beats=revised)
-        observation = Observation(at_s=at_s, beats=new, rhythm=late if frame == 40 else None)
-        events += bed.engine.observe(observation, bed.time, bed.now_ns)
-    assert phases(events) == [("ventricular-run", "start", "on")]
-    assert events[0].onset_s == pytest.approx(seen[4].at_s)
-
-
 def test_a_restart_of_the_process_loses_nothing(bed: Bed) -> None:
     bed.live(10, 150, rhythm="SVT")
     bed.live(10, 150, rhythm="VF", seen_s=6.0)

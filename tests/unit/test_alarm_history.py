@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ecgnat_stream.alarm import BeatMark, Evidence, Observation, pvc_per_min
+from ecgnat_stream.alarm import BeatMark, Observation, pvc_per_min
 from ecgnat_stream.alarm.config import AlarmConfig
 from ecgnat_stream.alarm.history import History
-from ecgnat_stream.alarm.picture import Picture, revise
-from ecgnat_stream.codes import RHYTHMS
+from ecgnat_stream.alarm.picture import Picture
 
 FRAME_S = 0.2
 
@@ -18,17 +17,13 @@ def play(*stretches: tuple[float, dict[str, object]]) -> Picture:
     history, frame, picture = History(AlarmConfig()), 0, None
     for length_s, about in stretches:
         given = dict(about)
-        beat, gap_s, beats_of = given.pop("beat", None), float(given.pop("gap_s", 0.0)), given.pop("revised", "")  # type: ignore[arg-type]
+        beat, gap_s = given.pop("beat", None), float(given.pop("gap_s", 0.0))  # type: ignore[arg-type]
         frame += round(gap_s / FRAME_S)
         for _ in range(round(length_s / FRAME_S)):
             frame += 1
             at_s = round(frame * FRAME_S, 3)
             marks = (BeatMark(at_s - 0.1, str(beat)),) if beat and frame % 4 == 0 else ()
-            rhythm = None
-            if beats_of:
-                old = BeatMark(at_s - 0.1 - FRAME_S + 0.009, str(beats_of))
-                rhythm = Evidence(label="SINUS", stop_s=at_s, seconds=(0.0,) * len(RHYTHMS), beats=(old,))
-            observation = Observation(at_s=at_s, beats=marks, gap_s=gap_s, rhythm=rhythm, **given)  # type: ignore[arg-type]
+            observation = Observation(at_s=at_s, beats=marks, gap_s=gap_s, **given)  # type: ignore[arg-type]
             picture = history.picture(observation, at_s - FRAME_S)
             gap_s = 0.0
     assert picture is not None
@@ -54,23 +49,6 @@ def test_the_count_is_of_the_last_minute() -> None:
     assert pvc_per_min(marks, 99.0) == 30
     assert pvc_per_min(marks, 161.0) == 0
     assert pvc_per_min([], 10.0) == 0
-
-
-def test_the_network_revises_the_class_of_a_beat() -> None:
-    assert {beat.label for beat in play((10.0, {"beat": "N", "revised": "V"})).beats[:-1]} == {"V"}
-    assert play((10.0, {"beat": "N", "revised": "V"})).pvc_per_min == 12
-
-
-@pytest.mark.parametrize(("shift_s", "label"), [(0.010, "V"), (-0.0099, "V"), (0.011, "N"), (-0.011, "N")])
-def test_a_revised_class_is_for_the_beat_within_ten_milliseconds(shift_s: float, label: str) -> None:
-    beats = (BeatMark(1.0, "N"), BeatMark(2.0, "N"))
-    assert revise(beats, (BeatMark(2.0 + shift_s, "V"),)) == (BeatMark(1.0, "N"), BeatMark(2.0, label))
-
-
-def test_there_is_nothing_to_revise() -> None:
-    assert revise((), (BeatMark(2.0, "V"),)) == ()
-    beats = (BeatMark(1.0, "N"),)
-    assert revise(beats, ()) is beats
 
 
 def test_fibrillation_scores_are_averaged_over_three_seconds() -> None:

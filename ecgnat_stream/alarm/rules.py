@@ -71,8 +71,8 @@ HYSTERESIS_BPM = 5.0
 SPLIT_S = 0.4
 """So much of what the network calls VF (two frames) lets what it calls VT count too, where the detector supports it."""
 
-SUPPORT = 0.3
-"""The least score of the fibrillation detector with which the network's word alone is taken."""
+SUPPORT = 0.5
+"""The least score of the fibrillation detector with which the network's word on a waveform is taken."""
 
 HELD_SCORE = 0.4
 """What has been found by its score lasts until the score falls below this."""
@@ -168,8 +168,8 @@ def ventricular_tachycardia(picture: Picture, config: AlarmConfig) -> Finding | 
 
     By beats: the last ``vt_beats`` or more are ventricular, faster than ``vt_rate_bpm``, and the network agrees; without its
     opinion they are enough, and so are nearly all beats of :data:`LONG_RUN_S` against it. By waveform: the network saw ``vt_s``
-    of it within the evidence span, among beats that are not plain ones, and the heart rate or the last intervals are faster than
-    that too; no rate at all does not forbid it.
+    of it within the evidence span, the detector supports it, the beats are not plain ones, and the heart rate or the last
+    intervals are faster than that too; no rate at all does not forbid it.
     """
     if picture.since_s is None:
         return None
@@ -184,6 +184,8 @@ def ventricular_tachycardia(picture: Picture, config: AlarmConfig) -> Finding | 
             return finding("ventricular-tachycardia", run[0].at_s, f"{len(run)} beats, {rate:.0f} bpm")
     seconds = seen_s(picture, "VT")
     if picture.rhythm is None or seconds < config.vt_s or _plain(picture, seconds):
+        return None
+    if picture.fibrillation is not None and picture.fibrillation < SUPPORT:
         return None
     rates = [] if picture.heart_rate_bpm is None else [picture.heart_rate_bpm]
     recent = tuple(beat for beat in beats if beat.at_s >= picture.at_s - config.rhythm_span_s)

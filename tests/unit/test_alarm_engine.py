@@ -468,7 +468,7 @@ def test_a_network_that_falls_silent_leaves_fibrillation_to_the_detector(bed: Be
 def test_fibrillation_seen_among_plain_beats_with_the_detector_against_it(bed: Bed) -> None:
     bed.live(6, 75, score=0.02)
     assert bed.live(20, 75, rhythm="VF", seen_s=6.0, score=0.02) == []
-    assert phases(bed.live(4, 75, rhythm="VF", seen_s=6.0, score=0.4)) == [("ventricular-fibrillation", "start", "on")]
+    assert phases(bed.live(4, 75, rhythm="VF", seen_s=6.0, score=0.6)) == [("ventricular-fibrillation", "start", "on")]
 
 
 @pytest.mark.parametrize(

@@ -116,12 +116,12 @@ def test_fibrillation_without_the_network_needs_contact_only() -> None:
 @pytest.mark.parametrize(
     ("seen", "score", "there"),
     [
-        ({"VF": 4.0}, 0.3, True),
-        ({"VF": 6.0}, 0.29, False),
-        ({"VF": 2.0, "VT": 2.0}, 0.3, True),
-        ({"VF": 2.0, "VT": 2.0}, 0.29, False),
+        ({"VF": 4.0}, 0.5, True),
+        ({"VF": 6.0}, 0.49, False),
+        ({"VF": 2.0, "VT": 2.0}, 0.5, True),
+        ({"VF": 2.0, "VT": 2.0}, 0.49, False),
         ({"VF": 2.0, "VT": 1.8}, 0.6, False),
-        ({"VF": 0.4, "VT": 3.6}, 0.3, True),
+        ({"VF": 0.4, "VT": 3.6}, 0.5, True),
         ({"VF": 0.2, "VT": 5.8}, 0.6, False),
     ],
 )
@@ -178,6 +178,12 @@ def test_a_run_with_intervals_too_unlike_is_an_artefact(last_s: float, there: bo
     run = (*beats(120, 12, 98.5, "N" * 8 + "VVVV"), BeatMark(98.5 + last_s, "V"))
     config = AlarmConfig(vt_rate_bpm=80.0)
     assert ("ventricular-tachycardia" in found(config, beats=run)) is there
+
+
+@pytest.mark.parametrize(("score", "there"), [(None, True), (0.5, True), (0.49, False)])
+def test_a_waveform_needs_the_detector_to_support_it(score: float | None, there: bool) -> None:
+    result = found(beats=beats(130, 6, 99.8, "QQQQQQ"), rhythm=evidence(99.8, VT=3.0), fibrillation=score)
+    assert ("ventricular-tachycardia" in result) is there
 
 
 @pytest.mark.parametrize("labels", ["NNNNNNNN", "NNNNNNVN"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -32,50 +31,37 @@ def rows(*lines: list[Any]) -> str:
     return "\n".join([text[0], "|" + "---|" * len(lines[0]), *text[1:]]) + "\n"
 
 
-def percent(value: float) -> str:
-    """Return a share as a percentage with two digits."""
-    return f"{100 * value:.2f}"
+def printed(name: str) -> str:
+    """Return what a program printed, as it was."""
+    return f"```\n{(RESULTS / f'{name}.txt').read_text(encoding='utf-8').strip()}\n```\n"
 
 
-def detection() -> str:
-    """What the running monitor finds."""
-    report = load("detection")
-    total = report["summary"]
-    vf = total["vf"]
-    beats = rows(
-        ["mitdb test, 10 records", "beats", "Se %", "+P %", "F1"],
-        *(
-            [label, total[key]["beats"], percent(total[key]["se"]), percent(total[key]["ppv"]), total[key]["f1"]]
-            for label, key in (("after 5 minutes (EC57)", "qrs_after_5_min"), ("whole", "qrs_all"))
-        ),
-    )
-    episodes = [
-        [f"{database}/{record['record']}", row["start_s"], row["seconds"], "missed" if (s := row["alarm_after_s"]) is None else s]
-        for database in ("vfdb", "cudb")
-        for record in report[database]
-        for row in record["episodes"]
-    ]
-    starts: Counter[str] = Counter()
-    for database in ("vfdb", "cudb"):
-        for record in report[database]:
-            starts.update(record["alarm_starts"])
-    records = len(report["vfdb"]) + len(report["cudb"])
-    started = ", ".join(f"{name} {count}" for name, count in starts.most_common())
+def alarms() -> str:
+    """What the running monitor finds, with and without noise, with and without the network, and how soon."""
     return f"""
-## What the running monitor finds
+## Alarms
 
-`python tests/bench/detection.py --data ROOT --json docs/results/detection.json` runs the whole monitor over the test records, as
-fast as possible, and compares its beats and alarms with the annotations. QRS complexes match within 150 ms.
+The whole monitor, as shipped, over the test records as fast as possible; [scoring](scoring.md) defines every figure. ECG only, no
+pressure, no pleth. With `--html FILE` there is a strip for every mistake.
 
-{beats}
-Ventricular fibrillation and flutter, vfdb and cudb test records, episodes of 5 s and more: **{vf["alarmed"]} of {vf["episodes"]}
-episodes raise the alarm** while they last, {vf["alarmed_within_10_s"]} of them within 10 s of the annotated onset (median
-{vf["median_s"]} s, latest {vf["worst_s"]} s; 0.0 means that it was on already); the rhythm label says VF in
-{vf["labelled"]}. **False VF alarms are many**: {vf["alarms_elsewhere"]} stretches of a VF alarm touch no annotated episode.
+`ecgnat score ROOT/mitdb ROOT/vfdb ROOT/cudb ROOT/cinc2015 ROOT/nsrdb --split test`
 
-{rows(["record", "onset s", "length s", "alarm after s"], *episodes)}
-Alarms that started on these {records} records: {started}.
-"""
+{printed("score")}
+### Without the network
+
+The same with `--model none-such`: classes of beats, rates, the detector of fibrillation.
+
+{printed("score-no-network")}
+### With electrode motion
+
+`ecgnat score ROOT/mitdb --split test --noise ROOT/nstdb/em --snr 6`
+
+{printed("score-noise")}
+### Time to alarm, simulated patients
+
+`python tests/bench/time_to_alarm.py --seeds 12`. A simulator flatters: clean onsets, one focus.
+
+{printed("time-to-alarm")}"""
 
 
 def latency() -> str:
@@ -132,7 +118,7 @@ def page() -> str:
         + included("ecgnat-nano-causal", "The causal network: ecgnat-nano-causal", causal)
         + included("ecgnat-nano-12lead", "The diagnostic network: ecgnat-nano-12lead", diagnoses)
         + included("study", "What each part of the training brings", study)
-        + detection()
+        + alarms()
         + latency()
     )
 

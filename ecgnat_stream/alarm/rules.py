@@ -26,7 +26,7 @@ from ecgnat_stream.alarm.picture import (
 )
 from ecgnat_stream.signal import FRAME_S
 
-__all__ = ["physiological"]
+__all__ = ["SLOW_SHARE", "physiological"]
 
 SETTLE_S = 2.0
 """The QRS detector may need so long after the signal has come back; silence counts from then on."""

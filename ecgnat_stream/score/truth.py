@@ -18,6 +18,7 @@ import wfdb
 from numpy.typing import NDArray
 
 from ecgnat_stream.alarm import AlarmConfig
+from ecgnat_stream.alarm.rules import SLOW_SHARE
 from ecgnat_stream.score.records import ScoreError, headers_of, vf_table
 from ecgnat_stream.score.spans import Span, gaps, merge, overlaps
 
@@ -343,11 +344,12 @@ def _rate_episodes(pieces: Sequence[NDArray[np.float64]], config: AlarmConfig) -
                 continue
             start, stop = beats[: len(beats) - count + 1], beats[count - 1 :]
             beyond = sign * (60.0 * (count - 1) / np.maximum(stop - start, 1e-9) - limit_bpm)
-            if condition == "extreme-bradycardia":
-                short = np.lib.stride_tricks.sliding_window_view(np.diff(beats) <= 60.0 / limit_bpm, count - 1).sum(axis=1)
-                beyond = np.where(short <= 1, beyond, 0.0)
-            spans += [(float(a), float(b)) for a, b in zip(start[beyond > 0], stop[beyond > 0], strict=True)]
             far = beyond > _MARGIN_BPM
+            if condition == "extreme-bradycardia":
+                intervals_s = np.lib.stride_tricks.sliding_window_view(np.diff(beats), count - 1)
+                beyond = np.where((intervals_s <= 60.0 / limit_bpm).sum(axis=1) <= 1, beyond, 0.0)
+                far &= intervals_s.min(axis=1) > SLOW_SHARE * 60.0 / limit_bpm
+            spans += [(float(a), float(b)) for a, b in zip(start[beyond > 0], stop[beyond > 0], strict=True)]
             surely += [(float(a), float(b)) for a, b in zip(start[far], stop[far], strict=True)]
         delay_s = config.hr_delay_s + _MARGIN_S if condition in ("tachycardia", "bradycardia") else 0.0
         sure = [span for span in merge(surely) if span[1] - span[0] >= delay_s]

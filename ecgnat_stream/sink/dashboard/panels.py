@@ -128,7 +128,9 @@ def number_text(bed: BedState, limits: tuple[float, float] | None, size: tuple[i
     for row in big_digits("---" if rate is None else f"{rate:.0f}".rjust(3), *((3, 2) if large else (2, 1))):
         line(row, style)
     rr_ms = vitals.rr_ms if vitals is not None else None
-    line("RR ---" if rr_ms is None else f"RR {rr_ms:.0f} ms{mark}", palette.text)
+    pvc = vitals.pvc_per_min if vitals is not None else None
+    ectopy = "" if pvc is None else f"PVC {pvc}/min"
+    line(spread("RR ---" if rr_ms is None else f"RR {rr_ms:.0f} ms{mark}", ectopy, width), palette.text)
     text.append("\n")
     line(spread("RHYTHM", "" if rhythm is None else f"{100 * rhythm.probability:.0f} %", width), palette.title)
     for row in ((wrap("---" if rhythm is None else rhythm.text, width) or [""]) + [""])[:2]:

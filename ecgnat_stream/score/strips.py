@@ -150,8 +150,8 @@ def _beats(strip: Strip, y: float, *, expert: bool) -> Iterator[str]:
     for pair in strip.pairs:
         at_s, said = (pair.truth_s, pair.truth) if expert else (pair.found_s, pair.found)
         if at_s is not None and strip.start_s <= at_s < strip.stop_s:
-            classes_stated = strip.truth.classes is not None
-            wrong = pair.truth_s is None or pair.found_s is None or (classes_stated and pair.truth != pair.found)
+            unlike = strip.truth.classes is not None and pair.truth != pair.found
+            wrong = strip.truth.beats_s is not None and (pair.truth_s is None or pair.found_s is None or unlike)
             style = 'fill="#d32f2f" font-weight="bold"' if wrong else 'fill="#333"'
             yield f'<text x="{_x(strip, at_s):.1f}" y="{y:g}" text-anchor="middle" {style}>{escape(said)}</text>'
 

@@ -239,7 +239,7 @@ def extreme_bradycardia(picture: Picture, config: AlarmConfig) -> Finding | None
     limit_bpm = config.extreme_brady_bpm + _held_bpm(picture, "extreme-bradycardia")
     limit_s = 60.0 / limit_bpm
     open_s = picture.at_s - beats[-1].at_s
-    if open_s <= limit_s and beats[-1].at_s - beats[-2].at_s <= limit_s:
+    if open_s <= limit_s and beats[-1].at_s - beats[-2].at_s <= SLOW_SHARE * limit_s:
         return None
     last = beats[-config.extreme_brady_beats :]
     intervals_s = [after.at_s - before.at_s for before, after in pairwise(last)]

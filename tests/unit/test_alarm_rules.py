@@ -244,6 +244,11 @@ def test_extreme_bradycardia_over_four_beats(bpm: float, count: int, there: bool
     assert ("extreme-bradycardia" in found(beats=marks)) is there
 
 
+def test_a_bradycardia_may_end_with_its_shortest_interval() -> None:
+    marks = (*beats(75, 8, 94.0), BeatMark(96.0, "N"), BeatMark(97.9, "N"), BeatMark(99.0, "N"))
+    assert urgent(beats=marks) == ["extreme-bradycardia"]
+
+
 def test_a_single_pause_is_no_bradycardia() -> None:
     assert urgent(beats=(*beats(75, 8, 95.9), BeatMark(99.8, "N"))) == []
 

@@ -37,7 +37,7 @@ def printed(name: str) -> str:
 
 
 def alarms() -> str:
-    """What the running monitor finds, with and without noise, with and without the network, and how soon."""
+    """What the running monitor finds, with and without noise, and how soon."""
     return f"""
 ## Alarms
 
@@ -49,11 +49,6 @@ bradycardia may end with its shortest interval, seen on training records and nee
 with it, the other three were not.
 
 {printed("score")}
-### Without the network
-
-The same with `--model none-such`: classes of beats, rates, the detector of fibrillation.
-
-{printed("score-no-network")}
 ### With electrode motion
 
 `ecgnat score ROOT/mitdb --split test --noise ROOT/nstdb/em --snr 6`
@@ -61,7 +56,7 @@ The same with `--model none-such`: classes of beats, rates, the detector of fibr
 {printed("score-noise")}
 ### Time to alarm, simulated patients
 
-`python tests/bench/time_to_alarm.py --seeds 12`. A simulator flatters: clean onsets, one focus.
+`python tests/bench/time_to_alarm.py --seeds 6`. A simulator flatters: clean onsets, one focus.
 
 {printed("time-to-alarm")}"""
 

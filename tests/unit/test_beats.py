@@ -11,6 +11,11 @@ from ecgnat_stream.signal import FRAME, FS, LEADS
 RNG = np.random.default_rng(8)
 
 
+@pytest.fixture(autouse=True)
+def the_same_noise_whatever_ran_before():
+    RNG.bit_generator.state = np.random.default_rng(4).bit_generator.state
+
+
 def ecg(at_s, length_s: float, amplitude: float = 1.0, t_wave: float = 0.25) -> np.ndarray:
     """Return a lead with a QRS complex of 80 ms at every time in ``at_s``, each with a T wave."""
     t = np.arange(int(length_s * FS)) / FS

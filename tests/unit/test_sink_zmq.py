@@ -99,6 +99,7 @@ async def test_alarms_have_a_state_and_an_event_and_waves_are_frames() -> None:
     )
     async with publisher() as (bus, endpoint):
         bus.publish(vitals(60))
+        await bus.flushed()  # or the subscription may come before it is sent, and it is received twice
         async with subscriber(endpoint, ROOT) as socket:
             await receive(socket)
             bus.publish(alarm)
@@ -118,6 +119,7 @@ async def test_only_known_keys_are_let_in(tmp_path: Path) -> None:
     server, _ = zmq.auth.load_certificate(tmp_path / "server.key")
     async with publisher(secret_key_file=server_secret, clients_dir=str(tmp_path / "clients")) as (bus, endpoint):
         bus.publish(vitals(60))
+        await bus.flushed()
         stranger = {"curve_publickey": stranger_public, "curve_secretkey": stranger_secret, "curve_serverkey": server}
         known = {"curve_publickey": public, "curve_secretkey": secret, "curve_serverkey": server}
         async with subscriber(endpoint, "", **stranger) as refused, subscriber(endpoint, "", **known) as socket:

@@ -182,7 +182,7 @@ def _sinks(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.history:
         table["history"] = {"path": str(arguments.history)}
     if arguments.model:
-        table["model"] = {"checkpoint": arguments.model}
+        table["model"] = {"name": arguments.model}
     return table
 
 

@@ -301,8 +301,11 @@ class Monitor:
 
     async def _answer(self, predictor: Predictor, windows: list[Window]) -> None:
         samples = np.stack([window.samples for window in windows])
+        beats = np.full((len(windows), max(1, *(len(window.beats) for window in windows))), np.nan, np.float32)
+        for row, window in zip(beats, windows, strict=True):
+            row[: len(window.beats)] = window.beats
         try:
-            prediction = await asyncio.wrap_future(predictor.submit(samples))
+            prediction = await asyncio.wrap_future(predictor.submit(samples, beats))
             self._windows += len(windows)
             self.ward.apply(windows, prediction, predictor.path.name)
         except Exception as error:  # noqa: BLE001 - the task border: a failing network must not end the monitoring

@@ -1,8 +1,9 @@
 """The scheduler stage: which windows are due, across all beds.
 
-In come conditioned frames; out go :class:`~ecgnat_stream.signal.Window` at the model rate, one per bed and hop, stopping at
-whole multiples of the hop so that the same record gives the same windows however it was delivered. A live bed holds at most one
-window that waits: a newer one replaces it, and the skipped one is counted. A recording holds several and skips none.
+In come conditioned frames and the beats found so far; out go :class:`~ecgnat_stream.signal.Window` at the model rate, one per bed
+and hop, stopping at whole multiples of the hop so that the same record gives the same windows however it was delivered. A live
+bed holds at most one window that waits: a newer one replaces it, and the skipped one is counted. A recording holds several and
+skips none.
 """
 
 from __future__ import annotations
@@ -72,14 +73,16 @@ class Scheduler:
         self._length = self._window_frames * _MODEL_FRAME
         # Every frame is written twice, one window apart, so that each window is one contiguous slice.
         self._history = np.full((rows, len(LEADS), 2 * self._length), np.nan, np.float32)
+        self._beats: list[deque[float]] = [deque() for _ in range(rows)]
         self._waiting: list[deque[Window]] = [deque() for _ in range(rows)]
         self._turn: deque[int] = deque()
         self.cut = 0
         self.skipped = np.zeros(rows, np.int64)
 
     def reset(self, row: int) -> None:
-        """Forget a bed's signal and its waiting windows: a new stream begins."""
+        """Forget a bed's signal, its beats and its waiting windows: a new stream begins."""
         self._history[row] = np.nan
+        self._beats[row].clear()
         self._waiting[row].clear()
 
     def add(
@@ -90,6 +93,7 @@ class Scheduler:
         last_sample_ns: NDArray[np.int64],
         live: NDArray[np.bool_],
         now_ns: int,
+        beats: tuple[NDArray[np.intp], NDArray[np.float64]] | None = None,
     ) -> NDArray[np.bool_]:
         """Take one conditioned frame of each of some beds; cut the windows that become due.
 
@@ -103,6 +107,9 @@ class Scheduler:
             ``(R,)`` host monotonic time of each frame's last sample.
         live
             ``(R,)`` False for recordings.
+        beats
+            Bed and R peak, absolute in samples at ``signal.FS``, of the beats that became known with these frames; per bed
+            ascending from call to call.
 
         Returns
         -------
@@ -114,6 +121,9 @@ class Scheduler:
         sparse = np.moveaxis(y[..., ::_STEP], 1, 2)
         self._history[rows[:, None], :, columns] = sparse
         self._history[rows[:, None], :, columns + self._length] = sparse
+        if beats is not None:
+            for row, peak in zip(beats[0].tolist(), beats[1].tolist(), strict=True):
+                self._beats[row].append(peak / _STEP)
         due: NDArray[np.bool_] = ((frames + 1) % self._hop_frames == 0) & (frames + 1 >= self._first_frames)
         for i in np.flatnonzero(due):
             row, stop = int(rows[i]), int(frames[i] + 1) * _MODEL_FRAME
@@ -125,6 +135,7 @@ class Scheduler:
                 samples=self._history[row, :, begin : begin + self._length].copy(),
                 last_sample_ns=int(last_sample_ns[i]),
                 cut_ns=now_ns,
+                beats=self._beats_from(row, stop - self._length),
             )
             waiting = self._waiting[row]
             if live[i] and waiting:
@@ -135,6 +146,13 @@ class Scheduler:
             waiting.append(window)
             self.cut += 1
         return due
+
+    def _beats_from(self, row: int, start: int) -> NDArray[np.float32]:
+        """Return a bed's R peaks in samples from ``start``; older ones are forgotten."""
+        beats = self._beats[row]
+        while beats and beats[0] < start:
+            beats.popleft()
+        return (np.array(beats) - start).astype(np.float32)
 
     def full(self, row: int) -> bool:
         """Return whether a recording must be held back: as many windows wait as may."""

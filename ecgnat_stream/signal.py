@@ -112,7 +112,8 @@ class Window:
     """What the model sees of one bed: ``(12, T)`` at :data:`MODEL_FS`, mV, NaN for what is missing.
 
     ``start`` and ``stop`` count model-rate samples since the stream began. ``last_sample_ns`` and ``cut_ns`` are host monotonic
-    times.
+    times. ``beats`` are the bed's own R peaks that were known when the window was cut, in model-rate samples from its start,
+    ascending: those of the last 0.2 to 0.4 s, and beats that search-back finds later, are not among them.
     """
 
     row: int
@@ -121,6 +122,7 @@ class Window:
     samples: NDArray[np.float32]
     last_sample_ns: int
     cut_ns: int
+    beats: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
 
 
 def assign_leads(names: Sequence[str], lead_map: Mapping[str, str] | None = None) -> tuple[int | None, ...]:

@@ -249,7 +249,8 @@ class Ward:
         now_ns = self._clock.monotonic_ns()
         stop_s = (frames + 1) * FRAME / FS
         last_ns = np.array([bed.arrival_ns(float(at_s)) for bed, at_s in zip(beds, stop_s, strict=True)])
-        due = self.scheduler.add(rows, frames, y, last_ns, self._live[rows], now_ns)
+        peaks = found.beats.row, found.beats.at
+        due = self.scheduler.add(rows, frames, y, last_ns, self._live[rows], now_ns, peaks)
         self._frame[rows] += 1
         self._held[rows] = [self.scheduler.full(row) for row in rows] & ~self._live[rows]
         marks = self._say_beats(group, found.beats, found.labels)

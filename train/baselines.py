@@ -9,18 +9,22 @@ Shapes: B batch, C channels, T time, P token, E width.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import torch
 from torch import Tensor, nn
 
-from ecgnat_stream.model import EcgNat, EcgNatConfig, size
-from ecgnat_stream.model.ecgnat import EcgNatOutput
+from ecgnat_stream.model import ARCHITECTURES, EcgNat, EcgNatConfig, Network, configured, size
+from ecgnat_stream.model import build as build_network
 from ecgnat_stream.model.heads import WindowHead
-from ecgnat_stream.model.preprocess import IN_CHANNELS
+from ecgnat_stream.model.network import NetworkOutput
+from ecgnat_stream.model.preprocess import IN_CHANNELS, prepare
 
-__all__ = ["ARCHITECTURES", "Network", "XResNet1d", "build", "full_attention", "xresnet_config"]
+__all__ = ["TRAINED", "XResNet1d", "build", "full_attention", "xresnet_config"]
 
-ARCHITECTURES = ("ecgnat", "full", "xresnet1d101")
+TRAINED = (*ARCHITECTURES, "full", "xresnet1d101")
+"""What can be trained: the networks of the runtime, and two baselines."""
 
 _BLOCKS = (3, 4, 23, 3)
 _STEM = (32, 32, 64)
@@ -30,30 +34,30 @@ _EVERY_TOKEN = 10_000
 """A neighbourhood of this many tokens is the whole sequence up to 400 s: one longer than the sequence shrinks to it."""
 
 
-def build(arch: str, size_name: str = "nano", is_causal: bool = False) -> Network:
+def build(arch: str, size_name: str = "nano", is_causal: bool = False, **changes: Any) -> Network:
     """Return an untrained network.
 
     Parameters
     ----------
     arch
-        One of :data:`ARCHITECTURES`.
-    size_name, is_causal
-        See :func:`ecgnat_stream.model.size`; xresnet1d101 has one size and no causal form.
+        One of :data:`TRAINED`.
+    size_name, is_causal, changes
+        See :func:`ecgnat_stream.model.configured`; xresnet1d101 has one size and no causal form.
 
     Raises
     ------
     ValueError
         For another architecture or size, or a causal xresnet1d101.
     """
-    if arch not in ARCHITECTURES:
-        raise ValueError(f"unknown architecture {arch!r}: one of {', '.join(ARCHITECTURES)}")
-    if arch == "ecgnat":
-        return EcgNat(size(size_name, is_causal))
+    if arch not in TRAINED:
+        raise ValueError(f"unknown architecture {arch!r}: one of {', '.join(TRAINED)}")
     if arch == "full":
-        return full_attention(size(size_name, is_causal))
-    if is_causal:
-        raise ValueError("xresnet1d101 has no causal form: leave out --causal or take another architecture")
-    return XResNet1d(xresnet_config())
+        return full_attention(msgspec.structs.replace(size(size_name, is_causal), **changes))
+    if arch == "xresnet1d101":
+        if is_causal:
+            raise ValueError("xresnet1d101 has no causal form: leave out --causal or take another architecture")
+        return XResNet1d(msgspec.structs.replace(xresnet_config(), **changes))
+    return build_network(configured(arch, size_name, is_causal, **changes))
 
 
 def full_attention(config: EcgNatConfig) -> EcgNat:
@@ -67,12 +71,14 @@ def xresnet_config() -> EcgNatConfig:
     return msgspec.structs.replace(size("nano"), name="xresnet1d101", embed_dim=_WIDTH * _EXPANSION >> 3, drop_path=0.0)
 
 
-class XResNet1d(nn.Module):
+class XResNet1d(Network):
     """xresnet1d101 with the window and the screening head; tokens of its last stage are 32 samples, as ECG-NAT's.
 
     The heads pool mean and maximum, as the benchmark does, but with a LayerNorm before in place of its BatchNorm and dropout:
     they are ECG-NAT's own, so that encoders are compared and not heads.
     """
+
+    config: EcgNatConfig
 
     def __init__(self, config: EcgNatConfig) -> None:
         super().__init__()
@@ -104,16 +110,26 @@ class XResNet1d(nn.Module):
             outputs.append(features.transpose(1, 2))
         return outputs
 
-    def forward(self, x: Tensor) -> EcgNatOutput:
-        """Return both heads' logits for prepared windows ``(B, 25, T)``."""
-        return self.read(self.encode(x))
+    @property
+    def embedding_dim(self) -> int:
+        """Width of the last stage."""
+        return _WIDTH * _EXPANSION
 
-    def read(self, outputs: list[Tensor]) -> EcgNatOutput:
+    def prepare(self, windows: Tensor, beats: Tensor | None = None) -> Tensor:
+        """Return prepared windows ``(B, 25, T)``; beats are not looked at."""
+        return prepare(windows, self.config.scaling)
+
+    def pool(self, features: list[Tensor]) -> Tensor:
+        """Return the mean of the last stage, normalised, ``(B, 256)``."""
+        pooled: Tensor = self.window_head.norm(features[-1]).mean(dim=1)
+        return pooled
+
+    def read(self, features: list[Tensor]) -> NetworkOutput:
         """Return window and screening logits; rhythm and beats are ``(B, 0, C)``, because there is no head for them."""
-        last = outputs[-1]
+        last = features[-1]
         rhythm = last.new_empty(len(last), 0, len(self.config.rhythm_classes))
         beat = last.new_empty(len(last), 0, 2 + len(self.config.beat_classes))
-        return EcgNatOutput(rhythm, beat, self.window_head(last), self.screen_head(last))
+        return NetworkOutput(rhythm, beat, self.window_head(last), self.screen_head(last))
 
 
 class Bottleneck(nn.Module):
@@ -151,7 +167,3 @@ def _initialise(module: nn.Module) -> None:
     elif isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)
-
-
-Network = EcgNat | XResNet1d
-"""What can be trained."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import csv
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -69,6 +69,9 @@ class Record:
         not annotated.
     beats_span
         Half-open samples in which every beat is marked; None: the whole record.
+    codes
+        What is stated about the whole record, in the words of its database: SCP codes of ptbxl, SNOMED codes (or the words that
+        CPSC2018 has in their place) of cinc2020, rhythms and pacing of ludb, rhythm and findings of chapman.
     """
 
     database: str
@@ -83,6 +86,7 @@ class Record:
     beats: NDArray[np.int64] | None = None
     beat_class: NDArray[np.uint8] | None = None
     beats_span: tuple[int, int] | None = None
+    codes: tuple[str, ...] = ()
 
 
 class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -296,7 +300,7 @@ def _ptbxl(folder: Path) -> Callable[[str, str], Record]:
         classes = {superclass[code] for code in codes if code in superclass}
         window = sum(1 << SUPERCLASSES.index(found) for found in classes) if classes else -1
         rhythm = _whole(samples, labels.of_statements(codes, labels.PTBXL))
-        return Record("ptbxl", name, split, fs, samples, rhythm, window=window)
+        return Record("ptbxl", name, split, fs, samples, rhythm, window=window, codes=tuple(sorted(codes)))
 
     return read
 
@@ -311,10 +315,11 @@ def _ludb(folder: Path) -> Callable[[str, str], Record]:
         fs, samples = _leads(path)
         if name not in rows:
             raise ValueError("ludb.csv has no such ID")
-        allowed = labels.of_statements((line.strip() for line in rows[name]["Rhythms"].splitlines()), labels.LUDB)
+        codes = _lines(rows[name]["Rhythms"]) + _lines(rows[name]["Cardiac pacing"])
+        allowed = labels.of_statements(_lines(rows[name]["Rhythms"]), labels.LUDB)
         if "pac" in rows[name]["Cardiac pacing"].lower():  # pacing is stated beside the atrial rhythm
             allowed = labels.allow("PACED") | (allowed if allowed != labels.UNSTATED else 0)
-        record = Record("ludb", name, split, fs, samples, _whole(samples, allowed))
+        record = Record("ludb", name, split, fs, samples, _whole(samples, allowed), codes=codes)
         order = ("ii", *(lead.lower() for lead in LEADS))
         marked = next((lead for lead in order if path.with_name(f"{name}.{lead}").is_file()), None)
         if marked is None:
@@ -323,13 +328,17 @@ def _ludb(folder: Path) -> Callable[[str, str], Record]:
         beats = annotation.sample[np.array(annotation.symbol) == "N"].astype(np.int64)
         unstated = np.full(len(beats), labels.BEAT_UNSTATED, np.uint8)
         span = (int(annotation.sample[0]), int(annotation.sample[-1]) + 1)
-        return Record("ludb", name, split, fs, samples, record.rhythm, beats=beats, beat_class=unstated, beats_span=span)
+        return replace(record, beats=beats, beat_class=unstated, beats_span=span)
 
     return read
 
 
+def _lines(cell: str) -> tuple[str, ...]:
+    return tuple(line.strip() for line in cell.splitlines() if line.strip())
+
+
 def _with_header(folder: Path) -> Callable[[str, str], Record]:
-    """Statements in the header: SNOMED codes after ``Dx:`` (cinc2020, Chapman-Ningbo), or ``Rhythm:`` (Chapman-Shaoxing)."""
+    """Statements in the header: SNOMED codes after ``Dx:`` (cinc2020, Chapman-Ningbo), or ``Rhythm:``, ``Beat:`` (Shaoxing)."""
     headers = headers_of(folder)
 
     def read(name: str, split: str) -> Record:
@@ -337,12 +346,14 @@ def _with_header(folder: Path) -> Callable[[str, str], Record]:
         fs, samples = _leads(path)
         said = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in _comments(path))}
         if "Rhythm" in said:
-            allowed = labels.of_statements([said["Rhythm"]], labels.CHAPMAN)
+            codes = (said["Rhythm"], *said.get("Beat", "").split())
+            allowed = labels.of_statements(codes[:1], labels.CHAPMAN)
         elif "Dx" in said:
-            allowed = labels.of_codes([code.strip() for code in said["Dx"].split(",")])
+            codes = tuple(code for part in said["Dx"].split(",") if (code := part.strip()))
+            allowed = labels.of_codes(codes)
         else:
             raise ValueError(f"{name}.hea has neither a 'Dx:' nor a 'Rhythm:' comment")
-        return Record(folder.name, name, split, fs, samples, _whole(samples, allowed))
+        return Record(folder.name, name, split, fs, samples, _whole(samples, allowed), codes=codes)
 
     return read
 

@@ -128,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     with ExitStack() as stack:
         try:
-            predictor = stack.enter_context(Predictor(ModelConfig(checkpoint=given.model, threads=1)))
+            predictor = stack.enter_context(Predictor(ModelConfig(name=given.model, threads=1)))
             path = given.cache or Path(stack.enter_context(tempfile.TemporaryDirectory()))
             if not (path / "records.json").is_file():
                 prepare(given.data, path)

@@ -23,14 +23,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ecgnat_stream.codes import BEATS, RHYTHMS
-from ecgnat_stream.model import EcgNat, ModelCard, save_checkpoint
-from ecgnat_stream.model.preprocess import prepare
+from ecgnat_stream.model import ARCHITECTURES, HEADS, ModelCard, Network, save_checkpoint
 from train.augment import Augment
-from train.baselines import ARCHITECTURES, Network, build
+from train.baselines import TRAINED, build
 from train.loop import World, add_arguments, budget_of, processes, run
 from train.losses import bag_loss, beat_loss, contrastive_loss, labels_of, partial_label_loss, screen_loss, window_loss
 from train.prepare import Cached
-from train.sample import BEAT_HIDDEN, BEAT_OTHER, MIXES, Cache, Sampler, batch_row, fraction_of
+from train.sample import BEAT_HIDDEN, BEAT_OTHER, MIXES, Cache, Sampler, as_batch, batch_row, fraction_of
 
 __all__ = ["Finetuning", "finetune", "load_encoder", "parameter_groups", "validate"]
 
@@ -39,8 +38,6 @@ WEIGHTS = {"window": 2.0, "screen": 2.0}
 
 BEAT_WEIGHTS = (1.0, 3.0, 1.5, 2.0, 1.0)
 """Weights of N, S, V, F, Q: S and F beats are rare also in windows drawn for them."""
-
-_ENCODER = ("stem.", "stages.", "downsamplers.")
 
 
 class Finetuning(nn.Module):
@@ -52,34 +49,36 @@ class Finetuning(nn.Module):
         Weight of the contrastive loss, lambda of the paper; 0 needs no second view.
     probe
         The encoder stays as it is; only the heads learn.
+    exclusive
+        Whether the statements of the window head exclude each other: cross-entropy in place of one binary one per class.
     """
 
     beat_weights: Tensor
 
-    def __init__(self, network: Network, contrast: float = 0.5, probe: bool = False) -> None:
+    def __init__(self, network: Network, contrast: float = 0.5, probe: bool = False, exclusive: bool = False) -> None:
         super().__init__()
-        self.network, self.contrast, self.probe = network, contrast, probe
+        self.network, self.contrast, self.probe, self.exclusive = network, contrast, probe, exclusive
         self.register_buffer("beat_weights", torch.tensor(BEAT_WEIGHTS), persistent=False)
-        dim = network.window_head.norm.normalized_shape[0]
+        dim = network.embedding_dim
         self.projection = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, 128))
         if probe:
             for name, parameter in network.named_parameters():
-                parameter.requires_grad_(not name.startswith(_ENCODER))
+                parameter.requires_grad_(name.startswith(HEADS))
 
     def train(self, mode: bool = True) -> Finetuning:
         """Switch to training, but leave a frozen encoder in its evaluating form."""
         super().train(mode)
         if self.probe:
             for name, child in self.network.named_children():
-                child.train(mode and not f"{name}.".startswith(_ENCODER))
+                child.train(mode and f"{name}.".startswith(HEADS))
         return self
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the losses of a batch of :class:`train.sample.Sampler`."""
-        outputs = self.network.encode(prepare(batch["windows"], self.network.config.scaling))
-        output = self.network.read(outputs)
+        features = self.network.encode(self.network.prepare(batch["windows"], batch.get("beats")))
+        output = self.network.read(features)
         losses = {
-            "window": window_loss(output.window.float(), batch["window"]),
+            "window": window_loss(output.window.float(), batch["window"], self.exclusive),
             "screen": screen_loss(output.screen.float(), batch["screen"]),
         }
         if output.rhythm.numel():
@@ -88,8 +87,7 @@ class Finetuning(nn.Module):
             losses["beat"] = beat_loss(output.beat.float(), batch["beat"], batch["place"], self.beat_weights)
         total = torch.stack([WEIGHTS.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
         if self.contrast > 0:
-            pooled = self.network.window_head.norm(outputs[-1]).mean(dim=1)
-            embeddings = F.normalize(self.projection(pooled).float(), dim=1)
+            embeddings = F.normalize(self.projection(self.network.pool(features)).float(), dim=1)
             losses["contrast"] = contrastive_loss(embeddings, *labels_of(batch))
             total = self.contrast * losses["contrast"] + (1 - self.contrast) * total
         return {"loss": total} | losses
@@ -103,10 +101,10 @@ def load_encoder(network: nn.Module, checkpoint: Path, heads: bool = False) -> N
     ValueError
         If the checkpoint's encoder has another size or form.
     """
-    part = "" if heads else _ENCODER
-    found = {name: tensor for name, tensor in load_file(checkpoint / "model.safetensors").items() if name.startswith(part)}
+    tensors = load_file(checkpoint / "model.safetensors")
+    found = {name: tensor for name, tensor in tensors.items() if heads or not name.startswith(HEADS)}
     state = network.state_dict()
-    wanted = {name: tensor.shape for name, tensor in state.items() if name.startswith(part)}
+    wanted = {name: tensor.shape for name, tensor in state.items() if heads or not name.startswith(HEADS)}
     wrong = sorted(name for name in wanted.keys() | found.keys() if name not in found or wanted.get(name) != found[name].shape)
     if wrong:
         raise ValueError(f"{checkpoint}: its weights do not fit, {len(wrong)} tensors differ, first {wrong[0]}: another --size?")
@@ -114,27 +112,20 @@ def load_encoder(network: nn.Module, checkpoint: Path, heads: bool = False) -> N
 
 
 def parameter_groups(module: Finetuning, layer_decay: float) -> list[dict[str, Any]]:
-    """Return parameter groups whose ``scale`` falls by ``layer_decay`` per level: heads, stages 4 to 1, stem.
+    """Return parameter groups whose ``scale`` falls by ``layer_decay`` per level of the network, from the heads down.
 
     Biases and norms are not decayed.
     """
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault((_level(name), parameter.ndim > 1), []).append(parameter)
+            inside, _, rest = name.partition(".")
+            level = module.network.level(rest) if inside == "network" else 0
+            groups.setdefault((level, parameter.ndim > 1), []).append(parameter)
     return [
         {"params": members, "scale": layer_decay**level} | ({} if decayed else {"weight_decay": 0.0})
         for (level, decayed), members in groups.items()
     ]
-
-
-def _level(name: str) -> int:
-    parts = name.split(".")[1:]
-    if parts[0] == "stages":
-        return 4 - int(parts[1])
-    if parts[0] == "downsamplers":
-        return 3 - int(parts[1])
-    return 5 if parts[0] == "stem" else 0
 
 
 @torch.no_grad()
@@ -146,7 +137,8 @@ def validate(network: Network, batches: list[dict[str, Tensor]], device: torch.d
     """
     rows: dict[str, list[Tensor]] = {}
     for batch in batches:
-        output = network(prepare(batch["windows"].to(device), network.config.scaling))
+        placed = {name: batch[name].to(device) for name in ("windows", "beats") if name in batch}
+        output = network(network.prepare(placed["windows"], placed.get("beats")))
         for name in ("screen", "window", "sets", "beat"):
             rows.setdefault(name, []).append(batch[name].flatten() if name in ("sets", "beat") else batch[name])
         for name in ("screen", "window"):
@@ -185,7 +177,7 @@ def _f1(true: NDArray[np.int64], said: NDArray[np.int64], classes: list[int]) ->
     return float(f1_score(true, said, labels=classes, average="macro", zero_division=0.0))
 
 
-def validation_batches(cache: Cache, mix: str, splits: tuple[str, ...]) -> list[dict[str, Tensor]]:
+def validation_batches(cache: Cache, mix: str, splits: tuple[str, ...], beats: bool = False) -> list[dict[str, Tensor]]:
     """Return windows of validation records, unchanged, the same at every call: the middle of every stated record, and draws."""
     records = [record for record in cache.records if record.split in splits]
     batches = []
@@ -193,10 +185,10 @@ def validation_batches(cache: Cache, mix: str, splits: tuple[str, ...]) -> list[
         stated = [record for record in records if (record.screen if kind == "screen" else record.window) >= 0]
         if stated and mix in (kind, "monitor"):
             for at in range(0, len(stated), 64):
-                batches.append(_middles(cache, stated[at : at + 64], length))
+                batches.append(_middles(cache, stated[at : at + 64], length, beats))
     if mix == "monitor":
         kinds = {kind: share for kind, share in MIXES["monitor"].items() if kind in RHYTHMS or kind.startswith("beat")}
-        sampler = Sampler(cache, records, kinds, (1000,), 64)
+        sampler = Sampler(cache, records, kinds, (1000,), 64, beats=beats)
         sampler.reseed(1)
         batches += [sampler.draw() for _ in range(12)]
         for batch in batches[-12:]:
@@ -205,9 +197,9 @@ def validation_batches(cache: Cache, mix: str, splits: tuple[str, ...]) -> list[
     return batches
 
 
-def _middles(cache: Cache, records: list[Cached], length: int) -> dict[str, Tensor]:
+def _middles(cache: Cache, records: list[Cached], length: int, beats: bool) -> dict[str, Tensor]:
     rows = [batch_row(record, cache.window(record, max((record.length - length) // 2, 0), length), -1) for record in records]
-    batch = {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
+    batch = as_batch(rows, beats)
     batch["beat"].fill_(BEAT_HIDDEN)
     return batch
 
@@ -218,6 +210,7 @@ def finetune(arguments: argparse.Namespace, world: World) -> Finetuning:
     torch.manual_seed(arguments.seed)
     cache = Cache(arguments.cache)
     network = build(arguments.arch, arguments.size, arguments.causal)
+    beats = network.needs_beats
     if arguments.init is not None:
         load_encoder(network, arguments.init, arguments.heads)
     module = Finetuning(network, arguments.contrast, arguments.probe)
@@ -227,20 +220,21 @@ def finetune(arguments: argparse.Namespace, world: World) -> Finetuning:
         records = fraction_of([r for r in records if r.screen >= 0 or r.window >= 0], arguments.fraction, arguments.seed)
     lengths = tuple(int(length) for length in arguments.lengths.split(","))
     views = 2 if arguments.contrast > 0 else 1
-    source = Sampler(cache, records, MIXES[arguments.mix], lengths, arguments.batch, Augment(cache.noise), views)
-    batches = validation_batches(cache, arguments.mix, ("val",) if arguments.holdout else ("val", "holdout"))
-    card = ModelCard(model=network.config, trained_on=cache.count(splits))
+    source = Sampler(cache, records, MIXES[arguments.mix], lengths, arguments.batch, Augment(cache.noise), views, beats=beats)
+    batches = validation_batches(cache, arguments.mix, ("val",) if arguments.holdout else ("val", "holdout"), beats)
+    # A baseline is measured where it is trained, and has no place in a monitor.
+    card = ModelCard(model=network.config, trained_on=cache.count(splits)) if arguments.arch in ARCHITECTURES else None
 
     def measure(averaged: Finetuning, epoch: int) -> dict[str, Any]:
         figures = validate(averaged.network, batches, world.device)
-        if isinstance(averaged.network, EcgNat):
+        if card is not None:
             save_checkpoint(arguments.out / "checkpoint", averaged.network, card)
         if not arguments.patience and "score" in figures:
             figures["val"] = figures.pop("score")  # not a score to choose an epoch by: the last one counts
         return figures
 
     trained = run(module, parameter_groups(module, arguments.layer_decay), source, budget, arguments.out, measure, world)
-    if world.rank == 0 and isinstance(trained.network, EcgNat):
+    if world.rank == 0 and card is not None:
         save_checkpoint(arguments.out / "checkpoint", trained.network, card)
     return trained
 
@@ -252,8 +246,8 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="folder of this run")
     parser.add_argument("--init", type=Path, help="checkpoint whose encoder to begin with")
     parser.add_argument("--heads", action="store_true", help="take the heads of --init too")
-    parser.add_argument("--arch", default="ecgnat", choices=ARCHITECTURES, help="network; the others are baselines")
-    parser.add_argument("--size", default="nano", help="nano, tiny or mini")
+    parser.add_argument("--arch", default="ecgnat", choices=TRAINED, help="network; full and xresnet1d101 are baselines")
+    parser.add_argument("--size", default="nano", help="size of the network: nano, tiny, mini, small or paper")
     parser.add_argument("--causal", action="store_true", help="the causal form")
     parser.add_argument("--mix", default="monitor", choices=sorted(MIXES), help="what to learn")
     parser.add_argument("--contrast", type=float, default=0.5, help="weight of the contrastive loss")

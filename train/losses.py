@@ -46,18 +46,21 @@ def bag_loss(logits: Tensor, bag: Tensor, tokens: int = 6) -> Tensor:
     return -p.topk(tokens, dim=1).values.mean(dim=1).clamp(min=1e-4).log().mean() * len(rows) / len(bag)
 
 
-def window_loss(logits: Tensor, stated: Tensor) -> Tensor:
-    """Return binary cross-entropy over the windows whose diagnoses are stated, weighted by their share.
+def window_loss(logits: Tensor, stated: Tensor, exclusive: bool = False) -> Tensor:
+    """Return the cross-entropy over the windows whose diagnoses are stated, weighted by their share.
 
     Parameters
     ----------
     logits, stated
         ``(B, C)``; a row of NaN states nothing.
+    exclusive
+        One class per row, else one binary statement per class.
     """
     there = torch.isfinite(stated).all(dim=1)
     if not there.any():
         return logits.sum() * 0.0
-    return F.binary_cross_entropy_with_logits(logits[there], stated[there]) * there.float().mean()
+    loss = F.cross_entropy if exclusive else F.binary_cross_entropy_with_logits
+    return loss(logits[there], stated[there]) * there.float().mean()
 
 
 def screen_loss(logits: Tensor, classes: Tensor) -> Tensor:

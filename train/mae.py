@@ -19,7 +19,7 @@ from ecgnat_stream.model.ecgnat import Block
 from ecgnat_stream.model.preprocess import TOKEN, prepare
 from ecgnat_stream.signal import LEADS
 
-__all__ = ["MaskedAutoencoder", "draw_mask", "masked_loss"]
+__all__ = ["MaskedAutoencoder", "draw_mask", "level_and_spread", "masked_loss", "reconstruction_loss"]
 
 _L = len(LEADS)
 _LIMB = 6
@@ -103,15 +103,37 @@ def masked_loss(leads: Tensor, there: Tensor, mask: Tensor, shape: Tensor, raw: 
     mask
         ``(B, L, P)``.
     """
-    batch = len(leads)
-    blocks = leads.view(batch, _L, -1, TOKEN)
-    exists = there.view(batch, _L, -1, TOKEN).float()
-    count = exists.sum(dim=3, keepdim=True).clamp(min=1)
-    mean = (blocks * exists).sum(dim=3, keepdim=True) / count
-    variance = ((blocks - mean).square() * exists).sum(dim=3, keepdim=True) / count
-    target = (blocks - mean) / (variance + 0.01).sqrt()  # 0.1 of the scale: a flat block must not become noise of unit variance
-    weight = exists * mask[..., None]
+    blocks, exists, shape, raw = (x.view(len(leads), _L, -1, TOKEN) for x in (leads, there, shape, raw))
+    return reconstruction_loss(blocks, exists, mask.bool(), shape, raw)
+
+
+def reconstruction_loss(pieces: Tensor, exists: Tensor, masked: Tensor, shape: Tensor, raw: Tensor) -> dict[str, Tensor]:
+    """Return the losses of :func:`masked_loss` for pieces of any length: their shape first, their level as a small term.
+
+    Without normalisation the highest QRS would be most of the loss; without the raw term a reconstruction would say nothing about
+    voltage.
+
+    Parameters
+    ----------
+    pieces, exists, shape, raw
+        ``(..., T)``: scaled signal, whether a sample exists, the two predictions.
+    masked
+        ``(...)``, True = masked: what the loss is taken over.
+    """
+    level, spread = level_and_spread(pieces, exists)
+    weight = exists * masked[..., None]
     total = weight.sum().clamp(min=1)
-    shape_error = (F.mse_loss(shape.float().view(batch, _L, -1, TOKEN), target, reduction="none") * weight).sum() / total
-    raw_error = (F.mse_loss(raw.float().view(batch, _L, -1, TOKEN), blocks, reduction="none") * weight).sum() / total
+    shape_error = (F.mse_loss(shape.float(), (pieces - level) / spread, reduction="none") * weight).sum() / total
+    raw_error = (F.mse_loss(raw.float(), pieces, reduction="none") * weight).sum() / total
     return {"loss": shape_error + _RAW * raw_error, "shape": shape_error, "raw": raw_error}
+
+
+def level_and_spread(pieces: Tensor, exists: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of every piece, ``(..., 1)``, over its samples that exist.
+
+    The variance has a floor of 0.1 of the scale, squared: a flat piece must not become noise of unit variance.
+    """
+    count = exists.sum(dim=-1, keepdim=True).clamp(min=1)
+    level = (pieces * exists).sum(dim=-1, keepdim=True) / count
+    variance = ((pieces - level).square() * exists).sum(dim=-1, keepdim=True) / count
+    return level, (variance + 0.01).sqrt()

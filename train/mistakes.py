@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="PNG to write")
     arguments = parser.parse_args()
     cache = Cache(arguments.cache)
-    with Predictor(ModelConfig(checkpoint=arguments.model, threads=1)) as predictor:
+    with Predictor(ModelConfig(name=arguments.model, threads=1)) as predictor:
         records = [record for record in cache.records if record.split == arguments.split]
         found = find_mistakes(Reader(predictor, cache), records, arguments.about, arguments.count)
     for mistake in found:

@@ -33,7 +33,7 @@ __all__ = ["DATABASES", "FORMAT", "Cached", "Manifest", "Tally", "check_pack", "
 DATABASES = tuple(STATES)
 """What is prepared unless named otherwise; those that are absent are skipped, and said to be."""
 
-FORMAT = 1
+FORMAT = 2
 """Number of the layout of a pack; it changes when packs written before can no longer be read."""
 
 _BATCH_SAMPLES = 12_000_000  # (12, T) samples conditioned side by side: about 50 MB
@@ -57,6 +57,8 @@ class Cached(msgspec.Struct, frozen=True):
         Its first row in ``beats.npy``, and how many rows; -1 rows where beats are not annotated.
     beats_start, beats_stop
         Half-open samples at 100 Hz in which every beat is marked; a stop of -1 is the end of the record.
+    codes
+        What its database states about the whole record, in its own words, see :class:`train.databases.Record`.
     """
 
     database: str
@@ -73,6 +75,7 @@ class Cached(msgspec.Struct, frozen=True):
     beats: int = -1
     beats_start: int = 0
     beats_stop: int = -1
+    codes: tuple[str, ...] = ()
 
 
 class Tally(msgspec.Struct):
@@ -177,7 +180,7 @@ def prepare(
 
 
 def check_pack(path: Path) -> None:
-    """Make sure that a folder holds a whole pack of a layout that can be read; packs from before the manifest can.
+    """Make sure that a folder holds a whole pack of a layout that can be read; a pack without a manifest says no format.
 
     Raises
     ------
@@ -232,6 +235,7 @@ class _Writer:
             record.bag,
             record.window,
             record.screen,
+            codes=record.codes,
         )
         self._at += len(slots) * row.length
         self._rhythm_at += row.length

@@ -15,6 +15,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgnat_stream.beats import find_beats
 from ecgnat_stream.codes import RHYTHMS, SCREENS
 from ecgnat_stream.model import Prediction, Predictor
 from ecgnat_stream.model.preprocess import TOKEN
@@ -61,11 +62,20 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Reads records of a cache with a predictor."""
+    """Reads records of a cache with a predictor.
+
+    Parameters
+    ----------
+    change
+        Laid between cache and predictor.
+    beats
+        Finds the R peaks of windows for a network that needs them.
+    """
 
     predictor: Predictor
     cache: Cache
     change: Change | None = None
+    beats: Callable[[NDArray[np.float32]], NDArray[np.float32]] = find_beats
 
     def read(self, record: Cached, hop: int = HOP, span: tuple[int, int] | None = None) -> Reading:
         """Read a record, or half-open ``span`` of it, in windows of 10 s; ``hop`` divides 5 s. Beats are taken every 5 s."""
@@ -137,7 +147,8 @@ class Reader:
         for record, start in places:
             window = self.cache.cut(record, start, length)[0]
             windows.append(window if self.change is None else self.change(window, record, start))
-        return self.predictor.predict(np.stack(windows))
+        batch = np.stack(windows)
+        return self.predictor.predict(batch, self.beats(batch) if self.predictor.needs_beats else None)
 
 
 def _starts(length: int, window: int, hop: int) -> list[int]:

@@ -19,7 +19,7 @@ from ecgnat_stream.errors import EcgnatError
 from ecgnat_stream.signal import LEADS
 from train.databases import READERS, SUPERCLASSES, Record, generic_files, headers_of, read_generic, rows_of, table_of
 
-__all__ = ["HOLDOUT", "STATES", "SUPERCLASSES", "Record", "find_names", "read_database", "read_noise", "read_splits"]
+__all__ = ["HOLDOUT", "LISTS", "STATES", "SUPERCLASSES", "Record", "find_names", "read_database", "read_noise", "read_splits"]
 
 STATES: dict[str, tuple[str, ...]] = {
     "mitdb": ("rhythm", "beats"),
@@ -56,6 +56,11 @@ DS2 = (
 )  # fmt: skip
 """Test records of mitdb (de Chazal 2004), without 202: it is of the same person as 201 of DS1, and goes there."""
 
+LISTS = {"icbeb": "filename", "chapman": "ecg_path"}
+"""Published lists ``<name>_train.csv``, ``<name>_val.csv``, ``<name>_test.csv`` (MERL, Liu 2024, arXiv 2403.06659; HeartLang and
+CLEAR-HUG take the same), and their column of names: CPSC2018, and half of Chapman-Shaoxing-Ningbo. Both were drawn at random
+over records in an order that only those lists tell: they cannot be derived from the databases."""
+
 _SEED = 12
 """Leaves no part of vfdb, cudb and afdb empty."""
 
@@ -78,7 +83,8 @@ def read_splits(root: Path, published: bool = False) -> dict[str, dict[str, str]
     ----------
     published
         Train on full downloads that have no splits.csv. ptbxl: folds 1-8, 9, 10 (Wagner 2020) where 9 and 10 are there. mitdb:
-        de Chazal's DS1 and the paced records train, :data:`DS2` tests, :data:`HOLDOUT` is held out. nsrdb only tests. All others,
+        de Chazal's DS1 and the paced records train, :data:`DS2` tests, :data:`HOLDOUT` is held out. nsrdb only tests. CPSC2018
+        and Chapman-Ningbo: what the lists of :data:`LISTS` name, where they lie in cinc2020 or chapman. All others,
         80 / 10 / 10 by a hash of the patient, or of the record where no patient is stated. Copies of one record in two
         databases get one split, or are "unassigned" in the second.
 
@@ -188,7 +194,21 @@ def _published(root: Path, database: str, found: dict[str, list[str]]) -> dict[s
         "cinc2020": "HR" if found.get("ptbxl") else "",  # HR00001 is record 00001 of PTB-XL
         "chapman": "MUSE" if any(name.startswith("JS") for name in found.get("cinc2020", ())) else "",
     }.get(database, "")
-    return {name: "unassigned" if copied and name.startswith(copied) else _hashed(database, name) for name in names}
+    listed = _listed(root) if database in ("cinc2020", "chapman") else {}
+    hashed = {name: "unassigned" if copied and name.startswith(copied) else _hashed(database, name) for name in names}
+    return {name: listed.get(name, split) for name, split in hashed.items()}
+
+
+def _listed(root: Path) -> dict[str, str]:
+    """Return record -> split of the published lists that are there."""
+    splits: dict[str, str] = {}
+    for name, column in LISTS.items():
+        for part in ("train", "val", "test"):
+            found = (path for folder in ("cinc2020", "chapman") for path in sorted((root / folder).rglob(f"{name}_{part}.csv")))
+            for row in rows_of(table) if (table := next(found, None)) else ():
+                if splits.setdefault(Path(row[column]).stem, part) != part:
+                    raise ValueError(f"{table}: record {Path(row[column]).stem} is in {splits[Path(row[column]).stem]} too")
+    return splits
 
 
 def _published_ptbxl(root: Path, names: list[str]) -> dict[str, str]:

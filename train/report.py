@@ -10,6 +10,7 @@ study, one JSON file each, give ``OUT/study.jsonl`` (all of them), ``OUT/study.m
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,21 +49,44 @@ SECTIONS = {
 
 
 class Run(msgspec.Struct, frozen=True):
-    """One run of a study; ``test`` is the task's figure on the test records."""
+    """One run of a study.
+
+    Parameters
+    ----------
+    test
+        The figure on the test records, of runs that were judged by one figure alone.
+    auroc, auprc, f1
+        Figures on the test records, ``(value, low, high)``; None where no class is stated often enough.
+    robustness
+        Condition to macro-AUROC, None where it does not apply.
+    """
 
     arm: str
     task: str
     fraction: float
     seed: int
-    test: float
+    test: float | None = None
     val: float | None = None
     minutes: float = 0.0
     steps: int = 0
     records: int = 0
     parameters: int = 0
+    size: str = "nano"
+    auroc: tuple[float, float, float] | None = None
+    auprc: tuple[float, float, float] | None = None
+    f1: tuple[float, float, float] | None = None
+    left_out: tuple[str, ...] = ()
+    robustness: dict[str, float | None] = {}
+
+    @property
+    def score(self) -> float:
+        """The figure that arms are compared by."""
+        return self.test if self.test is not None else self.auroc[0] if self.auroc is not None else math.nan
 
 
-_BASE = "scratch"
+_BASES = ("ecgnat", "scratch")
+"""What the others are compared with: the first of these that was run."""
+
 _SHORT = {"ppv", "auroc", "auprc", "f1", "ece", "vf", "vt", "r", "v", "snr", "gmac"}
 _NAMES = {"bw": "baseline wander", "em": "electrode motion", "ma": "muscle"}
 _MEASURES = {"screen": "mean F1 of N, A and O on cinc2017", "window": "macro-AUROC of the superclasses on ptbxl"}
@@ -219,37 +243,68 @@ def read_runs(path: Path) -> list[Run]:
                 runs += msgspec.convert([value], list[Run])
         except msgspec.MsgspecError as error:
             raise ValueError(f"{file}: no run of a study ({error}): remove it, or run train.study again") from error
-    return sorted(runs, key=lambda run: (run.task, run.minutes, _arm_order(run.arm), run.fraction, run.seed))
+    return sorted(runs, key=lambda run: (run.task, run.minutes, _arm_order(run.arm), run.size, run.fraction, run.seed))
 
 
 def study_page(runs: Sequence[Run], images: dict[str, str]) -> str:
-    """Return the Markdown of a study: scores, differences to "scratch", steps; ``images``: the keys of `budgets` to plots."""
+    """Return the Markdown of a study; ``images``: the keys of `budgets` to plots."""
     text = [
         "Mean over seeds (least to most), n seeds. A seed also draws the labelled records, so arms are compared seed by seed: "
-        f'the mean of the differences to "{_BASE}" with its 95 % t interval over seeds.\n'
+        "the mean of the differences to the first arm with its 95 % t interval over seeds. Intervals of figures with all labels "
+        "are 95 % bootstrap intervals over the test records, their ends averaged over the seeds.\n"
     ]
     for name, members in budgets(runs).items():
         task, minutes = members[0].task, members[0].minutes
         fractions = sorted({run.fraction for run in members})
         arms = list(dict.fromkeys(run.arm for run in members))
         of = {(arm, fraction): _by_seed(members, arm, fraction) for arm in arms for fraction in fractions}
-        text.append(f"### {_words(task).capitalize()}: {_MEASURES.get(task, 'score')}, {minutes:g} minutes per run\n")
-        for title, line in (("test", _mean_cell), (f'test, difference to "{_BASE}"', _difference_cell), ("steps", _steps_cell)):
+        budget = f"{minutes:g} minutes per run" if minutes else "the same steps for all"
+        text.append(f"### {_words(task)}: {_MEASURES.get(task, 'macro-AUROC')}, {budget}\n")
+        base = next((arm for arm in arms if arm.split(" (")[0] in _BASES), arms[0])
+        for title, line in (("test", _mean_cell), (f'test, difference to "{base}"', _difference_cell), ("steps", _steps_cell)):
             head = [title, *(_labels(members, fraction) for fraction in fractions)]
-            shown = [arm for arm in arms if line is not _difference_cell or arm != _BASE]
-            body = [[arm, *(line(of[arm, f], of.get((_BASE, f), {})) for f in fractions)] for arm in shown]
+            shown = [arm for arm in arms if line is not _difference_cell or arm != base]
+            body = [[arm, *(line(of[arm, f], of.get((base, f), {})) for f in fractions)] for arm in shown]
             if body:
                 text.append(rows(head, *body))
+        text += _figures(members, arms)
         if name in images:
             text.append(f"![{task}]({images[name]})\n")
     return "\n".join(text)
 
 
+def _figures(members: Sequence[Run], arms: Sequence[str]) -> Iterator[str]:
+    """Yield the tables of the runs with all labels: three figures with intervals over records, and the robustness."""
+    full = {arm: some for arm in arms if (some := [run for run in members if run.arm == arm and run.fraction == 1 and run.auroc])}
+    if not full:
+        return
+    figures = ("auroc", "auprc", "f1")
+    body = [[arm, some[0].parameters, *(_joined(some, name) for name in figures)] for arm, some in full.items()]
+    yield rows(["all labels", "parameters", "macro-AUROC", "macro-AUPRC", "macro-F1"], *body)
+    left_out = full[next(iter(full))][0].left_out
+    if left_out:
+        yield f"Fewer than ten test positives, left out: {', '.join(left_out)}.\n"
+    robust = {arm: run.robustness for arm, some in full.items() for run in some if run.robustness}
+    if robust:
+        conditions = list(dict.fromkeys(name for scores in robust.values() for name, x in scores.items() if x is not None))
+        yield "Macro-AUROC of the first seed under (electrode motion added to every lead; at most 200 records):\n"
+        yield rows(["condition", *robust], *([name, *(scores.get(name) for scores in robust.values())] for name in conditions))
+
+
+def _joined(runs: Sequence[Run], name: str) -> list[float] | None:
+    """Return the mean of the runs' figures, and of the ends of their intervals."""
+    figures = [getattr(run, name) for run in runs if getattr(run, name) is not None]
+    return [float(x) for x in np.mean(figures, axis=0)] if figures else None
+
+
 def budgets(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Return the runs of every task and number of minutes: only these compare."""
+    """Return the runs of every task and number of minutes: only these compare. Where sizes differ, arms are named with theirs."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(f"{run.task}-{run.minutes:g}", []).append(run)
+    for name, members in groups.items():
+        if len({run.size for run in members}) > 1:
+            groups[name] = [msgspec.structs.replace(run, arm=f"{run.arm} ({run.size})") for run in members]
     return groups
 
 
@@ -261,15 +316,15 @@ def study_plot(runs: Sequence[Run]) -> Figure:
     arms = list(dict.fromkeys(run.arm for run in runs))
     for number, arm in enumerate(arms):
         scores = {f: list(found.values()) for f in fractions if (found := _by_seed(runs, arm, f))}
-        mean = np.array([np.mean([run.test for run in some]) for some in scores.values()])
-        ends = np.array([[min(run.test for run in some), max(run.test for run in some)] for some in scores.values()])
+        mean = np.array([np.mean([run.score for run in some]) for some in scores.values()])
+        ends = np.array([[min(run.score for run in some), max(run.score for run in some)] for some in scores.values()])
         at = 100 * np.array(list(scores)) * 1.03 ** (number - (len(arms) - 1) / 2)
         style = "--" if arm.endswith("probe") else "-"
         axes.errorbar(at, mean, [mean - ends[:, 0], ends[:, 1] - mean], marker="o", markersize=4, linestyle=style, label=arm)
     axes.set_xscale("log")
     axes.set_xticks([100 * f for f in fractions], [f"{100 * f:g} %" for f in fractions])
     axes.set_xticks([], minor=True)
-    axes.set(xlabel="labelled records", ylabel=_MEASURES.get(runs[0].task, "score"))
+    axes.set(xlabel="labelled records", ylabel=_MEASURES.get(runs[0].task, "macro-AUROC"))
     axes.grid(axis="y", color="0.9")
     axes.legend(fontsize=7)
     return figure
@@ -285,12 +340,12 @@ def _labels(runs: Sequence[Run], fraction: float) -> str:
 
 
 def _mean_cell(runs: dict[int, Run], base: dict[int, Run]) -> str:
-    scores = [run.test for run in runs.values()]
+    scores = [run.score for run in runs.values()]
     return f"{np.mean(scores):.3f} ({min(scores):.3f} to {max(scores):.3f}), n {len(scores)}" if scores else "-"
 
 
 def _difference_cell(runs: dict[int, Run], base: dict[int, Run]) -> str:
-    differences = np.array([runs[seed].test - base[seed].test for seed in sorted(runs.keys() & base.keys())])
+    differences = np.array([runs[seed].score - base[seed].score for seed in sorted(runs.keys() & base.keys())])
     number = len(differences)
     if number < 2:
         return f"{differences[0]:+z.3f}, n 1" if number else "-"

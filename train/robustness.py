@@ -9,7 +9,7 @@ Shapes: L lead (12), T time, C class, K statement.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 from zlib import crc32
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
+from ecgnat_stream.beats import find_beats
 from ecgnat_stream.codes import BEATS, RHYTHMS
 from ecgnat_stream.signal import LEADS, MODEL_FS
 from train.metrics import Interval, Statistic, auroc, difference, f1, interval, macro
@@ -27,11 +28,14 @@ from train.sample import Cache
 from train.score_beats import summarise_beats
 from train.sections import class_f1, judged_beats, screen_f1, superclasses, window_classes
 
-__all__ = ["LEAD_SETS", "AddNoise", "keep", "leads_section", "noise_section"]
+__all__ = ["LEAD_SETS", "AddNoise", "FindBeats", "disturb_beats", "keep", "leads_section", "noise_section"]
 
 LEAD_SETS = {"1": LEADS[1:2], "2": LEADS[:2], "3": (*LEADS[:2], "V2"), "6": LEADS[:6], "12": LEADS}
 NOISES = ("bw", "em", "ma")
 SNRS_DB = (24, 18, 12, 6, 0)
+
+FindBeats = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""R peaks ``(B, N)`` of windows ``(B, 12, T)``, in samples, NaN behind the last."""
 
 _SHORT = 60 * MODEL_FS
 _SHARE = 0.7  # what training may use of the noise
@@ -80,6 +84,37 @@ class AddNoise:
         rows = np.arange(len(LEADS)) % len(self._noise)
         out: NDArray[np.float32] = window + self._noise[rows][:, at] * (self._levels[key] * self._gain)[:, None]
         return out
+
+
+def disturb_beats(jitter_ms: float = 0.0, missed: float = 0.0, false: float = 0.0) -> FindBeats:
+    """Return a detector with errors: the runtime's own, and then these. The same windows get the same errors.
+
+    Parameters
+    ----------
+    jitter_ms
+        Standard deviation of a normal displacement of every R peak.
+    missed
+        Share of the beats that is taken away.
+    false
+        Share of the beats beside which another is put, anywhere in the window.
+    """
+
+    def find(windows: NDArray[np.float32]) -> NDArray[np.float32]:
+        found, length = find_beats(windows), windows.shape[2]
+        rows = []
+        for window, row in zip(windows, found, strict=True):
+            rng = np.random.default_rng(crc32(window.tobytes()))
+            peaks = row[np.isfinite(row)]
+            peaks = peaks[rng.random(len(peaks)) >= missed]
+            peaks = peaks + rng.normal(0, jitter_ms * MODEL_FS / 1000, len(peaks))
+            extra = rng.uniform(0, length, rng.binomial(len(peaks), false) if false else 0)
+            rows.append(np.unique(np.clip(np.concatenate([peaks, extra]), 0, length - 1).astype(np.float32)))
+        out = np.full((len(rows), max([1, *map(len, rows)])), np.nan, np.float32)
+        for row, peaks in zip(out, rows, strict=True):
+            row[: len(peaks)] = peaks
+        return out
+
+    return find
 
 
 def leads_section(reader: Reader, records: Sequence[Cached]) -> dict[str, Any] | None:

@@ -14,14 +14,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ecgnat_stream.beats import find_beats
 from ecgnat_stream.codes import BEATS
 from ecgnat_stream.model.heads import BEAT_TOKEN
 from ecgnat_stream.model.preprocess import TOKEN
-from ecgnat_stream.signal import LEADS
+from ecgnat_stream.signal import LEADS, MODEL_FS
 from train.augment import Augment, Window
 from train.labels import BEAT_UNSTATED, UNSTATED, allow, token_sets
 from train.prepare import Cached, check_pack
 from train.records import SUPERCLASSES
+from train.tasks import Task
 
 __all__ = [
     "BEAT_HIDDEN",
@@ -31,6 +33,7 @@ __all__ = [
     "Cache",
     "Sampler",
     "Unlabelled",
+    "as_batch",
     "batch_row",
     "beat_targets",
     "fraction_of",
@@ -43,13 +46,18 @@ MIXES: dict[str, dict[str, float]] = {
     },
     "screen": {"screen": 1.0},
     "diagnosis": {"diagnosis": 1.0},
+    "task": {"task": 1.0},
 }  # fmt: skip
-"""What windows are drawn for: a stated rhythm, any place, an alarm's bag, a Challenge 2017 record, a diagnosed record, a beat."""
+"""What windows are drawn for: a stated rhythm, any place, an alarm's bag, a Challenge 2017 record, a diagnosed record, a beat,
+or a record that states something for a task."""
 
 BEAT_NONE, BEAT_OTHER, BEAT_HIDDEN = -1, len(BEATS), -2
 """Beat tokens without a beat, with one of unstated class, and those about which nothing is stated; else an index into BEATS."""
 
 _VF = allow("VF")
+
+_LATE = round(0.35 * MODEL_FS)
+"""Samples at the end of a window whose beats a monitor does not know: 0.225 s until the detector decides, and up to a frame."""
 
 
 class Cache:
@@ -116,6 +124,10 @@ class Sampler:
         Samples per window; every batch draws one of them and has ``batch`` rows at the shortest, fewer at longer ones.
     views
         How often every cut is augmented; the views of a cut lie ``B / views`` rows apart.
+    beats
+        Whether the R peaks that the runtime's detector finds in the windows are wanted.
+    task
+        What the kind "task" is about; "window" then holds its targets, NaN for records that say nothing about it.
     """
 
     def __init__(
@@ -127,15 +139,11 @@ class Sampler:
         batch: int = 32,
         augment: Augment | None = None,
         views: int = 1,
+        beats: bool = False,
+        task: Task | None = None,
     ) -> None:
-        self.cache, self.records, self.lengths, self.size, self.augment, self.views = (
-            cache,
-            records,
-            lengths,
-            batch,
-            augment,
-            views,
-        )
+        self.cache, self.records, self.lengths, self.size, self.task = cache, records, lengths, batch, task
+        self.augment, self.views, self.beats = augment, views, beats
         self.rng = np.random.default_rng(0)
         self._any = _chances(records, [record.length for record in records])
         self._places = {kind: self._find(kind) for kind in mix}
@@ -157,7 +165,7 @@ class Sampler:
         dict
             "windows" ``(B, 12, T)`` mV; "sets" ``(B, P)`` allowed classes; "bag" ``(B,)`` class that occurs somewhere, or -1;
             "window" ``(B, C)`` statements 0 or 1, or NaN; "screen" ``(B,)`` class or -1; "beat" ``(B, 4 P)`` as in
-            :data:`BEAT_NONE`, and "place" ``(B, 4 P)`` of the peak in its token, 0..1.
+            :data:`BEAT_NONE`, and "place" ``(B, 4 P)`` of the peak in its token, 0..1; where beats are wanted "beats" ``(B, N)``.
         """
         length = self.lengths[self.rng.integers(len(self.lengths))]
         count = max(self.size * self.lengths[0] // (length * self.views), 1)
@@ -166,8 +174,13 @@ class Sampler:
         for _ in range(self.views):
             for record, window, bag in drawn:
                 changed = window if self.augment is None else self.augment(window, self.rng, whole=bag >= 0)
-                rows.append(batch_row(record, changed, bag))
-        return {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
+                rows.append(batch_row(record, changed, bag, self.task))
+        batch = as_batch(rows, self.beats)
+        if self.beats and self.augment is not None:
+            # In a monitor the beats of the last moment are not known yet when a window is cut.
+            late = torch.from_numpy(self.rng.random(len(rows)) < 0.5)[:, None] & (batch["beats"] > length - _LATE)
+            batch["beats"].masked_fill_(late, torch.nan)
+        return batch
 
     def _find(self, kind: str) -> tuple[list[Cached], NDArray[np.float64], list[NDArray[np.int64]]]:
         """Return records that hold a kind, their chances, and the starts and stops ``(N, 2)`` of its spans."""
@@ -178,9 +191,12 @@ class Sampler:
                 records.append(record)
                 weights.append(int((edges[:, 1] - edges[:, 0]).sum()))
                 spans.append(edges)
-        if kind == "screen":  # by class, like databases elsewhere
-            held = Counter(record.screen for record in records)
-            chances = np.array([held[record.screen] ** -0.5 for record in records])
+        if kind == "screen" or (kind == "task" and self.task and self.task.kind == "exclusive"):
+            of = [record.screen for record in records]
+            if kind == "task" and self.task:
+                of = self.task.targets(records).argmax(axis=1).tolist()
+            held = Counter(of)  # by class, like databases elsewhere
+            chances = np.array([held[c] ** -0.5 for c in of])
             return records, chances / chances.sum(), spans
         return records, _chances(records, weights), spans
 
@@ -195,6 +211,8 @@ class Sampler:
             return whole if record.screen >= 0 else nothing
         if kind == "diagnosis":
             return whole if record.window >= 0 else nothing
+        if kind == "task":
+            return whole if self.task and self.task.target(record) is not None else nothing
         if kind.startswith("beat "):
             beats = self.cache.beats(record)
             if beats is None:
@@ -222,17 +240,20 @@ class Sampler:
 class Unlabelled:
     """Draw windows for pretraining: any place of any record, databases and records by the square root of what they hold."""
 
-    def __init__(self, cache: Cache, splits: tuple[str, ...], length: int, batch: int, augment: Augment | None) -> None:
+    def __init__(
+        self, cache: Cache, splits: tuple[str, ...], length: int, batch: int, augment: Augment | None, beats: bool = False
+    ) -> None:
         records = [record for record in cache.records if record.split in splits]
-        self._sampler = Sampler(cache, records, {"any": 1.0}, (length,), batch, augment)
+        self._sampler = Sampler(cache, records, {"any": 1.0}, (length,), batch, augment, beats=beats)
 
     def reseed(self, *seed: int) -> None:
         """Make what follows depend on these numbers alone."""
         self._sampler.reseed(*seed)
 
     def draw(self) -> dict[str, Tensor]:
-        """Return "windows" ``(B, 12, T)``."""
-        return {"windows": self._sampler.draw()["windows"]}
+        """Return "windows" ``(B, 12, T)``, and "beats" ``(B, N)`` where they are wanted."""
+        drawn = self._sampler.draw()
+        return {name: drawn[name] for name in ("windows", "beats") if name in drawn}
 
 
 def beat_targets(window: Window) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -270,9 +291,12 @@ def fraction_of(records: list[Cached], fraction: float, seed: int) -> list[Cache
     return part
 
 
-def batch_row(record: Cached, window: Window, bag: int) -> dict[str, NDArray[np.generic]]:
-    """Return one row of a batch."""
-    if record.window < 0:
+def batch_row(record: Cached, window: Window, bag: int, task: Task | None = None) -> dict[str, NDArray[np.generic]]:
+    """Return one row of a batch; "window" is about ``task``, about the diagnostic superclasses where there is none."""
+    if task:
+        target = task.target(record)
+        statements = np.full(len(task.classes), np.nan, np.float32) if target is None else target
+    elif record.window < 0:
         statements = np.full(len(SUPERCLASSES), np.nan, np.float32)
     else:
         statements = np.array([record.window >> c & 1 for c in range(len(SUPERCLASSES))], np.float32)
@@ -286,6 +310,14 @@ def batch_row(record: Cached, window: Window, bag: int) -> dict[str, NDArray[np.
         "beat": beat,
         "place": place,
     }
+
+
+def as_batch(rows: list[dict[str, NDArray[np.generic]]], beats: bool = False) -> dict[str, Tensor]:
+    """Stack rows into a batch; with ``beats``, add the R peaks found in the windows, ``(B, N)``, NaN behind the last."""
+    batch = {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
+    if beats:
+        batch["beats"] = torch.from_numpy(find_beats(batch["windows"].numpy()))
+    return batch
 
 
 def _chances(records: list[Cached], samples: list[int]) -> NDArray[np.float64]:

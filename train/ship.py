@@ -25,10 +25,11 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import functional as F
 
+from ecgnat_stream.beats import find_beats
 from ecgnat_stream.codes import RHYTHMS
-from ecgnat_stream.model import EcgNat, ModelCard, ModelConfig, Predictor, load_checkpoint, save_checkpoint
+from ecgnat_stream.model import ModelCard, ModelConfig, Network, Predictor, load_checkpoint, save_checkpoint
 from ecgnat_stream.model.checkpoint import WEIGHTS, Calibration
-from ecgnat_stream.model.preprocess import TOKEN, prepare
+from ecgnat_stream.model.preprocess import TOKEN
 from ecgnat_stream.signal import MODEL_FS
 from train.labels import token_sets
 from train.losses import partial_label_loss
@@ -56,7 +57,7 @@ def fit_temperature(loss: Callable[[float], Tensor]) -> float:
 
 
 @torch.no_grad()
-def rhythm_logits(network: EcgNat, cache: Cache, records: list[Cached]) -> tuple[Tensor, Tensor]:
+def rhythm_logits(network: Network, cache: Cache, records: list[Cached]) -> tuple[Tensor, Tensor]:
     """Return logits ``(B, P, C)`` and sets ``(B, P)``, a window of 10 s every 5 s; alarms' records say too little."""
     places = [
         (record, start)
@@ -67,8 +68,9 @@ def rhythm_logits(network: EcgNat, cache: Cache, records: list[Cached]) -> tuple
     logits, sets = [], []
     for at in range(0, len(places), BATCH):
         cuts = [cache.cut(record, start, WINDOW) for record, start in places[at : at + BATCH]]
-        windows = torch.from_numpy(np.stack([window for window, _ in cuts]))
-        logits.append(network(prepare(windows, network.config.scaling)).rhythm)
+        windows = np.stack([window for window, _ in cuts])
+        beats = torch.from_numpy(find_beats(windows)) if network.needs_beats else None
+        logits.append(network(network.prepare(torch.from_numpy(windows), beats)).rhythm)
         sets.append(torch.from_numpy(token_sets(np.stack([stated for _, stated in cuts]), TOKEN)))
     return torch.cat(logits), torch.cat(sets)
 
@@ -86,7 +88,7 @@ def calibrate(checkpoint: Path, cache: Cache, splits: tuple[str, ...]) -> Calibr
     network, _ = load_checkpoint(checkpoint)
     logits, sets = rhythm_logits(network, cache, records)
     fitted = Calibration(temperature=fit_temperature(lambda temperature: partial_label_loss(logits / temperature, sets)))
-    with Predictor(ModelConfig(checkpoint=str(checkpoint), threads=1)) as predictor:
+    with Predictor(ModelConfig(name=str(checkpoint), threads=1)) as predictor:
         reader = Reader(predictor, cache)
         screened = [record for record in records if record.screen >= 0]
         if screened:
@@ -110,7 +112,7 @@ def _decisions(checkpoint: Path, cache: Cache, records: list[Cached], fitted: Ca
     """Choose the thresholds of beats and of VF with the calibrated probabilities."""
     marked = [record for record in records if record.database == "mitdb" and record.beats > 0]
     dense = [record for record in records if (cache.rhythm(record) == 1 << RHYTHMS.index("VF")).any()]
-    with Predictor(ModelConfig(checkpoint=str(checkpoint), threads=1)) as predictor:
+    with Predictor(ModelConfig(name=str(checkpoint), threads=1)) as predictor:
         if marked:
             best = 0.0
             for threshold in BEAT_THRESHOLDS:

@@ -1,16 +1,21 @@
-"""What pretraining, the contrastive loss and neighborhood attention bring: arms trained alike on parts of the labels.
+"""Networks side by side: arms trained alike on parts of the labels of a task, judged once on the test records.
 
-    python -m train.study --cache runs/cache --init runs/pretrained/checkpoint --out runs/study --task screen --fractions 0.01,1
+    python -m train.study --cache runs/cache --out runs/study --task ptbxl-super --fractions 0.01,0.1,0.3,1 \\
+        --init ecgnat=runs/pretrained/checkpoint --init clear=runs/pretrained-clear/checkpoint
 
-Every run gets the same minutes of steps whatever its network costs per step, chooses its epoch on validation records, and is
-measured once on the test records: mean F1 of N, A and O on cinc2017 (task "screen"), macro-AUROC of the superclasses on ptbxl
-(task "window"). One JSON file per run; a run whose file is there is left out, so that an interrupted study goes on.
+Every run gets the steps that its network makes in the same minutes of one thread (or the same steps, ``--steps``). What a step
+costs is measured once per arm and kept in ``OUT/<task>.steps``, so that other work on the machine takes nothing from a run and a
+study can be repeated to the last bit. A run chooses its epoch by the macro-AUROC on validation records and is measured once on
+the test records (:mod:`train.judging`). One JSON file per run; a run whose file is there is left out, so that an interrupted
+study goes on. Runs with all labels and the first seed are read under noise, with fewer leads and with wrong beats too, and with
+``--keep`` their network is kept beside the file.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
+import copy
+import tempfile
 import time
 from dataclasses import dataclass
 from itertools import product
@@ -20,128 +25,133 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
-from sklearn.metrics import f1_score, roc_auc_score
-from torch import Tensor
 
-from ecgnat_stream.model.preprocess import prepare
+from ecgnat_stream.model import ARCHITECTURES, ModelCard, Network, save_checkpoint
 from train.augment import Augment
-from train.baselines import Network, build
-from train.finetune import Finetuning, load_encoder, parameter_groups, validate, validation_batches
-from train.labels import UNSTATED
+from train.baselines import build
+from train.finetune import Finetuning, load_encoder, parameter_groups
+from train.judging import judge, lengths_of, quick_score, read, robustness
 from train.loop import Budget, World, processes, run
-from train.prepare import Cached
-from train.sample import BEAT_HIDDEN, MIXES, Cache, Sampler, fraction_of
-from train.sections import superclasses
+from train.sample import MIXES, Cache, Sampler
+from train.tasks import PARTS, TASKS, Task, fraction_of_task
 
-__all__ = ["ARMS", "Arm", "study", "task_score"]
+__all__ = ["ARMS", "Arm", "study"]
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One way to train."""
+    """One way to train.
+
+    Parameters
+    ----------
+    arch
+        See :func:`train.baselines.build`.
+    init
+        Which of ``--init`` to begin with, or "" for random weights.
+    contrast
+        Weight of the contrastive loss.
+    probe
+        Only the heads learn.
+    head
+        Head of ``clear``.
+    """
 
     arch: str = "ecgnat"
-    pretrained: bool = False
+    init: str = ""
     contrast: float = 0.0
     probe: bool = False
+    head: str = ""
 
 
 ARMS = {
-    "pretrained+supcon": Arm(pretrained=True, contrast=0.5),
-    "scratch": Arm(),
-    "no-contrastive": Arm(pretrained=True),
-    "no-pretraining": Arm(contrast=0.5),
-    "full-attention": Arm("full"),
+    "ecgnat": Arm(init="ecgnat", contrast=0.5),
+    "ecgnat-hug": Arm("ecgnat-hug", "ecgnat"),
+    "beatnet": Arm("beatnet"),
+    "clear": Arm("clear", "clear", head="linear"),
+    "clear-hug": Arm("clear", "clear", head="hug"),
     "xresnet1d101": Arm("xresnet1d101"),
     "random-init probe": Arm(probe=True),
-    "pretrained probe": Arm(pretrained=True, probe=True),
+    "clear-hug-gelu": Arm("clear", "clear", head="hug-gelu"),
+    "clear-hug dense pretraining": Arm("clear", "clear-dense", head="hug"),
+    "clear-hug scratch": Arm("clear", head="hug"),
+    "ecgnat probe": Arm(init="ecgnat", probe=True),
+    "clear probe": Arm("clear", "clear", probe=True, head="linear"),
+    "clear-hug probe": Arm("clear", "clear", probe=True, head="hug"),
+    "clear-hug dense pretraining probe": Arm("clear", "clear-dense", probe=True, head="hug"),
+    "scratch": Arm(),
+    "no-contrastive": Arm(init="ecgnat"),
+    "no-pretraining": Arm(contrast=0.5),
+    "full-attention": Arm("full"),
 }
-"""The paper's recipe, the same network without any of it, and what lies between; full attention and xresnet1d101 as "scratch"."""
+"""The three papers' recipes and the baselines, then what lies between. "clear-hug dense pretraining": dense attention in the
+masked-beat pretraining, sparse attention in what is fine-tuned, as in all other arms of clear."""
 
-MIX = {"screen": "screen", "window": "diagnosis"}
-LENGTHS = {"screen": (1000, 2000), "window": (1000,)}
-
-
-@torch.no_grad()
-def task_score(network: Network, cache: Cache, records: list[Cached], task: str, device: torch.device) -> float:
-    """Return the task's figure over whole records: windows end to end, their log-probabilities averaged."""
-    network.eval()
-    stated = [record for record in records if getattr(record, task) >= 0]
-    length = max(LENGTHS[task])
-    places = [
-        (row, record, start)
-        for row, record in enumerate(stated)
-        for start in range(0, max(record.length - length, 0) + 1, length)
-    ]
-    parts = []
-    for at in range(0, len(places), 32):
-        windows = torch.from_numpy(np.stack([cache.cut(record, start, length)[0] for _, record, start in places[at : at + 32]]))
-        tokens = network.encode(prepare(windows.to(device), network.config.scaling))
-        logits: Tensor = getattr(network.read(tokens), task).double().cpu()
-        parts.append((logits.log_softmax(dim=1) if task == "screen" else logits).numpy())
-    said = np.concatenate(parts)
-    total = np.zeros((len(stated), said.shape[1]))
-    np.add.at(total, [row for row, _, _ in places], said)
-    if task == "screen":
-        true = np.array([record.screen for record in stated])
-        return float(f1_score(true, total.argmax(axis=1), labels=[0, 1, 2], average="macro", zero_division=0.0))
-    true = superclasses(stated, said.shape[1])
-    some = [c for c in range(true.shape[1]) if 0 < true[:, c].sum() < len(true)]
-    return float(np.mean([roc_auc_score(true[:, c], total[:, c]) for c in some]))
+LOOKS = 4
+"""How often a run looks at the validation records."""
 
 
 def study(
-    cache: Cache,
-    network: Network,
-    arm: Arm,
-    task: str,
-    fraction: float,
-    budget: Budget,
-    out: Path,
-    world: World,
-) -> dict[str, Any]:
-    """Train one arm's network and return its row: validation and test figure, records, steps."""
-    module = Finetuning(network, arm.contrast, arm.probe)
-    labelled = [record for record in cache.records if record.split == "train" and getattr(record, task) >= 0]
-    records = fraction_of(labelled, fraction, budget.seed)
+    cache: Cache, network: Network, name: str, task: Task, fraction: float, seed: int, arguments: argparse.Namespace, world: World
+) -> tuple[dict[str, Any], Network]:
+    """Train an arm's network and return its row, and the network."""
+    arm = ARMS[name]
+    module = Finetuning(network, arm.contrast, arm.probe, exclusive=task.kind == "exclusive")
+    of = {part: task.records(cache.records, part) for part in PARTS}
+    records = of["train"] if fraction >= 1 else fraction_of_task(task, of["train"], fraction, seed)
     views = 2 if arm.contrast > 0 else 1
-    source = _Only(Sampler(cache, records, MIXES[MIX[task]], LENGTHS[task], 32, Augment(cache.noise), views), task)
-    batches = [_only(batch, task) for batch in validation_batches(cache, MIX[task], ("val",))]
+    batch, beats = arguments.batch, network.needs_beats
+    source = Sampler(cache, records, MIXES["task"], lengths_of(task), batch, Augment(cache.noise), views, beats=beats, task=task)
+    ledger = arguments.out / f"{task.name}.steps"
+    steps = arguments.steps or steps_in(arguments.minutes, f"{name} {arguments.size} {batch}", module, source, ledger)
+    budget = Budget(steps=steps, epoch_steps=max(steps // LOOKS, 1), lr=arguments.lr, ema=0.98, seed=seed)
+    val_stated = task.targets(of["val"])
 
     def measure(averaged: Finetuning, epoch: int) -> dict[str, Any]:
-        return validate(averaged.network, batches, world.device)
+        score = quick_score(val_stated, read(averaged.network, cache, of["val"], task, world.device))
+        return {"score": score} if np.isfinite(score) else {}
 
-    trained = run(module, parameter_groups(module, 0.8 if arm.pretrained else 1.0), source, budget, out, measure, world)
-    rows = [msgspec.json.decode(line) for line in (out / "log.jsonl").read_bytes().splitlines()]
-    test = [record for record in cache.records if record.split == "test"]
-    return {
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        trained = run(module, parameter_groups(module, 0.8 if arm.init else 1.0), source, budget, out, measure, world).network
+        log = [msgspec.json.decode(line) for line in (out / "log.jsonl").read_bytes().splitlines()]
+    val_said, said = (read(trained, cache, of[part], task, world.device) for part in ("val", "test"))
+    row = {"arm": name, "task": task.name, "fraction": fraction, "seed": seed, "size": arguments.size}
+    row |= {
+        "minutes": 0 if arguments.steps else arguments.minutes,
         "records": len(records),
-        "steps": rows[-1]["step"],
+        "steps": steps,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "val": max((row["score"] for row in rows if "score" in row), default=None),
-        "test": round(task_score(trained.network, cache, test, task, world.device), 4),
+        "val": max((line["score"] for line in log if "score" in line), default=None),
     }
+    row |= judge(task, task.targets(of["test"]), said, val_stated, val_said)
+    if fraction == 1 and seed == 0:
+        row["robustness"] = robustness(trained, cache, of["test"], task, world.device)
+    return row, trained
 
 
-class _Only:
-    """Batches that state nothing but the task, so that every network learns from the same statements."""
-
-    def __init__(self, sampler: Sampler, task: str) -> None:
-        self.sampler, self.task = sampler, task
-        self.reseed = sampler.reseed
-
-    def draw(self) -> dict[str, Tensor]:
-        return _only(self.sampler.draw(), self.task)
+def steps_in(minutes: float, key: str, module: Finetuning, source: Sampler, ledger: Path) -> int:
+    """Return how many steps a module makes in so many minutes; what a step costs is read from a file, or measured and added."""
+    known: dict[str, float] = msgspec.json.decode(ledger.read_bytes()) if ledger.is_file() else {}
+    if key not in known:
+        known[key] = round(_step_seconds(copy.deepcopy(module), source), 4)
+        ledger.write_bytes(msgspec.json.format(msgspec.json.encode(known), indent=1))
+    return max(round(60 * minutes / known[key]), 1)
 
 
-def _only(batch: dict[str, Tensor], task: str) -> dict[str, Tensor]:
-    batch["sets"].fill_(UNSTATED)
-    batch["beat"].fill_(BEAT_HIDDEN)
-    if task == "screen":
-        batch["window"].fill_(torch.nan)
-    else:
-        batch["screen"].fill_(-1)
-    return batch
+def _step_seconds(module: Finetuning, source: Sampler) -> float:
+    """Return the least processor seconds of drawing a batch, forward and backward, per window length; their mean."""
+    optimizer = torch.optim.AdamW(parameter_groups(module, 1.0))
+    module.train()
+    source.reseed(0)
+    costs: dict[int, list[float]] = {}
+    for _ in range(6 * len(source.lengths)):
+        began = time.process_time()
+        batch = source.draw()
+        module(batch)["loss"].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        costs.setdefault(batch["windows"].shape[2], []).append(time.process_time() - began)
+    return float(np.mean([min(some) for some in costs.values()]))
 
 
 def main(arguments: argparse.Namespace, world: World) -> None:
@@ -149,23 +159,26 @@ def main(arguments: argparse.Namespace, world: World) -> None:
     torch.set_num_threads(1)
     cache = Cache(arguments.cache)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    wanted = product(range(arguments.seeds), arguments.fractions.split(","), arguments.arms.split(","))
+    inits = dict(pair.split("=", 1) for pair in arguments.init)
+    task = TASKS[arguments.task]
+    wanted = product(arguments.seeds.split(","), arguments.fractions.split(","), arguments.arms.split(","))
     for seed, fraction, name in wanted:
-        path = arguments.out / f"{arguments.task}-{name.replace(' ', '-')}-{fraction}-{seed}.json"
+        path = arguments.out / f"{task.name}-{name.replace(' ', '-')}-{fraction}-{seed}.json"
         if path.exists():
             continue
         began = time.perf_counter()
         arm = ARMS[name]
-        torch.manual_seed(seed)
-        network = build(arm.arch, arguments.size)
-        if arm.pretrained:
-            load_encoder(network, arguments.init)
-        budget = Budget(minutes=arguments.minutes, epoch_steps=arguments.epoch_steps, ema=0.98, seed=seed)
-        out = arguments.out / path.stem
-        row = {"arm": name, "task": arguments.task, "fraction": float(fraction), "seed": seed, "minutes": arguments.minutes}
-        row |= study(cache, network, arm, arguments.task, float(fraction), budget, out, world)
+        torch.manual_seed(int(seed))
+        changes: dict[str, Any] = {"head": arm.head} if arm.head else {}
+        network = build(arm.arch, arguments.size, window_classes=task.classes, **changes)
+        if arm.init:
+            if arm.init not in inits:
+                raise SystemExit(f"arm {name!r} begins with a pretrained encoder: give --init {arm.init}=CHECKPOINT")
+            load_encoder(network, Path(inits[arm.init]))
+        row, trained = study(cache, network, name, task, float(fraction), int(seed), arguments, world)
+        if arguments.keep and "robustness" in row and arm.arch in ARCHITECTURES:
+            save_checkpoint(path.with_suffix(""), trained, ModelCard(model=trained.config))
         path.write_bytes(msgspec.json.encode(row) + b"\n")
-        shutil.rmtree(out)
         print(row, f"{time.perf_counter() - began:.0f} s", flush=True)
 
 
@@ -173,15 +186,18 @@ def options() -> argparse.ArgumentParser:
     """Return the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True, help="what train.prepare wrote")
-    parser.add_argument("--init", type=Path, required=True, help="pretrained checkpoint")
+    parser.add_argument("--init", action="append", default=[], help="NAME=CHECKPOINT, pretrained: ecgnat, clear, clear-dense")
     parser.add_argument("--out", type=Path, required=True, help="folder for one JSON file per run")
-    parser.add_argument("--size", default="nano", help="nano, tiny or mini")
-    parser.add_argument("--task", default="screen", choices=sorted(MIX))
+    parser.add_argument("--size", default="nano", help="nano, tiny, mini, small or paper")
+    parser.add_argument("--task", default="cinc2017", choices=sorted(TASKS))
     parser.add_argument("--arms", default=",".join(ARMS))
-    parser.add_argument("--fractions", default="0.01,0.1,1", help="parts of the labelled records")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--minutes", type=float, default=2.0, help="minutes of steps per run")
-    parser.add_argument("--epoch-steps", type=int, default=60, help="steps between two looks at the validation records")
+    parser.add_argument("--fractions", default="0.01,0.1,0.3,1", help="parts of the labelled records")
+    parser.add_argument("--seeds", default="0,1,2", help="one run for each")
+    parser.add_argument("--minutes", type=float, default=1.0, help="minutes of steps per run")
+    parser.add_argument("--steps", type=int, default=0, help="steps per run, instead of minutes")
+    parser.add_argument("--batch", type=int, default=32, help="rows per step at the shortest length, all views counted")
+    parser.add_argument("--lr", type=float, default=1e-3, help="peak learning rate")
+    parser.add_argument("--keep", action="store_true", help="keep the networks of the first seed and all labels")
     return parser
 
 

@@ -3,5 +3,6 @@
 from ecgnat_stream.beats.classify import BeatClassifier
 from ecgnat_stream.beats.detector import DECISION_S, BeatFrame, BeatsConfig, QrsDetector, refine
 from ecgnat_stream.beats.rate import HeartRate
+from ecgnat_stream.beats.windows import find_beats
 
-__all__ = ["DECISION_S", "BeatClassifier", "BeatFrame", "BeatsConfig", "HeartRate", "QrsDetector", "refine"]
+__all__ = ["DECISION_S", "BeatClassifier", "BeatFrame", "BeatsConfig", "HeartRate", "QrsDetector", "find_beats", "refine"]

@@ -1,19 +1,26 @@
 """The network: windows in, rhythm probabilities out. The only package that imports torch."""
 
 from ecgnat_stream.model.checkpoint import ModelCard, load_checkpoint, save_checkpoint, shipped
-from ecgnat_stream.model.ecgnat import EcgNat, EcgNatConfig, EcgNatOutput, size
+from ecgnat_stream.model.ecgnat import EcgNat, EcgNatConfig, size
+from ecgnat_stream.model.network import HEADS, Network, NetworkOutput
+from ecgnat_stream.model.networks import ARCHITECTURES, build, configured
 from ecgnat_stream.model.predict import ModelConfig, Prediction, Predictor
 from ecgnat_stream.model.preprocess import TOKEN_S
 
 __all__ = [
+    "ARCHITECTURES",
+    "HEADS",
     "TOKEN_S",
     "EcgNat",
     "EcgNatConfig",
-    "EcgNatOutput",
     "ModelCard",
     "ModelConfig",
+    "Network",
+    "NetworkOutput",
     "Prediction",
     "Predictor",
+    "build",
+    "configured",
     "load_checkpoint",
     "save_checkpoint",
     "shipped",

@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from ecgnat_stream.codes import RHYTHMS
 from ecgnat_stream.errors import CheckpointError
-from ecgnat_stream.model.ecgnat import EcgNat, EcgNatConfig
+from ecgnat_stream.model.network import Network
+from ecgnat_stream.model.networks import AnyConfig, build
 from ecgnat_stream.signal import LEADS, MODEL_FS
 
 __all__ = ["WEIGHTS", "Calibration", "ModelCard", "load_checkpoint", "save_checkpoint", "shipped"]
@@ -67,7 +68,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Measured figures, as they came out of the evaluation.
     """
 
-    model: EcgNatConfig
+    model: AnyConfig
     fs: int = MODEL_FS
     leads: tuple[str, ...] = LEADS
     calibration: Calibration = Calibration()
@@ -75,7 +76,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     metrics: dict[str, Any] = {}
 
 
-def save_checkpoint(path: Path | str, network: EcgNat, card: ModelCard, text: str = "") -> Path:
+def save_checkpoint(path: Path | str, network: Network, card: ModelCard, text: str = "") -> Path:
     """Write a checkpoint directory and return its path.
 
     Parameters
@@ -93,7 +94,7 @@ def save_checkpoint(path: Path | str, network: EcgNat, card: ModelCard, text: st
     return path
 
 
-def load_checkpoint(path: Path | str) -> tuple[EcgNat, ModelCard]:
+def load_checkpoint(path: Path | str) -> tuple[Network, ModelCard]:
     """Rebuild a network in eval mode, with what its configuration says.
 
     Raises
@@ -110,7 +111,7 @@ def load_checkpoint(path: Path | str) -> tuple[EcgNat, ModelCard]:
         tensors = load_file(path / _WEIGHTS)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path / _WEIGHTS} cannot be read: {error}") from error
-    network = EcgNat(card.model)
+    network = build(card.model)
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))

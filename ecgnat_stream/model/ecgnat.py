@@ -10,7 +10,7 @@ Shapes: B batch, C channels, T time, P token, E width, H head, K head dim.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 import torch
@@ -20,12 +20,13 @@ from torch.nn import functional as F
 from ecgnat_stream.codes import BEATS, RHYTHMS, SCREENS
 from ecgnat_stream.model.attention import Backend, neighborhood_attention
 from ecgnat_stream.model.heads import BeatHead, RhythmHead, WindowHead
-from ecgnat_stream.model.preprocess import IN_CHANNELS, Scaling
+from ecgnat_stream.model.network import Network, NetworkOutput
+from ecgnat_stream.model.preprocess import IN_CHANNELS, Scaling, prepare
 
-__all__ = ["SIZES", "EcgNat", "EcgNatConfig", "EcgNatOutput", "size"]
+__all__ = ["SIZES", "EcgNat", "EcgNatConfig", "size"]
 
 
-class EcgNatConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class EcgNatConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="arch", tag="ecgnat"):
     """Everything that shapes the network.
 
     Parameters
@@ -95,17 +96,10 @@ def size(name: str, is_causal: bool = False) -> EcgNatConfig:
     return msgspec.structs.replace(config, name=f"{name}-causal", is_causal=True, scaling="fixed")
 
 
-class EcgNatOutput(NamedTuple):
-    """Logits: ``rhythm`` ``(B, P, C)``, ``beat`` ``(B, 4 P, 2 + C)`` of :class:`BeatHead`, ``window``, ``screen`` ``(B, C)``."""
-
-    rhythm: Tensor
-    beat: Tensor
-    window: Tensor
-    screen: Tensor
-
-
-class EcgNat(nn.Module):
+class EcgNat(Network):
     """Stem, four stages, four heads."""
+
+    config: EcgNatConfig
 
     def __init__(self, config: EcgNatConfig, backend: Backend | None = None) -> None:
         super().__init__()
@@ -127,6 +121,15 @@ class EcgNat(nn.Module):
         self.screen_head = WindowHead(dims[-1], len(config.screen_classes))
         self.apply(_initialise)
 
+    @property
+    def embedding_dim(self) -> int:
+        """Width of the last stage."""
+        return self.config.embed_dim << 3
+
+    def prepare(self, windows: Tensor, beats: Tensor | None = None) -> Tensor:
+        """Return prepared windows ``(B, 25, T)``; beats are not looked at."""
+        return prepare(windows, self.config.scaling)
+
     def encode(self, x: Tensor) -> list[Tensor]:
         """Return the tokens of every stage, ``(B, P_s, E_s)``, for prepared windows ``(B, 25, T)``."""
         tokens = self.stem(x).transpose(1, 2)
@@ -139,15 +142,25 @@ class EcgNat(nn.Module):
             outputs.append(tokens)
         return outputs
 
-    def forward(self, x: Tensor) -> EcgNatOutput:
-        """Return every head's logits for prepared windows ``(B, 25, T)``."""
-        return self.read(self.encode(x))
+    def pool(self, features: list[Tensor]) -> Tensor:
+        """Return the mean of the last stage's tokens, normalised, ``(B, 8 E)``."""
+        pooled: Tensor = self.window_head.norm(features[-1]).mean(dim=1)
+        return pooled
 
-    def read(self, outputs: list[Tensor]) -> EcgNatOutput:
+    def read(self, features: list[Tensor]) -> NetworkOutput:
         """Return every head's logits for the tokens of every stage, see :meth:`encode`."""
-        last = outputs[-1]
-        beat = self.beat_head(outputs[1], last)
-        return EcgNatOutput(self.rhythm_head(last), beat, self.window_head(last), self.screen_head(last))
+        last = features[-1]
+        beat = self.beat_head(features[1], last)
+        return NetworkOutput(self.rhythm_head(last), beat, self.window_head(last), self.screen_head(last))
+
+    def level(self, name: str) -> int:
+        """Count from the heads: stages 4 to 1, each with the downsampler behind it, and the stem."""
+        part, _, rest = name.partition(".")
+        if part == "stages":
+            return 4 - int(rest[0])
+        if part == "downsamplers":
+            return 3 - int(rest[0])
+        return 5 if part == "stem" else 0
 
 
 class Block(nn.Module):

@@ -23,7 +23,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.model.attention import choose_backend
 from ecgnat_stream.model.checkpoint import load_checkpoint, shipped
-from ecgnat_stream.model.preprocess import TOKEN_S, prepare
+from ecgnat_stream.model.network import Network
+from ecgnat_stream.model.preprocess import TOKEN_S
 from ecgnat_stream.signal import LEADS, MODEL_FS
 
 __all__ = ["ModelConfig", "Prediction", "Predictor"]
@@ -34,8 +35,8 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     Parameters
     ----------
-    checkpoint
-        Name of a shipped checkpoint, or the path of a checkpoint directory.
+    name
+        Name of a shipped checkpoint (``ecgnat-nano``, ``beatnet``, ``clear-hug``, ...), or the path of a checkpoint directory.
     compile
         "on" compiles every batch size at start-up and needs a C++ compiler, "off" never does, "auto" compiles on CUDA only: see
         docs/models.md for the measurement.
@@ -50,7 +51,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Window length to warm up and compile for, s.
     """
 
-    checkpoint: str = "ecgnat-nano"
+    name: str = "ecgnat-nano"
     compile: Literal["auto", "on", "off"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 1
@@ -97,12 +98,13 @@ class Predictor:
         _check(self.config)
         if self.config.threads:
             torch.set_num_threads(self.config.threads)
-        self.path = _find(self.config.checkpoint)
+        self.path = _find(self.config.name)
         network, self.card = load_checkpoint(self.path)
+        self.needs_beats = network.needs_beats
         self.device = _choose_device(self.config.device)
         self.parameters = sum(p.numel() for p in network.parameters())
         self._network = fold_batch_norm(network).to(self.device)
-        self._compiled, self._why = _choose_compile(self.config.compile, self.device)
+        self._compiled, self._why = _choose_compile(self.config.compile, self.device, self.needs_beats)
         self._run = torch.compile(self._network, dynamic=False) if self._compiled else self._network
         self.buckets = _buckets(self.config.max_batch)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="model")
@@ -126,25 +128,28 @@ class Predictor:
             f"{self.device}, {torch.get_num_threads()} threads"
         )
 
-    def submit(self, windows: NDArray[np.float32]) -> Future[Prediction]:
+    def submit(self, windows: NDArray[np.float32], beats: NDArray[np.float32] | None = None) -> Future[Prediction]:
         """Predict in the worker thread; see :meth:`predict`."""
-        _check_windows(windows)
-        return self._worker.submit(self._predict, windows)
+        _check_windows(windows, beats, self.needs_beats)
+        return self._worker.submit(self._predict, windows, beats)
 
-    def predict(self, windows: NDArray[np.float32]) -> Prediction:
+    def predict(self, windows: NDArray[np.float32], beats: NDArray[np.float32] | None = None) -> Prediction:
         """Predict and wait.
 
         Parameters
         ----------
         windows
             ``(B, 12, T)`` mV at 100 Hz, NaN = missing. A window of NaN alone gives finite probabilities without meaning: mask it.
+        beats
+            ``(B, N)`` R peaks in samples from the start of the window, ascending, NaN behind the last. A network that
+            :attr:`needs_beats` takes a window without any as one in which no beat was found; others do not look at them.
 
         Raises
         ------
         ValueError
-            For any other shape.
+            For any other shape, or without beats where the network needs them.
         """
-        return self.submit(windows).result()
+        return self.submit(windows, beats).result()
 
     def close(self) -> None:
         """Finish what was submitted and end the worker."""
@@ -156,19 +161,19 @@ class Predictor:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _predict(self, windows: NDArray[np.float32]) -> Prediction:
+    def _predict(self, windows: NDArray[np.float32], beats: NDArray[np.float32] | None) -> Prediction:
         began = time.perf_counter()
-        parts = [self._batch(windows[at : at + self.config.max_batch]) for at in range(0, len(windows), self.config.max_batch)]
+        cuts = [slice(at, at + self.config.max_batch) for at in range(0, len(windows), self.config.max_batch)]
+        parts = [self._batch(windows[cut], None if beats is None else beats[cut]) for cut in cuts]
         rhythm, window, screen, beat = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         return Prediction(rhythm, window, screen, beat, TOKEN_S, time.monotonic_ns(), time.perf_counter() - began)
 
     @torch.inference_mode()
-    def _batch(self, windows: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+    def _batch(self, windows: NDArray[np.float32], beats: NDArray[np.float32] | None) -> tuple[NDArray[np.float32], ...]:
         count = len(windows)
         bucket = next(size for size in self.buckets if size >= count)
-        batch = torch.full((bucket, *windows.shape[1:]), torch.nan)
-        batch[:count] = torch.from_numpy(np.ascontiguousarray(windows, dtype=np.float32))
-        output = self._run(prepare(batch.to(self.device), self.card.model.scaling))
+        peaks = None if beats is None else _padded(beats, bucket).to(self.device)
+        output = self._run(self._network.prepare(_padded(windows, bucket).to(self.device), peaks))
         rhythm, beat, window, screen = (logits[:count].float() for logits in output)
         probabilities = (
             calibrate(rhythm, self.card.calibration.temperature, self.card.calibration.bias),
@@ -182,7 +187,8 @@ class Predictor:
         """Run every batch size once where graphs have to be compiled; else one window, for masks and first allocations."""
         length = round(self.config.window_s * MODEL_FS)
         for size in self.buckets if self._compiled else (1,):
-            self.predict(np.zeros((size, len(LEADS), length), np.float32))
+            beats = np.arange(50, length, 80, dtype=np.float32)
+            self.predict(np.zeros((size, len(LEADS), length), np.float32), np.tile(beats, (size, 1)))
 
 
 def calibrate(logits: Tensor, temperature: float, bias: tuple[float, ...]) -> Tensor:
@@ -193,7 +199,7 @@ def calibrate(logits: Tensor, temperature: float, bias: tuple[float, ...]) -> Te
     return logits.softmax(dim=-1)
 
 
-def fold_batch_norm(network: nn.Module) -> nn.Module:
+def fold_batch_norm(network: Network) -> Network:
     """Fold every BatchNorm into the convolution before it, in place; eval mode only, the outputs stay the same."""
     for module in network.modules():
         if not isinstance(module, nn.Sequential):
@@ -205,9 +211,16 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
     return network
 
 
-def _find(checkpoint: str) -> Path:
-    path = Path(checkpoint).expanduser()
-    return path if path.exists() or len(path.parts) > 1 else shipped(checkpoint)
+def _find(name: str) -> Path:
+    path = Path(name).expanduser()
+    return path if path.exists() or len(path.parts) > 1 else shipped(name)
+
+
+def _padded(array: NDArray[np.float32], rows: int) -> Tensor:
+    """Return the rows as a tensor with rows of NaN added."""
+    padded = torch.full((rows, *array.shape[1:]), torch.nan)
+    padded[: len(array)] = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    return padded
 
 
 def _choose_device(device: str) -> torch.device:
@@ -216,10 +229,12 @@ def _choose_device(device: str) -> torch.device:
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _choose_compile(wish: str, device: torch.device) -> tuple[bool, str]:
+def _choose_compile(wish: str, device: torch.device, needs_beats: bool) -> tuple[bool, str]:
     """Decide whether to compile, and say why."""
     if wish == "off":
         return False, "compile = off"
+    if needs_beats:
+        return False, "the number of beats differs from window to window"
     if wish == "auto" and device.type == "cpu":
         return False, "on a CPU compiling gains nothing: docs/models.md"
     if shutil.which("c++") is None and shutil.which("g++") is None and shutil.which("clang++") is None:
@@ -240,6 +255,10 @@ def _check(config: ModelConfig) -> None:
         )
 
 
-def _check_windows(windows: NDArray[np.float32]) -> None:
+def _check_windows(windows: NDArray[np.float32], beats: NDArray[np.float32] | None, needs_beats: bool) -> None:
     if windows.ndim != 3 or windows.shape[1] != len(LEADS) or 0 in windows.shape:
         raise ValueError(f"want windows (B, {len(LEADS)}, T), got {windows.shape}")
+    if beats is None and needs_beats:
+        raise ValueError("this network reads heartbeats: give R peaks (B, N) too, see ecgnat_stream.beats.find_beats")
+    if beats is not None and (beats.ndim != 2 or len(beats) != len(windows)):
+        raise ValueError(f"want beats ({len(windows)}, N), got {beats.shape}")

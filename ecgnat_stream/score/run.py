@@ -76,7 +76,7 @@ def settings(table: Mapping[str, Any], model: str | None) -> Config:
     """Return the configuration that is measured: that of a file's table without its beds and sinks, or the default."""
     kept = {key: value for key, value in table.items() if key not in _BED_AND_SINKS}
     if model:
-        kept["model"] = {**kept.get("model", {}), "checkpoint": model}
+        kept["model"] = {**kept.get("model", {}), "name": model}
     return parse_config(kept, "score")
 
 

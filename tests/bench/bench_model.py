@@ -94,7 +94,7 @@ if __name__ == "__main__":
         "sizes_8_windows": networks(max(arguments.repeats // 5, 3)),
     }
     for choice in choices:
-        wish = ModelConfig(checkpoint=arguments.checkpoint, compile=choice, threads=arguments.threads, max_batch=32)
+        wish = ModelConfig(name=arguments.checkpoint, compile=choice, threads=arguments.threads, max_batch=32)
         figures[f"compile {choice}"] = batches(wish, arguments.repeats)
     text = msgspec.json.format(msgspec.json.encode(figures), indent=2)
     if arguments.out:

@@ -31,7 +31,7 @@ LEARNING_S = 12.0
 
 async def _run(beds: int, seconds: float, model: str) -> dict[str, Any]:
     config = {
-        "model": {"checkpoint": model},
+        "model": {"name": model},
         "bed": [{"id": f"bed-{i}", "device": "simulate", "options": {"seed": i, "script": "tour"}} for i in range(beds)],
     }
     monitor = Monitor(parse_config(config), SystemClock())

@@ -99,7 +99,7 @@ async def monitor(patients: dict[str, dict[str, Any]], checkpoint: str | None) -
     """Return the beats, rhythms, qualities and alarms of every patient, by name; the default network unless another is named."""
     table: dict[str, Any] = {"bed": [{"id": key, "device": "simulate", "options": value} for key, value in patients.items()]}
     if checkpoint is not None:
-        table["model"] = {"checkpoint": checkpoint}
+        table["model"] = {"name": checkpoint}
     instance = Monitor(parse_config(table), SystemClock())
     found: dict[str, list[Any]] = defaultdict(list)
     instance.bus.listen(lambda event: found[event.bed.split("/")[-1]].append(event), Beat, Rhythm, Quality, Alarm)

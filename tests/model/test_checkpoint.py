@@ -9,7 +9,17 @@ import pytest
 import torch
 
 from ecgnat_stream.errors import CheckpointError
-from ecgnat_stream.model import EcgNat, ModelCard, load_checkpoint, save_checkpoint, shipped, size
+from ecgnat_stream.model import (
+    ARCHITECTURES,
+    EcgNat,
+    ModelCard,
+    build,
+    configured,
+    load_checkpoint,
+    save_checkpoint,
+    shipped,
+    size,
+)
 from ecgnat_stream.model.checkpoint import Calibration
 
 
@@ -35,6 +45,30 @@ def test_round_trip(tmp_path: Path, is_causal: bool) -> None:
     assert not loaded.training
     for name, tensor in network.state_dict().items():
         torch.testing.assert_close(loaded.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_every_architecture_comes_back_as_itself(tmp_path: Path, arch: str) -> None:
+    network = build(configured(arch, "nano", window_classes=("one", "two")))
+    save_checkpoint(tmp_path, network, ModelCard(model=network.config))
+    assert json.loads((tmp_path / "config.json").read_text())["model"]["arch"] == arch
+    loaded, card = load_checkpoint(tmp_path)
+    assert type(loaded) is type(network)
+    assert card.model == network.config
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_an_unknown_architecture(checkpoint: Path) -> None:
+    config = json.loads((checkpoint / "config.json").read_text())
+    config["model"]["arch"] = "resnet"
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="resnet"):
+        load_checkpoint(checkpoint)
+    with pytest.raises(ValueError, match="unknown architecture 'resnet': one of ecgnat, "):
+        configured("resnet", "nano")
+    with pytest.raises(ValueError, match="beatnet has no causal form"):
+        configured("beatnet", "nano", is_causal=True)
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from ecgnat_stream.codes import BEATS, RHYTHMS, SCREENS
 from ecgnat_stream.errors import CheckpointError, ConfigError
-from ecgnat_stream.model import EcgNat, ModelCard, ModelConfig, Predictor, save_checkpoint, size
+from ecgnat_stream.model import ARCHITECTURES, EcgNat, ModelCard, ModelConfig, Predictor, build, configured, save_checkpoint, size
 from ecgnat_stream.model.checkpoint import Calibration, load_checkpoint
 from ecgnat_stream.model.predict import calibrate, fold_batch_norm
 from ecgnat_stream.model.preprocess import prepare
@@ -35,7 +35,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def predictor(checkpoint: Path) -> Iterator[Predictor]:
-    with Predictor(ModelConfig(checkpoint=str(checkpoint), max_batch=8)) as predictor:
+    with Predictor(ModelConfig(name=str(checkpoint), max_batch=8)) as predictor:
         yield predictor
 
 
@@ -100,7 +100,7 @@ def test_submit_runs_in_the_worker_thread(predictor: Predictor) -> None:
 
 
 def test_batches_are_padded_to_few_sizes(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Predictor(ModelConfig(checkpoint=str(checkpoint), max_batch=12)) as predictor:
+    with Predictor(ModelConfig(name=str(checkpoint), max_batch=12)) as predictor:
         assert predictor.buckets == (1, 2, 4, 8, 12)
         seen: list[int] = []
         network = predictor._run
@@ -125,14 +125,14 @@ def test_compiled_means_every_batch_size_is_warm_before_service(checkpoint: Path
 
     monkeypatch.setattr(torch, "compile", compiled)
     monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/c++" if name == "c++" else None)
-    with Predictor(ModelConfig(checkpoint=str(checkpoint), compile="on", device="cpu", max_batch=4)) as predictor:
+    with Predictor(ModelConfig(name=str(checkpoint), compile="on", device="cpu", max_batch=4)) as predictor:
         assert seen == [1, 2, 4]
         assert "compiled (compile = on)" in predictor.describe()
 
 
 def test_without_a_compiler_it_runs_eager_and_says_so(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
-    with Predictor(ModelConfig(checkpoint=str(checkpoint), compile="on", device="cpu", max_batch=2)) as predictor:
+    with Predictor(ModelConfig(name=str(checkpoint), compile="on", device="cpu", max_batch=2)) as predictor:
         assert "eager (no C++ compiler found)" in predictor.describe()
         assert predictor.predict(windows(1)).rhythm.shape == (1, 32, 8)
 
@@ -151,13 +151,13 @@ def test_a_wrong_configuration_says_so(changes: dict[str, float]) -> None:
 
 def test_a_path_that_is_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is not a checkpoint"):
-        Predictor(ModelConfig(checkpoint=str(tmp_path / "nowhere")))
+        Predictor(ModelConfig(name=str(tmp_path / "nowhere")))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is there")
 def test_cuda_where_there_is_none(checkpoint: Path) -> None:
     with pytest.raises(ConfigError, match="no CUDA device"):
-        Predictor(ModelConfig(checkpoint=str(checkpoint), device="cuda"))
+        Predictor(ModelConfig(name=str(checkpoint), device="cuda"))
 
 
 @pytest.mark.parametrize("is_causal", [False, True])
@@ -173,3 +173,30 @@ def test_folding_batch_norm_changes_nothing(is_causal: bool) -> None:
         after = fold_batch_norm(network)(x).rhythm
     assert not any(isinstance(module, torch.nn.BatchNorm1d) for module in network.modules())
     torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("arch", [arch for arch in ARCHITECTURES if build(configured(arch, "nano")).needs_beats])
+def test_networks_that_read_heartbeats_are_given_them(tmp_path: Path, arch: str) -> None:
+    torch.manual_seed(0)
+    network = build(configured(arch, "nano"))
+    save_checkpoint(tmp_path, network, ModelCard(model=network.config))
+    beats = np.full((5, 14), np.nan, np.float32)
+    for row, every in zip(beats, (60, 75, 90, 110, 2000), strict=True):
+        found = np.arange(20, 1000, every)[:14]
+        row[: len(found)] = found
+    beats[4] = np.nan
+    with Predictor(ModelConfig(name=str(tmp_path), max_batch=4)) as predictor:
+        together = predictor.predict(windows(5), beats)
+        assert together.rhythm.shape == (5, 32, len(RHYTHMS))
+        assert all(np.isfinite(array).all() for array in (together.rhythm, together.beat, together.window, together.screen))
+        found = np.flatnonzero(together.beat[0, :, 0] > 0.5) * 8
+        assert len(found) == 14
+        assert (np.abs(found + 4 - beats[0]) <= 8).all(), "beats are where they were given"
+        for row in range(5):
+            alone = predictor.predict(windows(5)[row : row + 1], beats[row : row + 1])
+            np.testing.assert_allclose(alone.rhythm[0], together.rhythm[row], atol=1e-5)
+            np.testing.assert_allclose(alone.window[0], together.window[row], atol=1e-5)
+        with pytest.raises(ValueError, match="give R peaks"):
+            predictor.predict(windows(5))
+        with pytest.raises(ValueError, match=r"want beats \(5, N\)"):
+            predictor.predict(windows(5), beats[:3])

@@ -19,7 +19,7 @@ NAMES = ("ecgnat-nano", "ecgnat-nano-causal")
 
 @pytest.fixture(scope="module", params=NAMES)
 def predictor(request: pytest.FixtureRequest) -> Iterator[Predictor]:
-    with Predictor(ModelConfig(checkpoint=request.param, threads=1)) as predictor:
+    with Predictor(ModelConfig(name=request.param, threads=1)) as predictor:
         yield predictor
 
 

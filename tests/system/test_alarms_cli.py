@@ -524,7 +524,7 @@ unit = "icu"
 bed = [{{ id = "1", device = "replay", options = {{ path = "{tmp_path / "arrest"}" }} }}]
 mqtt = {{ url = "{broker.url}" }}
 history = {{ path = "{path}" }}
-model = {{ checkpoint = "{untrained}" }}
+model = {{ name = "{untrained}" }}
 """)
     port = int(broker.url.rpartition(":")[2])
     async with process("run", str(config), "--headless") as monitor, asyncio.timeout(100):

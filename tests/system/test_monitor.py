@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from ecgnat_devices.simulate import SimulateDevice
 from ecgnat_stream.clock import SystemClock
@@ -19,7 +20,7 @@ from ecgnat_stream.config import parse_config
 from ecgnat_stream.device import open_device
 from ecgnat_stream.errors import DeviceError, EcgnatError
 from ecgnat_stream.events import Alarm, Beat, DeviceStatus, EngineStatus, Event, Meta, Quality, Rhythm, Vitals
-from ecgnat_stream.model import Prediction, Predictor
+from ecgnat_stream.model import ModelCard, Prediction, Predictor, build, configured, save_checkpoint
 from ecgnat_stream.monitor import Monitor
 from ecgnat_stream.rhythm import RhythmTimeline
 from ecgnat_stream.signal import LEADS, SampleBlock, StreamInfo, Window
@@ -42,7 +43,7 @@ class Run:
     """One run of a monitor and all it said."""
 
     def __init__(self, untrained: Path, *beds: dict[str, Any], **tables: Any) -> None:
-        config = parse_config({"bed": list(beds), "model": {"checkpoint": str(untrained), "threads": 1}, **tables})
+        config = parse_config({"bed": list(beds), "model": {"name": str(untrained), "threads": 1}, **tables})
         self.monitor = Monitor(config, SystemClock())
         self.events: list[Event] = []
         self.windows: list[Window] = []
@@ -92,6 +93,29 @@ async def test_any_cutting_gives_the_same_windows_predictions_and_alarms(untrain
         for mine, theirs in zip(first.windows, other.windows, strict=True):
             assert (mine.start, mine.stop) == (theirs.start, theirs.stop)
             np.testing.assert_array_equal(mine.samples, theirs.samples)
+            np.testing.assert_array_equal(mine.beats, theirs.beats)
+    found = [window.start + window.beats for window in first.windows]
+    assert max(len(beats) for beats in found) > 8
+    said = np.array([beat.sample * 100 / fs for beat in runs[0].of(Beat)])
+    away = [np.abs(said - at).min() for beats in found for at in beats]
+    assert max(away) < 6, "windows hold the beats that are published, on the time of the conditioned signal"
+
+
+@pytest.mark.parametrize("arch", ["beatnet", "clear"])
+async def test_a_network_that_reads_heartbeats_runs_in_the_monitor(arch: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = build(configured(arch, "nano"))
+    save_checkpoint(tmp_path, network, ModelCard(model=network.config))
+    runs = [
+        await Run(tmp_path, simulated(leads=["II", "V1"], block=block), schedule={"max_batch": 1}).finish()
+        for block in (50, 1000)
+    ]
+    assert not runs[0].monitor.failures
+    assert "asystole" in runs[0].starts(), "seconds without any beat are read as tiles, and decided on"
+    rhythms = runs[0].of(Rhythm)
+    assert len(rhythms) > 40
+    assert all(np.isfinite(list(rhythm.probabilities.values())).all() for rhythm in rhythms)
+    assert decisions(runs[0]) == decisions(runs[1])
 
 
 async def test_live_at_a_finite_speed_decides_as_the_recording_does(untrained: Path) -> None:

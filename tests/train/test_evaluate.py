@@ -301,4 +301,4 @@ def test_multiplications_grow_with_length_and_ignore_the_masked_form() -> None:
 def config(path: Path) -> Any:
     from ecgnat_stream.model import ModelConfig
 
-    return ModelConfig(checkpoint=str(path), threads=1, device="cpu")
+    return ModelConfig(name=str(path), threads=1, device="cpu")

@@ -14,7 +14,7 @@ from train.sample import Cache
 
 def test_an_untrained_network_errs_and_the_strips_are_drawn(cache: Path, untrained: Path, tmp_path: Path) -> None:
     data = Cache(cache)
-    with Predictor(ModelConfig(checkpoint=str(untrained), threads=1)) as predictor:
+    with Predictor(ModelConfig(name=str(untrained), threads=1)) as predictor:
         reader = Reader(predictor, data)
         found = find_mistakes(reader, data.records, "VF", 6)
         screened = find_mistakes(reader, data.records, "screen", 6)

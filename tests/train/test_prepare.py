@@ -14,7 +14,7 @@ from rich.console import Console
 from ecgnat_stream.signal import MODEL_FS
 from train import prepare as module
 from train.labels import allow
-from train.prepare import Cached, Manifest, check_pack, main, prepare
+from train.prepare import FORMAT, Cached, Manifest, check_pack, main, prepare
 
 
 def write(folder: Path, name: str, fs: int, leads: list[str], seconds: int) -> None:
@@ -152,7 +152,7 @@ def test_packs_that_cannot_be_read_are_refused(root: Path, tmp_path: Path) -> No
     cache = tmp_path / "cache"
     run(root, cache)
     (cache / "manifest.json").write_text('{"format": 99}')
-    with pytest.raises(ValueError, match="format 99, format 1 is needed"):
+    with pytest.raises(ValueError, match=f"format 99, format {FORMAT} is needed"):
         check_pack(cache)
     (cache / "manifest.json").unlink()
     check_pack(cache)
@@ -161,7 +161,7 @@ def test_packs_that_cannot_be_read_are_refused(root: Path, tmp_path: Path) -> No
     with pytest.raises(ValueError, match=f"{len(whole) - 2} bytes instead of {len(whole)}"):
         check_pack(cache)
     (cache / "records.json").write_text("[{}]")
-    with pytest.raises(ValueError, match="no cache of format 1"):
+    with pytest.raises(ValueError, match=f"no cache of format {FORMAT}"):
         check_pack(cache)
 
 

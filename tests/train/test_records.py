@@ -384,6 +384,38 @@ def test_published_splits_keep_persons_apart(tmp_path: Path) -> None:
     assert read_splits(tmp_path, published=True)["cinc2020"]["HR00001"] == "unassigned"
 
 
+def test_published_lists_decide_where_they_lie(tmp_path: Path) -> None:
+    headers(tmp_path / "cinc2020", [f"A{number:04d}" for number in range(1, 31)])
+    headers(tmp_path / "chapman" / "WFDBRecords" / "01", [f"JS{number:05d}" for number in range(1, 31)])
+    by_hash = read_splits(tmp_path, published=True)
+    (tmp_path / "cinc2020" / "icbeb_test.csv").write_text("patient_id,ecg_id,filename\n7,7,A0001\n8,8,A0002\n")
+    (tmp_path / "cinc2020" / "icbeb_val.csv").write_text("patient_id,ecg_id,filename\n9,9,A0003\n")
+    named = "".join(f"/chapman/WFDBRecords/01/JS{number:05d}.mat,12,SR\n" for number in range(1, 9))
+    (tmp_path / "chapman" / "chapman_train.csv").write_text(f"ecg_path,age,diagnose\n{named}")
+    splits = read_splits(tmp_path, published=True)
+    assert [splits["cinc2020"][f"A000{number}"] for number in (1, 2, 3)] == ["test", "test", "val"]
+    assert {splits["chapman"][f"JS0000{number}"] for number in range(1, 9)} == {"train"}
+    rest = {name: split for name, split in by_hash["chapman"].items() if name > "JS00008"}
+    assert rest.items() <= splits["chapman"].items() and set(rest.values()) == {"train", "val", "test"}
+    (tmp_path / "cinc2020" / "icbeb_train.csv").write_text("patient_id,ecg_id,filename\n7,7,A0001\n")
+    with pytest.raises(ValueError, match=r"icbeb_(val|test)\.csv: record A0001 is in train too"):
+        read_splits(tmp_path, published=True)
+
+
+def test_records_keep_the_words_of_their_database(tmp_path: Path) -> None:
+    write(tmp_path / "chapman", "MUSE_1", leads=("I", "II"), comments=["Rhythm: AFIB", "Beat: AQW TWC"])
+    write(tmp_path / "cinc2020", "JS00001", leads=("I", "II"), comments=["Dx: 426177001,164934002"])
+    write(tmp_path / "ludb", "1", 500, ("I", "II"))
+    table = 'ID,Rhythms,Cardiac pacing\n1,"Sinus rhythm\nSinus arrhythmia\n","Pacemaker presence, undefined\n"\n'
+    (tmp_path / "ludb" / "ludb.csv").write_text(table)
+    write_ptbxl(tmp_path, ["records100/00001_lr"], [1])
+    write(tmp_path / "ptbxl" / "records100", "00001_lr", 100, LEADS)
+    assert one(tmp_path, "chapman", "MUSE_1").codes == ("AFIB", "AQW", "TWC")
+    assert one(tmp_path, "cinc2020", "JS00001").codes == ("426177001", "164934002")
+    assert one(tmp_path, "ludb", "1").codes == ("Sinus rhythm", "Sinus arrhythmia", "Pacemaker presence, undefined")
+    assert one(tmp_path, "ptbxl", "00001").codes == ("NORM", "SR")
+
+
 def test_every_known_database_says_what_it_states() -> None:
     assert set(STATES) == set(READERS)
     assert {what for states in STATES.values() for what in states} == {"rhythm", "beats", "window", "screen", "bag"}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from train.report import Run, page, plots, read_runs, report, study_page, tables
+from train.report import Run, budgets, page, plots, read_runs, report, study_page, tables
 from train.tables import cell, find
 from train.targets import Target
 
@@ -169,9 +169,9 @@ def runs() -> list[Run]:
     scores = {
         ("scratch", 0.01): [0.40, 0.42, 0.47],
         ("scratch", 1.0): [0.70, 0.72],
-        ("pretrained+supcon", 0.01): [0.50, 0.51, 0.60],
+        ("ecgnat", 0.01): [0.50, 0.51, 0.60],
     }
-    scores |= {("pretrained+supcon", 1.0): [0.71], ("own", 0.01): [0.1], ("random-init probe", 0.01): [0.3, 0.3]}
+    scores |= {("ecgnat", 1.0): [0.71], ("own", 0.01): [0.1], ("random-init probe", 0.01): [0.3, 0.3]}
     return [
         Run(
             arm=arm,
@@ -195,18 +195,18 @@ def test_a_study_compares_seed_by_seed() -> None:
     assert row_of(first, "scratch") == ["scratch", "0.430 (0.400 to 0.470), n 3", "0.710 (0.700 to 0.720), n 2"]
     interval = ttest_1samp([0.10, 0.09, 0.13], 0).confidence_interval()
     want = f"+0.107 ({interval.low:+.3f} to {interval.high:+.3f}), n 3"
-    assert row_of(second, r"pretrained+supcon") == ["pretrained+supcon", want, "+0.010, n 1"]
+    assert row_of(second, "ecgnat") == ["ecgnat", want, "+0.010, n 1"]
     assert row_of(second, "own") == ["own", "-0.300, n 1", "-"]
     assert "| scratch |" not in second
     assert row_of(steps, "scratch")[1] == "101"
     order = [line.split("|")[1].strip() for line in first.splitlines()[2:]]
-    assert order == ["scratch", "pretrained+supcon", "own", "random-init probe"]  # as given; read_runs sorts
+    assert order == ["scratch", "ecgnat", "own", "random-init probe"]  # as given; read_runs sorts
 
 
 def test_runs_of_other_budgets_are_not_compared() -> None:
     some = [Run("scratch", "window", 1.0, 0, 0.8, minutes=2), Run("xresnet1d101", "window", 1.0, 0, 0.9, minutes=10)]
     text = study_page(some, {})
-    assert text.count("### Window") == 2
+    assert text.count("### window") == 2
     assert "+0.1" not in text
 
 
@@ -231,7 +231,23 @@ def test_report_writes_the_same_bytes_from_any_order(tmp_path: Path) -> None:
     page_before = (tmp_path / "one" / "study.md").read_bytes()
     report(results, tmp_path / "nowhere", tmp_path / "one")  # from study.jsonl
     assert (tmp_path / "one" / "study.md").read_bytes() == page_before
-    assert [run.arm for run in read_runs(study)][:2] == ["pretrained+supcon"] * 2
+    assert [run.arm for run in read_runs(study)][:2] == ["ecgnat"] * 2
+
+
+def test_runs_with_all_labels_have_figures_with_intervals_and_conditions() -> None:
+    figure = (0.8, 0.7, 0.9)
+    some = [
+        Run("ecgnat", "ptbxl-super", 1.0, 0, auroc=figure, auprc=figure, f1=None, left_out=("HYP",), robustness={"clean": 0.8}),
+        Run("ecgnat", "ptbxl-super", 1.0, 1, auroc=(0.6, 0.5, 0.7), auprc=figure, parameters=7),
+        Run("beatnet", "ptbxl-super", 1.0, 0, size="paper", auroc=figure, robustness={"clean": 0.8, "1 lead": 0.7}),
+    ]
+    assert list(budgets(some)) == ["ptbxl-super-0"]
+    text = study_page(some, {})
+    assert "0.700 (0.600 to 0.800)" in text, "means of the figures and of the ends of their intervals"
+    assert "| ecgnat (nano) | 0.700 (0.600 to 0.800), n 2 |" in text, "of two sizes each is named with its own"
+    assert "left out: HYP." in text
+    assert row_of(text, "1 lead") == ["1 lead", "-", "0.700"]
+    assert row_of(text, "clean") == ["clean", "0.800", "0.800"]
 
 
 def test_a_study_of_one_run_is_a_page(tmp_path: Path) -> None:

@@ -86,3 +86,32 @@ def test_a_reset_forgets_the_signal() -> None:
 def test_a_hop_that_is_no_whole_number_of_frames_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"schedule\.hop_s = 0\.5"):
         ScheduleConfig(hop_s=0.5)
+
+
+def feed_beats(scheduler: Scheduler, frames: range, known: dict[int, list[float]]) -> None:
+    """Feed one bed; ``known`` says which R peaks become known with which frame."""
+    row = np.array([0])
+    for frame in frames:
+        peaks = np.array(known.get(frame, []))
+        beats = np.zeros(len(peaks), np.intp), peaks
+        scheduler.add(row, np.array([frame]), ramp(frame), np.array([0]), np.array([False]), 0, beats)
+
+
+def test_a_window_has_the_beats_that_were_known_when_it_was_cut() -> None:
+    scheduler = Scheduler(1, ScheduleConfig())
+    feed_beats(scheduler, range(60), {3: [71.0], 24: [905.5], 25: [981.0], 59: [2301.0, 2391.0]})
+    windows = {window.stop: window for window in scheduler.take()}
+    np.testing.assert_allclose(windows[500].beats, [500 + 71 / 2, 500 + 905.5 / 2])  # the first window begins at -500
+    np.testing.assert_allclose(windows[1000].beats, [71 / 2, 905.5 / 2, 981 / 2])
+    np.testing.assert_allclose(windows[1100].beats, [905.5 / 2 - 100, 981 / 2 - 100])  # the first has left the window
+    np.testing.assert_allclose(windows[1200].beats[-2:], [2301 / 2 - 200, 2391 / 2 - 200])
+    assert windows[1200].beats.dtype == np.float32
+
+
+def test_a_reset_forgets_the_beats() -> None:
+    scheduler = Scheduler(1, ScheduleConfig())
+    feed_beats(scheduler, range(20), {3: [71.0]})
+    scheduler.reset(0)
+    feed_beats(scheduler, range(25), {24: [905.0]})
+    (window,) = scheduler.take()
+    np.testing.assert_allclose(window.beats, [500 + 905 / 2])

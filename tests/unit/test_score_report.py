@@ -109,7 +109,7 @@ def test_records_of_like_length_are_monitored_together() -> None:
 def test_beds_and_sinks_of_a_configuration_are_left_out() -> None:
     table = {"bed": [{"id": "1", "device": "x"}], "mqtt": {"url": "mqtt://x"}, "alarm": {"asystole_s": 5.0}, "site": "home"}
     config = settings(table, "ecgnat-nano")
-    assert (config.bed, config.mqtt, config.alarm.asystole_s, config.model.checkpoint) == ((), None, 5.0, "ecgnat-nano")
+    assert (config.bed, config.mqtt, config.alarm.asystole_s, config.model.name) == ((), None, 5.0, "ecgnat-nano")
 
 
 def spikes(beats_s: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -1,0 +1,95 @@
+"""What every network has in common: windows and beats in, the same four outputs out.
+
+Trainer, predictor and evaluation know networks by this class alone. A network is an encoder with heads: ``prepare`` turns windows
+into its input, ``encode`` that into features, ``read`` features into logits.
+
+Shapes: B batch, T time (100 Hz), P rhythm token of 0.32 s, N beat, E width, C class.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+__all__ = ["HEADS", "Network", "NetworkOutput"]
+
+HEADS = ("rhythm_head.", "beat_head.", "window_head.", "screen_head.")
+"""Parameters of these names belong to the heads; all others are the encoder."""
+
+
+class NetworkOutput(NamedTuple):
+    """Logits of the four heads.
+
+    Parameters
+    ----------
+    rhythm
+        ``(B, P, C)``.
+    beat
+        ``(B, 4 P, 2 + C)``, see :class:`~ecgnat_stream.model.heads.BeatHead`.
+    window, screen
+        ``(B, C)``.
+    """
+
+    rhythm: Tensor
+    beat: Tensor
+    window: Tensor
+    screen: Tensor
+
+
+class Network(nn.Module, ABC):
+    """An encoder with a rhythm, a beat, a window and a screening head.
+
+    Parameters
+    ----------
+    config
+        Everything that shapes the network, and the classes of its heads: ``name`` (of the size), ``rhythm_classes``,
+        ``beat_classes``, ``window_classes`` (independent of each other) and ``screen_classes`` (exclusive).
+    """
+
+    config: Any
+    needs_beats: ClassVar[bool] = False
+    """Whether :meth:`prepare` has to be given R peaks."""
+
+    @property
+    @abstractmethod
+    def embedding_dim(self) -> int:
+        """Width of :meth:`pool`."""
+
+    @abstractmethod
+    def prepare(self, windows: Tensor, beats: Tensor | None = None) -> Any:
+        """Turn windows into what :meth:`encode` takes.
+
+        Parameters
+        ----------
+        windows
+            ``(B, 12, T)`` mV at 100 Hz, NaN where a lead or a sample is missing.
+        beats
+            ``(B, N)`` R peaks in samples from the start of the window, ascending, NaN behind the last.
+
+        Raises
+        ------
+        ValueError
+            For other shapes, or if the network needs beats and is given none.
+        """
+
+    @abstractmethod
+    def encode(self, x: Any) -> Any:
+        """Return the features that the heads read."""
+
+    @abstractmethod
+    def pool(self, features: Any) -> Tensor:
+        """Return one embedding per window, ``(B, E)``."""
+
+    @abstractmethod
+    def read(self, features: Any) -> NetworkOutput:
+        """Return every head's logits. A network without a dense head gives ``(B, 0, C)`` for it."""
+
+    def forward(self, x: Any) -> NetworkOutput:
+        """Return every head's logits for what :meth:`prepare` returned."""
+        return self.read(self.encode(x))
+
+    def level(self, name: str) -> int:
+        """Return how far below the heads a parameter lies, 0 for the heads; for learning rates that fall with depth."""
+        return 0 if name.startswith(HEADS) else 1

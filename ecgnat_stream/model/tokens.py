@@ -1,0 +1,225 @@
+"""Windows cut into heartbeats: what BEAT-Net and CLEAR-HUG read, and the way back to the dense heads.
+
+In: windows ``(B, 12, T)`` at 100 Hz in mV and their R peaks. Out: :class:`BeatTokens`, one token of 96 samples per beat with R at
+sample 48 (arXiv 2512.24002), with pad mask and without a limit on their number. A row without a beat (asystole, ventricular
+fibrillation, nothing connected) is cut into fixed tiles of 0.96 s and says so.
+
+Shapes: B batch, N beat, T time (100 Hz), P rhythm token of 0.32 s, C class.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from ecgnat_stream.model.heads import BEAT_TOKEN
+from ecgnat_stream.model.preprocess import TOKEN, window_scale
+from ecgnat_stream.signal import LEADS, MODEL_FS
+
+__all__ = ["FIXED_S", "LONGEST_RR_S", "R_AT", "TOKEN_SAMPLES", "BeatTokens", "beat_logits", "beat_tokens", "to_grid"]
+
+TOKEN_SAMPLES = 96
+"""Samples of a token, 0.96 s."""
+
+R_AT = 48
+"""Sample of the R peak in its token."""
+
+FIXED_S = TOKEN_SAMPLES / MODEL_FS
+"""Length of a tile where there is no beat, in s."""
+
+LONGEST_RR_S = 3.0
+"""Longer intervals count as this long."""
+
+_LIMIT = 20.0  # in scaled units, as in preprocess.prepare
+_LIMIT_MV = 1000.0  # no electrode gives more; keeps the scale of absurd input finite
+_FLOOR_MV = 0.01
+_SURE = 6.0  # logit: the peaks are given, not estimated
+_EDGE = 0.02  # places 0 and 1 have no finite logit
+
+
+class BeatTokens(NamedTuple):
+    """The beats of a batch of windows.
+
+    Parameters
+    ----------
+    waves
+        ``(B, N, 12, 96)`` leads divided by the window's amplitude, R at sample 48; 0 where not valid.
+    valid
+        ``(B, N, 12, 96)`` which samples are signal: there, within the window, and not beyond the mid-points to the neighbours.
+    lead
+        ``(B, N, 12)`` whether at least half of the samples that a beat could have in a lead are there.
+    amplitude
+        ``(B, N, 12)`` log of peak-to-peak in mV, at least 0.01 mV, 0 where absent: the voltage that scaling takes away.
+    beat
+        ``(B, N)`` False for padding; at least one token per row.
+    at
+        ``(B, N)`` R peak (middle of a tile) in s from the start of the window, 0 for padding.
+    rr
+        ``(B, N, 4)`` RR before and after in s, at most 3, 0 if unknown; RR before to the row's mean RR, 1 if unknown; 1 if RR
+        before is known, else 0.
+    bounds
+        ``(B, N, 2)`` samples ``[begin, end)`` that a token speaks for, which tile the window; ``(T, T)`` for padding.
+    fixed
+        ``(B,)`` there was no beat: the tokens are tiles of 0.96 s.
+    length
+        T.
+    """
+
+    waves: Tensor
+    valid: Tensor
+    lead: Tensor
+    amplitude: Tensor
+    beat: Tensor
+    at: Tensor
+    rr: Tensor
+    bounds: Tensor
+    fixed: Tensor
+    length: int
+
+
+def beat_tokens(windows: Tensor, beats: Tensor) -> BeatTokens:
+    """Cut windows into their beats.
+
+    Parameters
+    ----------
+    windows
+        ``(B, 12, T)`` float, mV at 100 Hz, NaN or infinite = missing.
+    beats
+        ``(B, N)`` R peaks in samples from the start of the window, ascending, NaN behind the last. Those outside the window are
+        left out.
+
+    Raises
+    ------
+    ValueError
+        For other shapes, or beats that are not strictly ascending.
+    """
+    if windows.ndim != 3 or windows.shape[1] != len(LEADS) or windows.shape[2] == 0:
+        raise ValueError(f"want windows (B, {len(LEADS)}, T), got {tuple(windows.shape)}")
+    if beats.ndim != 2 or beats.shape[0] != windows.shape[0]:
+        raise ValueError(f"want beats ({windows.shape[0]}, N), one row per window, got {tuple(beats.shape)}")
+    length = windows.shape[2]
+    peaks, fixed = _peaks(beats.to(windows.device, torch.float32), length)
+    beat = torch.isfinite(peaks)
+    bounds = _bounds(peaks, beat, length)
+    peaks = torch.where(beat, peaks, 0.0)
+
+    windows = windows.float()
+    there = torch.isfinite(windows)
+    values = torch.where(there, windows, 0.0).clamp(-_LIMIT_MV, _LIMIT_MV)
+    scale = window_scale(values, there)
+    scaled = torch.where(there, (values / scale).clamp(-_LIMIT, _LIMIT), torch.nan)
+    start = peaks.round().long()
+    padded = pad(scaled, (R_AT, TOKEN_SAMPLES), value=torch.nan)
+    row = torch.arange(len(windows), device=windows.device)[:, None]
+    cut = padded.unfold(2, TOKEN_SAMPLES, 1).transpose(1, 2)[row, start]
+    sample = start[..., None] - R_AT + torch.arange(TOKEN_SAMPLES, device=windows.device)
+    inside = (sample >= bounds[..., :1]) & (sample < bounds[..., 1:])
+    valid = torch.isfinite(cut) & inside[:, :, None]
+    waves = torch.where(valid, cut, 0.0)
+
+    count = valid.sum(dim=-1)
+    lead = (count > 0) & (2 * count >= inside.sum(dim=-1)[..., None])
+    highest = torch.where(valid, cut, -torch.inf).amax(dim=-1)
+    lowest = torch.where(valid, cut, torch.inf).amin(dim=-1)
+    amplitude = torch.where(lead, ((highest - lowest) * scale).clamp(min=_FLOOR_MV), 1.0).log()
+    at = peaks / MODEL_FS
+    return BeatTokens(waves, valid, lead, amplitude, beat, at, _intervals(at, beat, fixed), bounds, fixed, length)
+
+
+def _peaks(beats: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """Return ``(B, N)`` peaks within the window or middles of tiles, infinite behind the last, and which rows have tiles."""
+    ascending = (beats[:, 1:] > beats[:, :-1]) | torch.isnan(beats[:, 1:])
+    if not ascending.all():
+        bad = int(torch.nonzero(~ascending)[0, 0])
+        raise ValueError(
+            f"beats of window {bad} are not strictly ascending with NaN behind the last: {beats[bad].tolist()}; "
+            "sort them and drop doubles"
+        )
+    peaks = torch.where((beats >= 0) & (beats < length), beats, torch.inf).sort(dim=1).values
+    count = torch.isfinite(peaks).sum(dim=1)
+    fixed = count == 0
+    middles = torch.arange(R_AT, length + R_AT, TOKEN_SAMPLES, dtype=torch.float32, device=beats.device)
+    size = max(int(count.max()) if len(count) else 0, len(middles) if bool(fixed.any()) else 0, 1)
+    peaks = pad(peaks, (0, max(size - peaks.shape[1], 0)), value=torch.inf)[:, :size]
+    tiles = pad(middles, (0, max(size - len(middles), 0)), value=torch.inf)[:size]
+    return torch.where(fixed[:, None], tiles, peaks), fixed
+
+
+def _bounds(peaks: Tensor, beat: Tensor, length: int) -> Tensor:
+    """Return ``(B, N, 2)`` from mid-point to mid-point, the first from 0, the last to the window's end."""
+    middle = (peaks[:, 1:] + peaks[:, :-1]) / 2
+    begin = pad(middle.ceil().clamp(max=length), (1, 0))  # a peak and padding: infinite, so the end of the window
+    begin = torch.where(beat, begin, length)
+    end = pad(begin[:, 1:], (0, 1), value=float(length))
+    return torch.stack([begin, end], dim=-1).long()
+
+
+def _intervals(at: Tensor, beat: Tensor, fixed: Tensor) -> Tensor:
+    """Return ``(B, N, 4)`` as ``BeatTokens.rr``."""
+    known = beat[:, 1:] & ~fixed[:, None]
+    rr = torch.where(known, (at[:, 1:] - at[:, :-1]).clamp(max=LONGEST_RR_S), 0.0)
+    mean = rr.sum(dim=1, keepdim=True) / known.sum(dim=1, keepdim=True).clamp(min=1)
+    ratio = torch.where(known, rr / mean.clamp(min=1e-6), 1.0)
+    return torch.stack([pad(rr, (1, 0)), pad(rr, (0, 1)), pad(ratio, (1, 0), value=1.0), pad(known.float(), (1, 0))], dim=-1)
+
+
+def to_grid(values: Tensor, tokens: BeatTokens, step: int) -> Tensor:
+    """Spread values of tokens over time: each cell takes those of the token whose bounds hold the cell's middle.
+
+    Parameters
+    ----------
+    values
+        ``(B, N, C)``.
+    step
+        Samples per cell, a divisor of 32.
+
+    Returns
+    -------
+    Tensor
+        ``(B, 32 P / step, C)``, P the rhythm tokens of the window; cells behind its end take the last token.
+
+    Raises
+    ------
+    ValueError
+        For values of other tokens, or a step that does not divide 32.
+    """
+    if values.ndim != 3 or values.shape[:2] != tokens.beat.shape:
+        raise ValueError(f"want values {(*tokens.beat.shape, 'C')}, got {tuple(values.shape)}")
+    if step < 1 or TOKEN % step:
+        raise ValueError(f"{step=}: must divide the {TOKEN} samples of a rhythm token")
+    cells = -(-tokens.length // TOKEN) * (TOKEN // step)
+    middle = (torch.arange(cells, device=values.device) + 0.5) * step
+    end = tokens.bounds[..., 1].float().contiguous()
+    index = torch.searchsorted(end, middle.expand(len(end), -1).contiguous(), right=True)
+    index = torch.minimum(index, tokens.beat.sum(dim=1, keepdim=True) - 1)
+    return values.gather(1, index[..., None].expand(-1, -1, values.shape[2]))
+
+
+def beat_logits(classes: Tensor, tokens: BeatTokens) -> Tensor:
+    """Bring the classes of beats into the form of :class:`~ecgnat_stream.model.heads.BeatHead`.
+
+    Parameters
+    ----------
+    classes
+        ``(B, N, C)`` class logits.
+
+    Returns
+    -------
+    Tensor
+        ``(B, 4 P, 2 + C)``: 6 in the cell of an R peak and -6 elsewhere, everywhere where the tokens are tiles; the peak's place
+        in the cell as a logit; class logits.
+    """
+    grid = to_grid(classes, tokens, BEAT_TOKEN)
+    cells = grid.shape[1]
+    place = tokens.at * (MODEL_FS / BEAT_TOKEN) + 1e-3  # s are rounded: a peak on the first sample of a cell must stay in it
+    cell = place.floor()
+    peak = tokens.beat & ~tokens.fixed[:, None]
+    index = torch.where(peak, cell.long(), cells)
+    presence = grid.new_full((len(grid), cells + 1), -_SURE).scatter(1, index, _SURE)
+    offset = (place - cell).clamp(_EDGE, 1 - _EDGE).logit().to(grid.dtype)
+    where = grid.new_zeros(len(grid), cells + 1).scatter(1, index, offset)
+    presence[:, cells:] = -_SURE
+    return torch.cat([torch.stack([presence, where], dim=-1)[:, :cells], grid], dim=-1)

@@ -1,0 +1,203 @@
+"""Beat tokens: where they lie, what they hold, what they say is missing, and the way back to the dense heads."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from torch import Tensor
+
+from ecgnat_stream.model.preprocess import window_scale
+from ecgnat_stream.model.tokens import R_AT, TOKEN_SAMPLES, BeatTokens, beat_logits, beat_tokens, to_grid
+
+NAN = float("nan")
+
+
+def windows(batch: int = 1, length: int = 1000) -> Tensor:
+    return torch.randn(batch, 12, length, generator=torch.Generator().manual_seed(3))
+
+
+def beats(*rows: list[float]) -> Tensor:
+    most = max(map(len, rows))
+    return torch.tensor([row + [NAN] * (most - len(row)) for row in rows])
+
+
+def assert_finite(tokens: BeatTokens) -> None:
+    for name, value in tokens._asdict().items():
+        if isinstance(value, Tensor):
+            assert torch.isfinite(value.float()).all(), name
+
+
+def slow_waves(x: Tensor, peaks: list[float]) -> tuple[Tensor, Tensor]:
+    """The definition, sample by sample."""
+    scale = float(window_scale(x[None].nan_to_num(), torch.isfinite(x)[None]))
+    waves, valid = torch.zeros(len(peaks), 12, TOKEN_SAMPLES), torch.zeros(len(peaks), 12, TOKEN_SAMPLES, dtype=torch.bool)
+    for n, peak in enumerate(peaks):
+        for k in range(TOKEN_SAMPLES):
+            at = round(peak) - R_AT + k
+            after_left = n == 0 or at >= (peaks[n - 1] + peak) / 2
+            before_right = n == len(peaks) - 1 or at < (peak + peaks[n + 1]) / 2
+            if 0 <= at < x.shape[1] and after_left and before_right:
+                valid[n, :, k] = torch.isfinite(x[:, at])
+                waves[n, :, k] = (x[:, at].nan_to_num() / scale).clamp(-20, 20)
+    return waves, valid
+
+
+@pytest.mark.parametrize("peaks", [[5.0, 90.5, 180.0, 999.0], [300.0], [20.0 * k for k in range(50)], [0.0, 700.25, 850.75]])
+def test_tokens_equal_the_definition(peaks: list[float]) -> None:
+    x = windows()
+    x[0, 3] = NAN
+    x[0, 5, 100:400] = NAN
+    tokens = beat_tokens(x, beats(peaks))
+    waves, valid = slow_waves(x[0], peaks)
+    torch.testing.assert_close(tokens.waves[0], waves)
+    torch.testing.assert_close(tokens.valid[0], valid)
+    assert_finite(tokens)
+    assert not tokens.lead[0, :, 3].any()
+    assert (tokens.amplitude[0, :, 3] == 0).all()
+
+
+def test_rr_before_and_after_and_relative() -> None:
+    tokens = beat_tokens(windows(2), beats([100, 200, 350, 800], [500]))
+    expected = torch.tensor(
+        [[0, 1.0, 1, 0], [1.0, 1.5, 1.0 / (5.5 / 3), 1], [1.5, 3.0, 1.5 / (5.5 / 3), 1], [3.0, 0, 3 / (5.5 / 3), 1]]
+    )
+    torch.testing.assert_close(tokens.rr[0], expected)  # 4.5 s counts as 3 s
+    torch.testing.assert_close(tokens.rr[1], torch.tensor([[0.0, 0, 1, 0]]).repeat(4, 1))
+    torch.testing.assert_close(tokens.at[0], torch.tensor([1.0, 2.0, 3.5, 8.0]))
+    assert tokens.at[1].tolist() == [5, 0, 0, 0]
+    assert tokens.beat.tolist() == [[True] * 4, [True, False, False, False]]
+
+
+@pytest.mark.parametrize("length", [50, 96, 320, 1000, 1001])
+def test_bounds_tile_the_window(length: int) -> None:
+    rows = beats([10, 30, 31.5, 40], [], [length - 1.0])
+    tokens = beat_tokens(windows(3, length), rows)
+    for bounds, own in zip(tokens.bounds, tokens.beat, strict=True):
+        ends = bounds[own]
+        assert ends[0, 0] == 0
+        assert ends[-1, 1] == length
+        assert (ends[1:, 0] == ends[:-1, 1]).all()
+    assert (tokens.valid.any(dim=2).sum(dim=-1) <= (tokens.bounds[..., 1] - tokens.bounds[..., 0]).clamp(max=TOKEN_SAMPLES)).all()
+
+
+def test_without_a_beat_there_are_tiles_and_they_say_so() -> None:
+    x = windows(2)
+    tokens = beat_tokens(x, beats([500], []))
+    assert tokens.fixed.tolist() == [False, True]
+    assert tokens.bounds[1, :, 0].tolist() == list(range(0, 1000, TOKEN_SAMPLES))
+    assert tokens.bounds[1, -1].tolist() == [960, 1000]
+    scale = window_scale(x, torch.isfinite(x))[1]
+    tiled = tokens.waves[1].transpose(0, 1).reshape(12, -1)[:, :1000]
+    torch.testing.assert_close(tiled, (x[1] / scale).clamp(-20, 20))
+    assert (tokens.rr[1] == torch.tensor([0.0, 0, 1, 0])).all()
+    torch.testing.assert_close(tokens.waves[1], beat_tokens(x[1:], torch.zeros(1, 0)).waves[0])
+
+
+@pytest.mark.parametrize("value", [NAN, 0.0, float("inf"), 1e30, -1e30])
+def test_nothing_and_absurd_values_stay_finite(value: float) -> None:
+    tokens = beat_tokens(torch.full((2, 12, 1000), value), beats([100, 300], []))
+    assert_finite(tokens)
+    assert bool(tokens.lead.any()) == (abs(value) < float("inf"))
+
+
+def test_amplitude_is_the_voltage_that_scaling_takes_away() -> None:
+    x = torch.zeros(1, 12, 1000)
+    x[0, :, 500] = torch.linspace(0.0, 1.1, 12)
+    x[0, :, 100] = 0.3
+    amplitude = beat_tokens(x, beats([100, 500])).amplitude
+    torch.testing.assert_close(amplitude[0, 1], torch.linspace(0.0, 1.1, 12).clamp(min=0.01).log())
+    torch.testing.assert_close(beat_tokens(2 * x, beats([100, 500])).amplitude[0, 0], amplitude[0, 0] + torch.tensor(2.0).log())
+
+
+def test_a_lead_is_there_if_half_of_what_a_beat_could_have_is() -> None:
+    x = windows()
+    x[0, 0, 452:501] = NAN  # 49 of 96
+    x[0, 1, 452:500] = NAN  # 48 of 96
+    lead = beat_tokens(x, beats([100, 500, 900])).lead[0, 1]
+    assert lead.tolist() == [False, True] + [True] * 10
+
+
+def test_300_bpm_has_all_its_beats_each_within_its_mid_points() -> None:
+    peaks = [10.0 + 20 * k for k in range(50)]
+    tokens = beat_tokens(windows(), beats(peaks))
+    assert tokens.beat.sum() == 50
+    assert (tokens.valid[0, 1:-1, 0].sum(dim=-1) == 20).all()
+    assert tokens.lead.all()
+
+
+def test_beats_outside_the_window_are_ignored() -> None:
+    x = windows()
+    inside = beat_tokens(x, beats([100, 500, 999.5]))
+    around = beat_tokens(x, beats([-80, -0.5, 100, 500, 999.5, 1000, 1300]))
+    for one, other in zip(inside, around, strict=True):
+        assert torch.equal(torch.as_tensor(one), torch.as_tensor(other))
+
+
+@pytest.mark.parametrize("bad", [[200.0, 100.0], [100.0, 100.0], [NAN, 100.0], [100.0, NAN, 300.0]])
+def test_beats_out_of_order_are_refused(bad: list[float]) -> None:
+    with pytest.raises(ValueError, match="beats of window 1 are not strictly ascending"):
+        beat_tokens(windows(2), beats([1.0, 2.0, 3.0], bad))
+
+
+@pytest.mark.parametrize(("shape", "count"), [((1, 11, 1000), 1), ((12, 1000), 1), ((1, 12, 0), 1), ((2, 12, 1000), 1)])
+def test_other_shapes_are_refused(shape: tuple[int, ...], count: int) -> None:
+    with pytest.raises(ValueError, match="want"):
+        beat_tokens(torch.zeros(shape), torch.zeros(count, 3))
+
+
+@pytest.mark.parametrize("step", [4, 8, 16, 32])
+@pytest.mark.parametrize("length", [50, 1000, 1024])
+def test_the_grid_takes_the_token_that_speaks_for_the_middle(step: int, length: int) -> None:
+    tokens = beat_tokens(windows(3, length), beats([10, 18, 21, 40], [], [30, 33]))
+    number = torch.arange(tokens.beat.shape[1], dtype=torch.float32)[None, :, None].repeat(3, 1, 1)
+    grid = to_grid(number, tokens, step)
+    assert grid.shape == (3, -(-length // 32) * 32 // step, 1)
+    for row in range(3):
+        for cell in range(grid.shape[1]):
+            middle = min((cell + 0.5) * step, length - 0.5)
+            begin, end = tokens.bounds[row, int(grid[row, cell, 0])]
+            assert begin <= middle < end
+
+
+def test_the_grid_refuses_other_steps_and_tokens() -> None:
+    tokens = beat_tokens(windows(), beats([100, 200]))
+    with pytest.raises(ValueError, match="step=5"):
+        to_grid(torch.zeros(1, 2, 3), tokens, 5)
+    with pytest.raises(ValueError, match=r"want values \(1, 2, 'C'\)"):
+        to_grid(torch.zeros(1, 3, 3), tokens, 8)
+
+
+def test_beat_logits_say_where_the_peaks_are_and_give_gradients() -> None:
+    peaks = [0.0, 16.0, 100.0, 250.5, 999.0]
+    tokens = beat_tokens(windows(2), beats(peaks, []))
+    classes = torch.randn(2, tokens.beat.shape[1], 5, requires_grad=True)
+    logits = beat_logits(classes, tokens)
+    assert logits.shape == (2, 128, 7)
+    cells = torch.nonzero(logits[0, :, 0] > 0).flatten()
+    assert cells.tolist() == [0, 2, 12, 31, 124]
+    place = (cells + logits[0, cells, 1].sigmoid()) * 8
+    torch.testing.assert_close(place, torch.tensor(peaks), atol=0.17, rtol=0)
+    torch.testing.assert_close(logits[0, cells, 2:], classes[0, :5])
+    assert (logits[1, :, 0] < 0).all()
+    logits.sum().backward()
+    assert (classes.grad[0, :5].abs().sum(dim=-1) > 0).all()
+    assert (classes.grad[0, 5:] == 0).all()
+
+
+def test_every_sample_of_a_minute_falls_into_its_own_cell() -> None:
+    peaks = torch.arange(0.0, 6000.0, 37.0)[None]
+    logits = beat_logits(torch.zeros(1, peaks.shape[1], 5), beat_tokens(windows(1, 6000), peaks))
+    assert torch.nonzero(logits[0, :, 0] > 0).flatten().tolist() == (peaks[0] // 8).long().tolist()
+
+
+def test_a_batch_is_cut_in_well_below_a_training_step() -> None:
+    x, rows = windows(32), (torch.arange(15.0) * 66 + 20).repeat(32, 1)
+    beat_tokens(x, rows)
+    took = []
+    for _ in range(5):
+        began = time.process_time()
+        beat_tokens(x, rows)
+        took.append(time.process_time() - began)
+    assert min(took) < 0.06

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from ecgnat_stream.beats import find_beats
 from ecgnat_stream.codes import BEATS
 from ecgnat_stream.signal import LEADS
 from train.augment import Augment, Window, _more_leads, _projected, _warped, swapped
@@ -47,6 +48,29 @@ def test_long_windows_make_smaller_batches_and_views_share_their_statements(cach
         half = len(batch["screen"]) // 2
         assert torch.equal(batch["screen"][:half], batch["screen"][half:])
     assert shapes == {(16, 12, 1000), (8, 12, 2000)}
+
+
+def test_beats_are_found_in_what_is_drawn_and_the_last_moment_is_often_unknown(cache: Path) -> None:
+    data = Cache(cache)
+    records = [record for record in train_records(data) if record.beats > 0]
+    plain = Sampler(data, records, {"any": 1.0}, (1000,), 32, beats=True)
+    plain.reseed(3)
+    batch = plain.draw()
+    np.testing.assert_array_equal(batch["beats"].numpy(), find_beats(batch["windows"].numpy()))
+    ends = [row[np.isfinite(row)].max() for row in batch["beats"].numpy()]
+    assert sum(end > 965 for end in ends) > 2, "nothing is hidden where nothing is augmented"
+    changed = Sampler(data, records, {"any": 1.0}, (1000,), 32, Augment(data.noise), beats=True)
+    late = unknown = 0
+    for seed in range(6):
+        changed.reseed(seed)
+        batch = changed.draw()
+        whole = find_beats(batch["windows"].numpy())
+        known = batch["beats"].numpy()
+        gone = np.isfinite(whole) & ~np.isfinite(known)
+        assert (whole[gone] > 965).all(), "only late beats are hidden"
+        late += int((whole > 965).sum())
+        unknown += int(gone.sum())
+    assert 0.25 < unknown / late < 0.75
 
 
 def test_a_mix_that_no_record_serves_is_refused(cache: Path) -> None:

@@ -168,6 +168,8 @@ class Rhythm(Event, frozen=True, kw_only=True):
         Stretch of the stream that the label speaks for.
     window_start, window_stop
         Samples the model saw, at the device's rate.
+    without_beats
+        Whether a model that reads heartbeats found none in them and looked at the signal in fixed steps.
     """
 
     label: str
@@ -181,6 +183,7 @@ class Rhythm(Event, frozen=True, kw_only=True):
     codes: Codes
     timing: Timing
     model: str = ""
+    without_beats: bool = False
 
 
 Priority = Literal["low", "medium", "high"]

@@ -348,7 +348,7 @@ class Ward:
                 window, bed = windows[i], self.beds[windows[i].row]
                 self._in_flight[window.row] -= 1
                 if not bed.lost:
-                    self._say_rhythm(bed, window, decision, k, waited[k][1], prediction.ready_ns, model)
+                    self._say_rhythm(bed, window, decision, k, waited[k][1], prediction, i, model)
                 label = decision.names[k]
                 evidence = Evidence(label=label, stop_s=window.stop / MODEL_FS, seconds=tuple(seconds[k].tolist()))
                 bed.resolve(window.stop, evidence)
@@ -365,12 +365,20 @@ class Ward:
         return seconds
 
     def _say_rhythm(
-        self, bed: Bed, window: Window, decision: RhythmDecision, k: int, rate: float | None, ready_ns: int, model: str
+        self,
+        bed: Bed,
+        window: Window,
+        decision: RhythmDecision,
+        k: int,
+        rate: float | None,
+        prediction: Prediction,
+        i: int,
+        model: str,
     ) -> None:
         label = label_text(decision.names[k], rate)
         probabilities = [min(1.0, max(0.0, round(float(p), 4))) for p in decision.probabilities[k]]
         at_s = window.stop / MODEL_FS
-        timing = Timing(window.last_sample_ns, window.cut_ns, ready_ns, self._clock.monotonic_ns())
+        timing = Timing(window.last_sample_ns, window.cut_ns, prediction.ready_ns, self._clock.monotonic_ns())
         event = Rhythm(
             bed=bed.name,
             time=bed.time_of(at_s),
@@ -386,6 +394,7 @@ class Ward:
             codes=RHYTHM_CODES[label],
             timing=timing,
             model=model,
+            without_beats=bool(prediction.without_beats[i]),
         )
         self._publish(event)
 

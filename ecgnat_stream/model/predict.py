@@ -11,7 +11,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -25,6 +25,7 @@ from ecgnat_stream.model.attention import choose_backend
 from ecgnat_stream.model.checkpoint import load_checkpoint, shipped
 from ecgnat_stream.model.network import Network
 from ecgnat_stream.model.preprocess import TOKEN_S
+from ecgnat_stream.model.tokens import BeatTokens
 from ecgnat_stream.signal import LEADS, MODEL_FS
 
 __all__ = ["ModelConfig", "Prediction", "Predictor"]
@@ -75,6 +76,8 @@ class Prediction:
     beat
         ``(B, 4 P, 2 + 5)`` per token of 80 ms: probability that an R peak lies in it, where in it (0..1), and probabilities over
         ``codes.BEATS``.
+    without_beats
+        ``(B,)`` whether a network that reads heartbeats was given none, and read tiles of 0.96 s; False for the others.
     ready_ns
         Host monotonic time when the batch was ready.
     took_s
@@ -85,6 +88,7 @@ class Prediction:
     window: NDArray[np.float32]
     screen: NDArray[np.float32]
     beat: NDArray[np.float32]
+    without_beats: NDArray[np.bool_]
     token_s: float
     ready_ns: int
     took_s: float
@@ -165,21 +169,24 @@ class Predictor:
         began = time.perf_counter()
         cuts = [slice(at, at + self.config.max_batch) for at in range(0, len(windows), self.config.max_batch)]
         parts = [self._batch(windows[cut], None if beats is None else beats[cut]) for cut in cuts]
-        rhythm, window, screen, beat = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        return Prediction(rhythm, window, screen, beat, TOKEN_S, time.monotonic_ns(), time.perf_counter() - began)
+        rhythm, window, screen, beat, tiled = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return Prediction(rhythm, window, screen, beat, tiled, TOKEN_S, time.monotonic_ns(), time.perf_counter() - began)
 
     @torch.inference_mode()
-    def _batch(self, windows: NDArray[np.float32], beats: NDArray[np.float32] | None) -> tuple[NDArray[np.float32], ...]:
+    def _batch(self, windows: NDArray[np.float32], beats: NDArray[np.float32] | None) -> tuple[NDArray[Any], ...]:
         count = len(windows)
         bucket = next(size for size in self.buckets if size >= count)
         peaks = None if beats is None else _padded(beats, bucket).to(self.device)
-        output = self._run(self._network.prepare(_padded(windows, bucket).to(self.device), peaks))
+        x = self._network.prepare(_padded(windows, bucket).to(self.device), peaks)
+        output = self._run(x)
+        tiled = x.fixed[:count] if isinstance(x, BeatTokens) else torch.zeros(count, dtype=torch.bool)
         rhythm, beat, window, screen = (logits[:count].float() for logits in output)
         probabilities = (
             calibrate(rhythm, self.card.calibration.temperature, self.card.calibration.bias),
             (window / self.card.calibration.window_temperature).sigmoid(),
             (screen / self.card.calibration.screen_temperature).softmax(dim=-1),
             torch.cat([beat[..., :2].sigmoid(), beat[..., 2:].softmax(dim=-1)], dim=-1),
+            tiled,
         )
         return tuple(array.cpu().numpy() for array in probabilities)
 

@@ -189,6 +189,7 @@ def test_networks_that_read_heartbeats_are_given_them(tmp_path: Path, arch: str)
         together = predictor.predict(windows(5), beats)
         assert together.rhythm.shape == (5, 32, len(RHYTHMS))
         assert all(np.isfinite(array).all() for array in (together.rhythm, together.beat, together.window, together.screen))
+        assert together.without_beats.tolist() == [False, False, False, False, True]
         found = np.flatnonzero(together.beat[0, :, 0] > 0.5) * 8
         assert len(found) == 14
         assert (np.abs(found + 4 - beats[0]) <= 8).all(), "beats are where they were given"

@@ -116,6 +116,10 @@ async def test_a_network_that_reads_heartbeats_runs_in_the_monitor(arch: str, tm
     assert len(rhythms) > 40
     assert all(np.isfinite(list(rhythm.probabilities.values())).all() for rhythm in rhythms)
     assert decisions(runs[0]) == decisions(runs[1])
+    assert not any(rhythm.without_beats for rhythm in rhythms if rhythm.at_s < 25)
+    silent = await Run(tmp_path, simulated(leads=["II"], script=[{"rhythm": "asystole", "seconds": 20}], artefacts=[])).finish()
+    flags = [rhythm.without_beats for rhythm in silent.of(Rhythm)]
+    assert sum(flags) > len(flags) / 2, flags
 
 
 async def test_live_at_a_finite_speed_decides_as_the_recording_does(untrained: Path) -> None:

@@ -13,7 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ecgnat_stream.model.clear import Block, Clear, Grid, initialise, listed, time_code
+from ecgnat_stream.model.clear import Block, Clear, Grid, listed, time_code
+from ecgnat_stream.model.network import initialise
 from ecgnat_stream.model.tokens import TOKEN_SAMPLES, BeatTokens
 from train.mae import reconstruction_loss
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from ecgnat_stream.codes import BEATS, RHYTHMS, SCREENS
 from ecgnat_stream.model.heads import RhythmHead
-from ecgnat_stream.model.network import HEADS, Network, NetworkOutput
+from ecgnat_stream.model.network import HEADS, Network, NetworkOutput, initialise, stochastic_depth
 from ecgnat_stream.model.preprocess import TOKEN
 from ecgnat_stream.model.tokens import TOKEN_SAMPLES, BeatTokens, beat_logits, beat_tokens, to_grid
 from ecgnat_stream.signal import LEADS
@@ -153,7 +153,7 @@ class BeatNet(Network):
         self.beat_head = RhythmHead(dim, len(config.beat_classes))
         self.window_head = ClassHead(dim, len(config.window_classes))
         self.screen_head = ClassHead(dim, len(config.screen_classes))
-        self.apply(_initialise)
+        self.apply(initialise)
 
     @property
     def embedding_dim(self) -> int:
@@ -344,15 +344,8 @@ class _Block(nn.Module):
             mixed = attention @ value
         else:
             mixed = F.scaled_dot_product_attention(query, key, value, there)
-        beats = beats + self._dropped(self.proj(mixed.transpose(1, 2).flatten(2)))
-        return beats + self._dropped(self.mlp(self.norm2(beats))), attention
-
-    def _dropped(self, branch: Tensor) -> Tensor:
-        """Leave the branch out for a random part of the rows (stochastic depth, arXiv 1603.09382); while training only."""
-        if not self.training or self.drop_path == 0:
-            return branch
-        keep = 1 - self.drop_path
-        return branch * (torch.rand(branch.shape[0], 1, 1, device=branch.device) < keep) / keep
+        beats = beats + stochastic_depth(self.proj(mixed.transpose(1, 2).flatten(2)), self.drop_path, self.training)
+        return beats + stochastic_depth(self.mlp(self.norm2(beats)), self.drop_path, self.training), attention
 
 
 class ClassHead(nn.Module):
@@ -394,11 +387,3 @@ def _rotate(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
     cos, sin = turn
     a, b = x.float().chunk(2, dim=-1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)
-
-
-def _initialise(module: nn.Module) -> None:
-    """Truncated normal of 0.02 for linear maps, as in ECG-NAT; convolutions keep torch's default."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from ecgnat_stream.codes import BEATS, RHYTHMS, SCREENS
 from ecgnat_stream.model.hug import Hug
-from ecgnat_stream.model.network import Network, NetworkOutput
+from ecgnat_stream.model.network import Network, NetworkOutput, initialise
 from ecgnat_stream.model.preprocess import TOKEN
 from ecgnat_stream.model.tokens import TOKEN_SAMPLES, BeatTokens, beat_logits, beat_tokens, to_grid
 from ecgnat_stream.signal import LEADS
@@ -415,11 +415,3 @@ def time_code(at: Tensor) -> Tensor:
     octaves = torch.linspace(0, math.log(_LONGEST_S / _SHORTEST_S), _TIMES, device=at.device)
     phase = 2 * math.pi * at[..., None] / (_SHORTEST_S * octaves.exp())
     return torch.cat([phase.sin(), phase.cos()], dim=-1)
-
-
-def initialise(module: nn.Module) -> None:
-    """Initialise linear maps by a truncated normal of 0.02."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from ecgnat_stream.codes import BEATS, RHYTHMS, SCREENS
 from ecgnat_stream.model.attention import Backend, neighborhood_attention
 from ecgnat_stream.model.heads import BeatHead, RhythmHead, WindowHead
-from ecgnat_stream.model.network import Network, NetworkOutput
+from ecgnat_stream.model.network import Network, NetworkOutput, initialise, stochastic_depth
 from ecgnat_stream.model.preprocess import IN_CHANNELS, Scaling, prepare
 
 __all__ = ["SIZES", "EcgNat", "EcgNatConfig", "size"]
@@ -119,7 +119,7 @@ class EcgNat(Network):
         self.beat_head = BeatHead(dims[1], dims[-1], len(config.beat_classes))
         self.window_head = WindowHead(dims[-1], len(config.window_classes))
         self.screen_head = WindowHead(dims[-1], len(config.screen_classes))
-        self.apply(_initialise)
+        self.apply(initialise)
 
     @property
     def embedding_dim(self) -> int:
@@ -183,8 +183,8 @@ class Block(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Mix ``(B, P, E)`` along P, then along E."""
-        tokens = tokens + self._dropped(self._attend(self.norm1(tokens)))
-        return tokens + self._dropped(self.mlp(self.norm2(tokens)))
+        tokens = tokens + stochastic_depth(self._attend(self.norm1(tokens)), self.drop_path, self.training)
+        return tokens + stochastic_depth(self.mlp(self.norm2(tokens)), self.drop_path, self.training)
 
     def _attend(self, tokens: Tensor) -> Tensor:
         batch, length, dim = tokens.shape
@@ -192,13 +192,6 @@ class Block(nn.Module):
         mixed = neighborhood_attention(query, key, value, self.kernel_size, self.dilation, self.is_causal, self.backend)
         out: Tensor = self.proj(mixed.reshape(batch, length, dim))
         return out
-
-    def _dropped(self, branch: Tensor) -> Tensor:
-        """Leave the branch out for a random part of the rows (stochastic depth, arXiv 1603.09382); while training only."""
-        if not self.training or self.drop_path == 0:
-            return branch
-        keep = 1 - self.drop_path
-        return branch * (torch.rand(branch.shape[0], 1, 1, device=branch.device) < keep) / keep
 
 
 class Downsampler(nn.Module):
@@ -255,10 +248,3 @@ def _overlap_stem(config: EcgNatConfig) -> nn.Sequential:
     half = config.embed_dim // 2
     first = PaddedConv(IN_CHANNELS, half, 3, 2, config.is_causal)
     return nn.Sequential(first, PaddedConv(half, config.embed_dim, 3, 2, config.is_causal), _ChannelNorm(config.embed_dim))
-
-
-def _initialise(module: nn.Module) -> None:
-    """Initialise as NAT does: truncated normal of 0.02 for linear maps; convolutions keep torch's default."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)

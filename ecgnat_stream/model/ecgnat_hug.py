@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from ecgnat_stream.model.attention import Backend
-from ecgnat_stream.model.clear import initialise, mean_over
+from ecgnat_stream.model.clear import mean_over
 from ecgnat_stream.model.ecgnat import EcgNat, EcgNatConfig
 from ecgnat_stream.model.hug import GROUPS, Hug, HugOutput
-from ecgnat_stream.model.network import Network, NetworkOutput
+from ecgnat_stream.model.network import Network, NetworkOutput, initialise
 from ecgnat_stream.model.preprocess import prepare
 from ecgnat_stream.signal import LEADS
 

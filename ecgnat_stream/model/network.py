@@ -11,9 +11,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
-__all__ = ["HEADS", "Network", "NetworkOutput"]
+__all__ = ["HEADS", "Network", "NetworkOutput", "initialise", "stochastic_depth"]
 
 HEADS = ("rhythm_head.", "beat_head.", "window_head.", "screen_head.")
 """Parameters of these names belong to the heads; all others are the encoder."""
@@ -93,3 +94,19 @@ class Network(nn.Module, ABC):
     def level(self, name: str) -> int:
         """Return how far below the heads a parameter lies, 0 for the heads; for learning rates that fall with depth."""
         return 0 if name.startswith(HEADS) else 1
+
+
+def initialise(module: nn.Module) -> None:
+    """Give a linear map weights from a truncated normal of 0.02 and no bias, as NAT does; other modules keep torch's default."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def stochastic_depth(branch: Tensor, rate: float, training: bool) -> Tensor:
+    """Leave a branch ``(B, ...)`` out for a random part of the rows (arXiv 1603.09382); while training only."""
+    if not training or rate == 0:
+        return branch
+    kept = torch.rand(len(branch), *[1] * (branch.ndim - 1), device=branch.device) < 1 - rate
+    return branch * kept / (1 - rate)

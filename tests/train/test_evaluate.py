@@ -39,11 +39,12 @@ class Oracle:
     """Says what four leads hold as numbers: rhythm class, beat class + 1 at every R peak, screen class + 1, statement bits."""
 
     window_classes = SUPERCLASSES
+    needs_beats = False
     path = Path("oracle")
     parameters = 1
     card = SimpleNamespace(calibration=Calibration(), model=SimpleNamespace(name="oracle"))
 
-    def predict(self, windows: NDArray[np.float32]) -> Any:
+    def predict(self, windows: NDArray[np.float32], beats: None = None) -> Any:
         batch, _, length = windows.shape
         tokens = -(-length // TOKEN)
         padded = np.pad(np.nan_to_num(windows), ((0, 0), (0, 0), (0, tokens * TOKEN - length)))

@@ -44,7 +44,7 @@ from train.metrics import interval, ratio
 from train.prepare import Cached
 from train.records import SUPERCLASSES
 from train.sample import Cache
-from train.tasks import TASKS
+from train.tasks import TASKS, Task
 
 __all__ = ["Look", "draw_groups", "draw_leads", "draw_record", "groups", "look", "main", "summarise"]
 
@@ -98,8 +98,10 @@ class Look:
         return len(self.record.slots) == len(LEADS)
 
 
-def _statements(network: Network, head: str) -> Callable[[Cached], Floats | None]:
-    """Return what tells the statements of a record about the classes of a head, or None."""
+def _statements(network: Network, head: str, task: Task | None = None) -> Callable[[Cached], Floats | None]:
+    """Return what tells the statements of a record about the classes of a head, or None; a task's where one is given."""
+    if task is not None:
+        return lambda record: None if (target := task.target(record)) is None else target.astype(float)
     classes = network.config.screen_classes if head == "screen" else network.config.window_classes
 
     def bits(record: Cached) -> Floats | None:
@@ -110,20 +112,15 @@ def _statements(network: Network, head: str) -> Callable[[Cached], Floats | None
 
     if head == "screen":
         return one
-    if classes == SUPERCLASSES:
-        return bits
-    for task in TASKS.values():
-        if task.classes == classes:
-            return lambda record: None if (target := task.target(record)) is None else target.astype(float)
-    return lambda record: None
+    return bits if classes == SUPERCLASSES else lambda record: None
 
 
 @torch.inference_mode()
-def look(network: BeatNet, cache: Cache, records: Sequence[Cached], head: str) -> Iterator[Look]:
+def look(network: BeatNet, cache: Cache, records: Sequence[Cached], head: str, task: Task | None = None) -> Iterator[Look]:
     """Yield what a head, "window" or "screen", looked at in the middle of every record that states one of its classes."""
-    states = _statements(network, head)
+    states = _statements(network, head, task)
     stated = [(record, target) for record in records if (target := states(record)) is not None]
-    exclusive = head == "screen"
+    exclusive = head == "screen" or (task is not None and task.kind == "exclusive")
     for at in range(0, len(stated), _BATCH):
         some = stated[at : at + _BATCH]
         starts = [max((record.length - _WINDOW) // 2, 0) for record, _ in some]
@@ -323,9 +320,11 @@ def _surest(looks: Sequence[Look], classes: int, count: int) -> list[tuple[Look,
 
 
 @torch.inference_mode()
-def groups(network: Clear | EcgNatHug, cache: Cache, records: Sequence[Cached], head: str) -> tuple[Floats, Floats]:
+def groups(
+    network: Clear | EcgNatHug, cache: Cache, records: Sequence[Cached], head: str, task: Task | None = None
+) -> tuple[Floats, Floats]:
     """Return the evidence of the lead groups ``(R, 7, C)`` for the records that state a class of a head, and what they state."""
-    states = _statements(network, head)
+    states = _statements(network, head, task)
     stated = [(record, target) for record in records if (target := states(record)) is not None]
     parts = []
     for at in range(0, len(stated), _BATCH):
@@ -338,12 +337,14 @@ def groups(network: Clear | EcgNatHug, cache: Cache, records: Sequence[Cached], 
     return np.concatenate(parts) if parts else np.zeros((0, len(EXPERTS), 1)), np.array([target for _, target in stated], float)
 
 
-def _explain_groups(network: Clear | EcgNatHug, cache: Cache, records: Sequence[Cached], out: Path) -> None:
+def _explain_groups(
+    network: Clear | EcgNatHug, cache: Cache, records: Sequence[Cached], heads: Sequence[str], task: Task | None, out: Path
+) -> None:
     """Write and draw the evidence of the lead groups; print for every class the group that says most."""
     names = {"window": network.config.window_classes, "screen": network.config.screen_classes}
     result: dict[str, Any] = {"groups": EXPERTS}
-    for head in _HEADS:
-        evidence, stated = groups(network, cache, records, head)
+    for head in heads:
+        evidence, stated = groups(network, cache, records, head, task)
         if len(evidence) == 0:
             continue
         draw_groups(evidence, names[head], out / f"groups-{head}.png")
@@ -371,6 +372,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True, help="what train.prepare wrote")
     parser.add_argument("--model", required=True, help="checkpoint of BEAT-Net or with HUG: a folder or a shipped name")
+    parser.add_argument("--task", choices=sorted(TASKS), help="of a checkpoint of train.study: what it was trained for")
     parser.add_argument("--split", default="val", choices=("val", "test"))
     parser.add_argument("--records", type=int, default=6, help="records to draw")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
@@ -379,13 +381,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         network, cache = _load(given.model), Cache(given.cache)
     except (ValueError, EcgnatError) as error:
         parser.exit(1, f"{error}\n")
-    records = [record for record in cache.records if record.split == given.split]
+    task = TASKS[given.task] if given.task else None
+    heads = _HEADS if task is None else _HEADS[:1]
+    if task is None:
+        records = [record for record in cache.records if record.split == given.split]
+    elif task.classes == network.config.window_classes:
+        records = task.records(cache.records, given.split)
+    else:
+        parser.exit(1, f"{given.model} knows {', '.join(network.config.window_classes)}, not the classes of {task.name}\n")
     if not isinstance(network, BeatNet):
         given.out.mkdir(parents=True, exist_ok=True)
-        _explain_groups(network, cache, records, given.out)
+        _explain_groups(network, cache, records, heads, task, given.out)
         return
     names = {"window": network.config.window_classes, "screen": network.config.screen_classes}
-    seen = {head: looks for head in _HEADS if (looks := list(look(network, cache, records, head)))}
+    seen = {head: looks for head in heads if (looks := list(look(network, cache, records, head, task)))}
     if not seen:
         parser.exit(1, f"no record of split {given.split} states a class of the checkpoint's\n")
     given.out.mkdir(parents=True, exist_ok=True)

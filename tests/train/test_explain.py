@@ -220,3 +220,20 @@ def test_a_head_without_lead_groups_is_refused(pack: Path, tmp_path: Path, capsy
     with pytest.raises(SystemExit):
         main(["--cache", str(pack), "--model", str(tmp_path / "model"), "--out", str(tmp_path / "out")])
     assert "HUG" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_a_task_is_explained_by_its_classes(
+    pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    network = build(configured("beatnet", "nano", window_classes=SCREENS))
+    save_checkpoint(tmp_path / "model", network, ModelCard(model=network.config))
+    asked = ["--cache", str(pack), "--model", str(tmp_path / "model"), "--out", str(tmp_path / "out"), "--task"]
+    main([*asked, "cinc2017"])
+    result = msgspec.json.decode((tmp_path / "out" / "attention.json").read_bytes())
+    assert "screen" not in result, "a task trains the window head alone"
+    assert [result["window"][name]["records"] for name in SCREENS] == [1, 1, 0, 0]
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main([*asked, "ptbxl-super"])
+    assert "not the classes of ptbxl-super" in capsys.readouterr().err

@@ -95,6 +95,26 @@ Memory: {report["mb_per_bed"]} MB per bed beyond the first.
 """
 
 
+def cost() -> str:
+    """What the networks cost, side by side."""
+    found = load("cost")
+    networks = [
+        [name, row["parameters"], row["gmac_per_10_s"], row["window_ms_p50"], row["window_ms_p99"]]
+        for name, row in found["networks"].items()
+    ]
+    beats = found["find_beats_ms"]
+    return f"""
+### Cost
+
+`python -m train.cost --json docs/results/cost.json`: untrained networks, one window of 10 s and twelve leads at 75 bpm, one
+thread, {found["runs"]} runs.
+
+{rows(["network", "parameters", "GMAC per 10 s", "ms p50", "ms p99"], *networks)}
+Networks of heartbeats (beatnet, clear) are given the beats in a monitor; elsewhere `find_beats` takes
+{beats["window_ms_p50"]} ms (p99 {beats["window_ms_p99"]}) for such a window.
+"""
+
+
 def included(name: str, title: str, text: str) -> str:
     """Return a section around a table that another program wrote."""
     return f"\n## {title}\n\n{text}\n\n{(RESULTS / f'{name}.md').read_text(encoding='utf-8').strip()}\n"
@@ -108,13 +128,18 @@ def page() -> str:
     )
     causal = "The same network in its causal form: no token depends on a sample after its own 0.32 s."
     diagnoses = "For twelve-lead records of 10 s; fine-tuned on the diagnoses alone and measured on ptbxl alone."
-    study = "Arms trained alike, same processor minutes, one file per run in [results/study.jsonl](results/study.jsonl)."
+    study = (
+        "Arms trained alike (`train/runs/comparison.sh`), as many steps as their network makes in the same minutes of one "
+        "thread, one file per run in [results/study.jsonl](results/study.jsonl). What this says of the papers' claims is in "
+        "[claims](claims.md)."
+    )
     return (
         HEAD
         + included("ecgnat-nano", "The network: ecgnat-nano", evaluated)
         + included("ecgnat-nano-causal", "The causal network: ecgnat-nano-causal", causal)
         + included("ecgnat-nano-12lead", "The diagnostic network: ecgnat-nano-12lead", diagnoses)
-        + included("study", "What each part of the training brings", study)
+        + included("study", "Networks side by side", study)
+        + cost()
         + alarms()
         + latency()
     )

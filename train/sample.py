@@ -292,21 +292,24 @@ def fraction_of(records: list[Cached], fraction: float, seed: int) -> list[Cache
 
 
 def batch_row(record: Cached, window: Window, bag: int, task: Task | None = None) -> dict[str, NDArray[np.generic]]:
-    """Return one row of a batch; "window" is about ``task``, about the diagnostic superclasses where there is none."""
-    if task:
-        target = task.target(record)
-        statements = np.full(len(task.classes), np.nan, np.float32) if target is None else target
-    elif record.window < 0:
+    """Return one row of a batch; with a task "window" is about it and nothing else is stated: all networks learn the same."""
+    if record.window < 0:
         statements = np.full(len(SUPERCLASSES), np.nan, np.float32)
     else:
         statements = np.array([record.window >> c & 1 for c in range(len(SUPERCLASSES))], np.float32)
     beat, place = beat_targets(window)
+    sets, screen = token_sets(window.sets, TOKEN), record.screen
+    if task:
+        target = task.target(record)
+        statements = np.full(len(task.classes), np.nan, np.float32) if target is None else target
+        sets, beat = np.full_like(sets, UNSTATED), np.full_like(beat, BEAT_HIDDEN)
+        screen = bag = -1
     return {
         "windows": window.leads,
-        "sets": token_sets(window.sets, TOKEN),
+        "sets": sets,
         "bag": np.array(bag, np.int64),
         "window": statements,
-        "screen": np.array(record.screen, np.int64),
+        "screen": np.array(screen, np.int64),
         "beat": beat,
         "place": place,
     }

@@ -15,9 +15,10 @@ from rich.console import Console
 from train import databases
 from train import tasks as module
 from train.databases import READERS, rows_of
+from train.labels import UNSTATED
 from train.prepare import Cached
 from train.records import read_splits
-from train.sample import MIXES, Cache, Sampler
+from train.sample import BEAT_HIDDEN, MIXES, Cache, Sampler
 from train.statements import CSN, CSN_OTHER, GROUP_WORDS, SCP_DIAGNOSTIC, SCP_FORM, SCP_RHYTHM, SCP_SUPER
 from train.tasks import PARTS, TASKS, Task, fraction_of_task, main, measurable, print_tasks, task_named, unread
 
@@ -225,6 +226,8 @@ def test_the_sampler_draws_what_states_something(cache: Path, name: str) -> None
     task: Task = TASKS[name]
     batch = Sampler(found, found.records, MIXES["task"], (1000,), 64, task=task).draw()
     assert batch["window"].shape == (64, len(task.classes))
+    nothing_else = (batch["sets"] == UNSTATED, batch["beat"] == BEAT_HIDDEN, batch["screen"] == -1, batch["bag"] == -1)
+    assert all(stated.all() for stated in nothing_else), "networks without dense heads must learn the same"
     drawn = {tuple(row) for row in batch["window"].int().tolist()}
     assert drawn == {tuple(task.targets([found.records[n]])[0].astype(int).tolist()) for n in (0, 1)}
     any_place = Sampler(found, found.records, {"any": 1.0}, (1000,), 64, task=task).draw()["window"]

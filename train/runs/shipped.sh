@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The commands behind the shipped weights and the tables of docs/results.md; budgets in processor minutes, one thread each.
+# The commands behind the shipped weights and their tables in docs/results.md (comparison.sh makes the others); budgets in processor minutes, one thread each.
 # DATA is the folder with mitdb, vfdb, ... and splits.csv. The two forms do not wait for each other: on two cores run them side by side.
 # The shipped runs were stopped once, after epoch 5, and went on with the mix that the code has now (train/LOG.md).
 set -euo pipefail
@@ -16,15 +16,15 @@ python -m train.finetune --cache runs/cache --out runs/causal --causal --init ru
   --epoch-steps 400 --layer-decay 0.85 --seed 0
 python -m train.finetune --cache runs/cache --out runs/diag --init runs/pretrained/checkpoint --mix diagnosis --lengths 1000 \
   --minutes 3 --epoch-steps 60 --patience 6 --layer-decay 0.85 --ema 0.99 --seed 0
-for name in ecgnat-nano ecgnat-nano-causal ecgnat-nano-12lead; do
+python -m train.finetune --cache runs/cache --arch beatnet --out runs/beatnet --contrast 0 --minutes 45 --epoch-steps 400 --seed 0
+for name in ecgnat-nano ecgnat-nano-causal ecgnat-nano-12lead beatnet; do
   run=runs/nano
+  [ "$name" = beatnet ] && run=runs/beatnet
   [ "$name" = ecgnat-nano-causal ] && run=runs/causal
   [ "$name" = ecgnat-nano-12lead ] && run=runs/diag # measured on a root that holds ptbxl alone
   python -m train.ship --cache runs/cache --run "$run" --name "$name" --text "ecgnat_stream/weights/$name/README.md"
   python -m train.evaluate --data "$data" --cache runs/cache --model "$name" --robustness --json "docs/results/$name.json"
   python -m train.card --name "$name" --results "docs/results/$name.json"
 done
-python -m train.study --cache runs/cache --init runs/pretrained/checkpoint --out runs/study --task screen --minutes 1
-python -m train.study --cache runs/cache --init runs/pretrained/checkpoint --out runs/study --task window --minutes 1
 python -m train.report
 python scripts/results_docs.py

@@ -263,13 +263,15 @@ def draw_record(cache: Cache, one: Look, classes: Sequence[str], c: int, path: P
     figure.savefig(path, dpi=80)
 
 
-def draw_groups(evidence: ArrayLike, classes: Sequence[str], path: Path) -> None:
-    """Draw what each lead group adds to the logit of each class: the mean over records, and where half of them lie.
+def draw_groups(evidence: ArrayLike, stated: ArrayLike, classes: Sequence[str], path: Path) -> None:
+    """Draw what each lead group adds to the logit of each class, in records that state it and in the others.
 
     Parameters
     ----------
     evidence
         ``(B, X, C)`` of :class:`ecgnat_stream.model.hug.HugOutput`.
+    stated
+        ``(B, C)`` 0 or 1.
     classes
         Names of the C classes.
 
@@ -281,29 +283,33 @@ def draw_groups(evidence: ArrayLike, classes: Sequence[str], path: Path) -> None
     values = np.asarray(evidence, float)
     if values.ndim != 3 or len(values) == 0 or values.shape[1:] != (len(EXPERTS), len(classes)):
         raise ValueError(f"want evidence (B, {len(EXPERTS)}, {len(classes)}), got {values.shape}")
+    own = np.asarray(stated, float) > 0
     columns = min(len(classes), 5)
     rows = -(-len(classes) // columns)
     figure = matplotlib.figure.Figure(figsize=(2.2 + 2.4 * columns, 0.6 + 2.4 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for c, (axes, name) in enumerate(zip(grid, classes, strict=False)):
-        _bars(axes, values[:, :, c], name)
+        _bars(axes, values[own[:, c], :, c], values[~own[:, c], :, c], name)
     for axes in grid[len(classes) :]:
         axes.set_visible(False)
     grid[0].invert_yaxis()
-    figure.supxlabel("evidence: part of the logit; bars: mean over records, lines: the middle half of them", fontsize=9)
+    text = "evidence, part of the logit; filled: records that state the class, mean and middle half; outlined: the others, mean"
+    figure.supxlabel(text, fontsize=9)
     figure.savefig(path, dpi=90)
 
 
-def _bars(axes: Axes, values: Floats, name: str) -> None:
-    mean, (low, high) = values.mean(axis=0), np.quantile(values, [0.25, 0.75], axis=0)
+def _bars(axes: Axes, own: Floats, others: Floats, name: str) -> None:
     places = np.arange(len(EXPERTS))
-    axes.barh(places, mean, color=["tab:red" if value > 0 else "tab:blue" for value in mean], alpha=0.75)
-    if len(values) > 1:
+    if len(own):
+        mean, (low, high) = own.mean(axis=0), np.quantile(own, [0.25, 0.75], axis=0)
+        axes.barh(places, mean, color=["tab:red" if value > 0 else "tab:blue" for value in mean], alpha=0.75)
         axes.hlines(places, low, high, color="0.1", linewidth=1.2)
+    if len(others):
+        axes.barh(places, others.mean(axis=0), fill=False, edgecolor="0.45", linewidth=0.9)
     axes.axvline(0, color="0.3", linewidth=0.8)
     axes.set_yticks(places, EXPERTS, fontsize=8)
     axes.tick_params(axis="x", labelsize=7, labelbottom=True)
-    axes.set_title(name, fontsize=10)
+    axes.set_title(f"{name} ({len(own)} of {len(own) + len(others)})", fontsize=10)
 
 
 def _surest(looks: Sequence[Look], classes: int, count: int) -> list[tuple[Look, int]]:
@@ -347,7 +353,7 @@ def _explain_groups(
         evidence, stated = groups(network, cache, records, head, task)
         if len(evidence) == 0:
             continue
-        draw_groups(evidence, names[head], out / f"groups-{head}.png")
+        draw_groups(evidence, stated, names[head], out / f"groups-{head}.png")
         result[head] = {}
         for c, name in enumerate(names[head]):
             own = evidence[stated[:, c] > 0, :, c]

@@ -178,7 +178,8 @@ def test_a_split_that_states_nothing_is_refused(pack: Path, network: BeatNet, tm
 @pytest.mark.parametrize(("records", "classes"), [(1, 1), (20, 5), (3, 9)])
 def test_evidence_of_lead_groups_is_drawn(records: int, classes: int, tmp_path: Path) -> None:
     evidence = np.random.default_rng(0).standard_normal((records, 7, classes))
-    draw_groups(evidence, [f"class {c}" for c in range(classes)], tmp_path / "groups.png")
+    stated = np.arange(records)[:, None] % 2 == np.zeros(classes)
+    draw_groups(evidence, stated, [f"class {c}" for c in range(classes)], tmp_path / "groups.png")
     picture = imread(tmp_path / "groups.png")
     red = (picture[..., 0] > 0.75) & (picture[..., 1] < 0.5)
     blue = (picture[..., 2] > 0.6) & (picture[..., 0] < 0.5)
@@ -188,7 +189,7 @@ def test_evidence_of_lead_groups_is_drawn(records: int, classes: int, tmp_path: 
 
 def test_evidence_of_another_shape_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="evidence"):
-        draw_groups(np.zeros((2, 5, 3)), ("a", "b", "c"), tmp_path / "groups.png")
+        draw_groups(np.zeros((2, 5, 3)), np.zeros((2, 3)), ("a", "b", "c"), tmp_path / "groups.png")
 
 
 @pytest.mark.parametrize(("arch", "head"), [("clear", "hug"), ("clear", "hug-gelu"), ("ecgnat-hug", "hug-gelu")])

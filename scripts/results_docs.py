@@ -128,6 +128,7 @@ def page() -> str:
     )
     causal = "The same network in its causal form: no token depends on a sample after its own 0.32 s."
     diagnoses = "For twelve-lead records of 10 s; fine-tuned on the diagnoses alone and measured on ptbxl alone."
+    heartbeats = "BEAT-Net, given the beats that the monitor's detector finds in the windows; R peaks are that detector's."
     study = (
         "Arms trained alike (`train/runs/comparison.sh`), as many steps as their network makes in the same minutes of one "
         "thread, one file per run in [results/study.jsonl](results/study.jsonl). What this says of the papers' claims is in "
@@ -138,6 +139,7 @@ def page() -> str:
         + included("ecgnat-nano", "The network: ecgnat-nano", evaluated)
         + included("ecgnat-nano-causal", "The causal network: ecgnat-nano-causal", causal)
         + included("ecgnat-nano-12lead", "The diagnostic network: ecgnat-nano-12lead", diagnoses)
+        + included("beatnet", "The network of heartbeats: beatnet", heartbeats)
         + included("study", "Networks side by side", study)
         + cost()
         + alarms()

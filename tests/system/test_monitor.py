@@ -204,10 +204,10 @@ async def test_a_network_that_fails_is_an_alarm_and_asystole_is_still_found(
 ) -> None:
     predict = Predictor._predict
 
-    def fail(self: Predictor, windows: np.ndarray) -> Prediction:
+    def fail(self: Predictor, windows: np.ndarray, beats: np.ndarray | None) -> Prediction:
         if windows.any():  # the warm-up's zeros pass
             raise RuntimeError("out of memory")
-        return predict(self, windows)
+        return predict(self, windows, beats)
 
     monkeypatch.setattr(Predictor, "_predict", fail)
     run = await Run(untrained, simulated()).finish()

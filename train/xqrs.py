@@ -37,9 +37,8 @@ _TOLERANCES_S = (0.05, 0.075, 0.15)
 _BATCH = 32
 _FLAT_MV = 0.02
 _VF = allow("VF")
-_PLACE = (
-    8  # samples about the place that xqrs gives (up to 60 ms from the R peak at this rate) where the largest value is the peak
-)
+_PLACE = 8
+"""Samples about the place that xqrs gives (up to 60 ms from the R peak at this rate) where the largest value is the peak."""
 
 _Beats = NDArray[np.float32] | NDArray[np.float64]
 

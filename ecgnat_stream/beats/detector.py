@@ -17,7 +17,7 @@ from scipy.ndimage import maximum_filter1d
 from ecgnat_stream.beats.judge import FLOOR, NEVER, POINTS, Judge, Peaks
 from ecgnat_stream.signal import FRAME, FS, LEADS
 
-__all__ = ["DECISION_S", "NEVER", "BeatFrame", "BeatsConfig", "QrsDetector", "rank", "refine"]
+__all__ = ["DECISION_S", "NEVER", "Accepted", "BeatFrame", "BeatsConfig", "QrsDetector", "collect", "rank", "refine"]
 
 _SLOTS = 3
 """Leads used per bed at a time, so that the cost does not grow with the leads delivered."""
@@ -151,7 +151,7 @@ def _look(wavelet: NDArray[np.float32]) -> NDArray[np.float32]:
     return look.reshape(len(look), POINTS)
 
 
-_Accepted = tuple[Peaks, NDArray[np.float64]]
+Accepted = tuple[Peaks, NDArray[np.float64]]
 """Peaks taken as beats, their RR in samples."""
 
 
@@ -217,7 +217,7 @@ class QrsDetector:
         envelope = np.concatenate([self._envelope[rows], self._measure(recent, weights)], axis=1)
         self._envelope[rows] = envelope[:, FRAME:]
         found = self._peaks(rows, frames, slots, weights, recent, envelope)
-        accepted: list[_Accepted] = []
+        accepted: list[Accepted] = []
         order = rank(found.row)
         for turn in range(int(order.max(initial=-1)) + 1):
             peaks = found.pick(order == turn)
@@ -226,7 +226,7 @@ class QrsDetector:
         decided = (frames + 1) * FRAME - _DECISION
         self._search_back(rows, decided, accepted)
         self._judge.relax(rows, decided)
-        return _collect(accepted)
+        return collect(accepted)
 
     def _choose(self, rows: NDArray[np.intp], sqi: NDArray[np.floating]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
         """Choose up to three leads per row, and their weights; a lead in use stays until another is clearly better."""
@@ -295,7 +295,7 @@ class QrsDetector:
         )
         return found.pick(amplitude >= self.config.floor_mv)
 
-    def _decide(self, peaks: Peaks, accepted: list[_Accepted]) -> None:
+    def _decide(self, peaks: Peaks, accepted: list[Accepted]) -> None:
         """Decide on peaks of different rows: beat, or noise that search-back may come back to."""
         peaks = peaks.pick(peaks.at - self._judge.last_at[peaks.row] >= self.config.refractory_s * FS)
         peaks = peaks._replace(odds=self._judge.odds(peaks))
@@ -306,13 +306,13 @@ class QrsDetector:
         self._missed.keep(rest.pick(late & (rest.odds > self._missed.odds[rest.row])))
         self._accept(peaks.pick(beat), accepted)
 
-    def _search_back(self, rows: NDArray[np.intp], now: NDArray[np.int64], accepted: list[_Accepted]) -> None:
+    def _search_back(self, rows: NDArray[np.intp], now: NDArray[np.int64], accepted: list[Accepted]) -> None:
         """Take the likeliest peak since the last beat after all where a beat is overdue."""
         overdue = now - self._judge.last[rows] > _SEARCH_BACK * self._judge.rr[rows]
         rows = rows[overdue & (self._missed.odds[rows] > self.config.threshold - _SEARCH_BACK_ODDS)]
         self._accept(self._missed.pick(rows), accepted)
 
-    def _accept(self, beats: Peaks, accepted: list[_Accepted]) -> None:
+    def _accept(self, beats: Peaks, accepted: list[Accepted]) -> None:
         """Take peaks of different rows as beats."""
         if beats.row.size:
             accepted.append((beats, self._judge.accept(beats)))
@@ -408,7 +408,7 @@ def rank(rows: NDArray[np.intp]) -> NDArray[np.int64]:
     return index - np.maximum.accumulate(np.where(first, index, 0))
 
 
-def _collect(accepted: list[_Accepted]) -> BeatFrame:
+def collect(accepted: list[Accepted]) -> BeatFrame:
     """Join the beats of one call in the order of row and time."""
     if not accepted:
         return _NO_BEATS

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from ecgnat_stream.beats.detector import DECISION_S, BeatFrame, BeatsConfig, QrsDetector, _Accepted, _collect, rank
+from ecgnat_stream.beats.detector import DECISION_S, Accepted, BeatFrame, BeatsConfig, QrsDetector, collect, rank
 from ecgnat_stream.beats.judge import Peaks
 from ecgnat_stream.signal import FRAME, FRAME_S, FS, LEADS, MODEL_FS
 
@@ -99,9 +99,9 @@ class _WindowDetector(QrsDetector):
         past = np.where(period[:, None] > 0, period[:, None] - before, before - 1)
         accepted = self._go_through(look(past, frames))
         self._search_back(rows, np.full(count, length), accepted)
-        return _collect(accepted)
+        return collect(accepted)
 
-    def _go_back(self, accepted: list[_Accepted]) -> NDArray[np.intp]:
+    def _go_back(self, accepted: list[Accepted]) -> NDArray[np.intp]:
         """Return to the start of the windows with what was learned, as if they went on from a later place of the same phase.
 
         That place is as far before a beat as the start is before the first one. So T waves at the start follow a beat, too.
@@ -129,9 +129,9 @@ class _WindowDetector(QrsDetector):
         self._missed.odds[:] = -np.inf
         return period
 
-    def _go_through(self, peaks: Peaks) -> list[_Accepted]:
+    def _go_through(self, peaks: Peaks) -> list[Accepted]:
         """Judge peaks in the order of time, each with all other rows' peak of the same number; return the beats."""
-        accepted: list[_Accepted] = []
+        accepted: list[Accepted] = []
         frame = (peaks.time + _DECISION) // FRAME
         done = np.zeros(len(self._judge.last), np.int64)
         order = rank(peaks.row)

@@ -19,8 +19,8 @@ for form in "" "--causal"; do
   python -m train.evaluate --data "$data" --cache runs/full/cache --model "runs/full/$name/checkpoint" --robustness \
     --json "runs/full/$name.json"
 done
-python -m train.study --cache runs/full/cache --init runs/full/tiny-pretrained/checkpoint --size tiny --out runs/full/study \
-  --task screen --minutes 20 --epoch-steps 500
-python -m train.study --cache runs/full/cache --init runs/full/tiny-pretrained/checkpoint --size tiny --out runs/full/study \
-  --task window --minutes 20 --epoch-steps 500
+for task in cinc2017 ptbxl-super; do
+  python -m train.study --cache runs/full/cache --init ecgnat=runs/full/tiny-pretrained/checkpoint --size tiny --out runs/full/study \
+    --task "$task" --arms "ecgnat,scratch,no-contrastive,no-pretraining,full-attention,xresnet1d101,random-init probe" --minutes 20
+done
 python -m train.report --results runs/full --study runs/full/study --out runs/full

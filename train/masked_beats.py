@@ -27,7 +27,8 @@ class MaskedBeats(nn.Module):
     Parameters
     ----------
     decoder_embed_dim, decoder_depth, decoder_num_heads
-        The decoder; by default the paper's 4 blocks of 512 for its size, 2 blocks of two thirds of the width for the others.
+        The decoder; by default two thirds of the encoder's width, and from a width of 768 on, the paper's, its 4 blocks of 16
+        heads, below 2 blocks of 4.
     mask_ratio
         Share of the tokens that is masked, of those that are there.
     """
@@ -43,15 +44,15 @@ class MaskedBeats(nn.Module):
         super().__init__()
         self.encoder, self.mask_ratio = encoder, mask_ratio
         config = encoder.config
-        is_paper = config.name == "paper"
+        large = config.embed_dim >= 768
         dim = decoder_embed_dim or config.embed_dim * 2 // 3
-        heads = decoder_num_heads or (16 if is_paper else 4)
+        heads = decoder_num_heads or (16 if large else 4)
         leads = len(encoder.cls)
         self.mask_value = nn.Parameter(torch.zeros(dim))
         self.lead = nn.Parameter(torch.zeros(leads, dim))
         self.embed = nn.Linear(config.embed_dim, dim)
         self.time = nn.Linear(encoder.time.in_features, dim, bias=False)
-        self.blocks = nn.ModuleList(Block(dim, heads, config.mlp_ratio) for _ in range(decoder_depth or (4 if is_paper else 2)))
+        self.blocks = nn.ModuleList(Block(dim, heads, config.mlp_ratio) for _ in range(decoder_depth or (4 if large else 2)))
         self.norm = nn.LayerNorm(dim)
         self.predict = nn.Linear(dim, 2 * TOKEN_SAMPLES)
         for part in (self.embed, self.time, self.blocks, self.predict):

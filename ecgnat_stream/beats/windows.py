@@ -37,6 +37,9 @@ _LEAST_PERIOD = round(1.05 * FS)
 _FLAT_MV = 0.02
 """A lead whose samples differ by less shows no heart."""
 
+_LEAST = 2 * MODEL_FS
+"""Samples from which on a lead's beats can be told."""
+
 
 def find_beats(windows: NDArray[np.floating], config: BeatsConfig | None = None) -> NDArray[np.float32]:
     """Find the R peaks of windows.
@@ -147,9 +150,11 @@ class _WindowDetector(QrsDetector):
 
 
 def _usable(windows: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return ``(B, 12)`` 1 for leads that are there for half of the window and not flat, else 0."""
+    """Return ``(B, 12)`` 1 for leads that are not flat and there long enough: 2 s, and half of the time that any is; else 0."""
     highest, lowest = np.fmax.reduce(windows, axis=2), np.fmin.reduce(windows, axis=2)
-    usable: NDArray[np.bool_] = (highest >= lowest + _FLAT_MV) & (2 * np.isfinite(windows).sum(axis=2) >= windows.shape[2])
+    there = np.isfinite(windows)
+    least = np.maximum(there.any(axis=1).sum(axis=1), min(2 * _LEAST, windows.shape[2])) / 2
+    usable: NDArray[np.bool_] = (highest >= lowest + _FLAT_MV) & (there.sum(axis=2) >= least[:, None])
     return usable.astype(np.float32)
 
 

@@ -74,6 +74,8 @@ class BeatNetConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
+        if TOKEN_SAMPLES % math.prod(self.conv_strides):
+            raise ValueError(f"the strides must divide the {TOKEN_SAMPLES} samples of a token, got {self.conv_strides=}")
         if self.embed_dim % (2 * self.num_heads) or self.embed_dim % self.lead_heads:
             raise ValueError(
                 "the width must divide by twice the heads (positions turn pairs) and by the lead heads, "
@@ -141,6 +143,7 @@ class BeatNet(Network):
     """Morphology, lead and rhythm encoder, four heads."""
 
     needs_beats: ClassVar[bool] = True
+    static: ClassVar[bool] = False
 
     def __init__(self, config: BeatNetConfig) -> None:
         super().__init__()
@@ -167,7 +170,7 @@ class BeatNet(Network):
         return beat_tokens(windows, beats)
 
     def encode(self, x: BeatTokens, weights: bool = False) -> BeatFeatures:
-        """Return the features of every beat and of every lead of it.
+        """Return the features of every beat and of every lead of it; a lead counts where ``x.lead`` and ``x.beat`` are both True.
 
         Parameters
         ----------
@@ -312,7 +315,7 @@ class RhythmEncoder(nn.Module):
     def forward(self, pooled: Tensor, x: BeatTokens, weights: bool = False) -> tuple[Tensor, Tensor | None]:
         """Return beats ``(B, N, D)``, 0 where padding, and the attention ``(depth, B, H, N, N)`` if asked for."""
         rr = torch.cat([x.rr, (x.rr[..., 1:2] > 0).to(x.rr.dtype)], dim=-1)
-        beats = pooled + self.intervals(rr.to(pooled.dtype)) + self.fixed * x.fixed[:, None, None]
+        beats = pooled + self.intervals(rr.to(pooled.dtype)) + self.fixed * x.fixed[..., None]
         angle = x.at.float()[:, None, :, None] * self.frequencies
         turn = angle.cos(), angle.sin()
         seen = []

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from ecgnat_stream.codes import BEATS, RHYTHMS, SCREENS
 from ecgnat_stream.model.hug import Hug
-from ecgnat_stream.model.network import Network, NetworkOutput, initialise
+from ecgnat_stream.model.network import Network, NetworkOutput, initialise, stochastic_depth
 from ecgnat_stream.model.preprocess import TOKEN
 from ecgnat_stream.model.tokens import TOKEN_SAMPLES, BeatTokens, beat_logits, beat_tokens, to_grid
 from ecgnat_stream.signal import LEADS
@@ -179,6 +179,7 @@ class Clear(Network):
 
     config: ClearConfig
     needs_beats: ClassVar[bool] = True
+    static: ClassVar[bool] = False
 
     def __init__(self, config: ClearConfig) -> None:
         super().__init__()
@@ -189,6 +190,7 @@ class Clear(Network):
         self.time = nn.Linear(2 * _TIMES, dim, bias=False)
         self.lead = nn.Parameter(torch.zeros(_L, dim))
         self.cls = nn.Parameter(torch.zeros(_L, dim))
+        self.fixed = nn.Parameter(torch.zeros(dim))
         rates = [config.drop_path * block / max(config.depth - 1, 1) for block in range(config.depth)]
         self.blocks = nn.ModuleList(Block(dim, config.num_heads, config.mlp_ratio, rate) for rate in rates)
         self.norm = nn.LayerNorm(dim)
@@ -197,7 +199,7 @@ class Clear(Network):
         self.window_head = LeadHead(config, len(config.window_classes))
         self.screen_head = LeadHead(config, len(config.screen_classes))
         self.apply(initialise)
-        for table in (self.lead, self.cls):
+        for table in (self.lead, self.cls, self.fixed):
             nn.init.trunc_normal_(table, std=0.02)
 
     @property
@@ -212,16 +214,17 @@ class Clear(Network):
         return beat_tokens(windows, beats)
 
     def embed(self, x: BeatTokens) -> Tensor:
-        """Return what every token is before it saw any other, ``(B, N, L, E)``."""
+        """Return what every token is before it saw any other, ``(B, N, L, E)``; also of those that are not there."""
         side = x.amplitude[..., None]
         if self.config.rr:
             side = torch.cat([side, x.rr[:, :, None].expand(-1, -1, _L, -1)], dim=-1)
         waves = self.wave(torch.cat([x.waves, x.valid.to(x.waves.dtype)], dim=-1))
-        out: Tensor = waves + self.side(side) + self.time(time_code(x.at))[:, :, None] + self.lead
+        of_beat = self.time(time_code(x.at)) + self.fixed * x.fixed[..., None]
+        out: Tensor = waves + self.side(side) + of_beat[:, :, None] + self.lead
         return out
 
     def encode(self, x: BeatTokens) -> ClearFeatures:
-        """Return the features of every CLS and of every token; 0 for a token that is not there."""
+        """Return the features of every CLS and of every token, 0 where ``x.lead`` or ``x.beat`` is False."""
         return ClearFeatures(*self.see(x, x.lead & x.beat[..., None]), x)
 
     def see(self, x: BeatTokens, visible: Tensor) -> tuple[Tensor, Tensor]:
@@ -357,13 +360,11 @@ class Block(nn.Module):
         return attend(query, key, value, mask).flatten(-2)  # type: ignore[arg-type]
 
     def _dropped(self, branch: Tensor, mask: Tensor | Grid) -> Tensor:
-        """Leave the branch out for a random part of the windows (stochastic depth, arXiv 1603.09382); while training only."""
-        if not self.training or self.drop_path == 0:
-            return branch
-        keep = 1 - self.drop_path
-        windows = len(mask.there) if isinstance(mask, Grid) else len(mask)
-        kept = (torch.rand(windows, device=branch.device) < keep) / keep
-        return branch * (kept[mask.row, None] if isinstance(mask, Grid) else kept[:, None, None])
+        """Leave the branch out for a random part of the windows, see :func:`stochastic_depth`."""
+        if not isinstance(mask, Grid):
+            return stochastic_depth(branch, self.drop_path, self.training)
+        kept = stochastic_depth(branch.new_ones(len(mask.there)), self.drop_path, self.training)
+        return branch * kept[mask.row, None]
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ Shapes: B batch, G group (3), T time (100 Hz), P token, E width, C class.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, cast
+from typing import ClassVar, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +53,7 @@ class EcgNatHug(Network):
     """ECG-NAT's encoder and dense heads, and two lead group heads."""
 
     config: EcgNatHugConfig
+    static: ClassVar[bool] = False
 
     def __init__(self, config: EcgNatHugConfig, backend: Backend | None = None) -> None:
         super().__init__()
@@ -71,12 +72,14 @@ class EcgNatHug(Network):
 
     def prepare(self, windows: Tensor, beats: Tensor | None = None) -> Tensor:
         """Return every lead group's own prepared window, ``(B, G, 25, T)``; beats are not looked at."""
-        whole = prepare(windows, self.config.scaling)  # refuses other shapes
+        if windows.ndim != 3 or windows.shape[1] != _L or 0 in windows.shape:
+            raise ValueError(f"want windows (B, {_L}, T), got {tuple(windows.shape)}")
         apart = windows.float()[:, None].repeat(1, len(GROUPS), 1, 1)
         for group, leads in enumerate(GROUPS):
             others = [lead for lead in range(_L) if lead not in leads]
             apart[:, group, others] = torch.nan
-        return prepare(apart.flatten(0, 1), self.config.scaling).view(len(windows), len(GROUPS), *whole.shape[1:])
+        x = prepare(apart.flatten(0, 1), self.config.scaling)
+        return x.view(len(windows), len(GROUPS), *x.shape[1:])
 
     def encode(self, x: Tensor) -> GroupFeatures:
         """Return the tokens of every stage for every group that has a sample; where none has, the first stands for all."""

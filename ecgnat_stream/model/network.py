@@ -52,6 +52,8 @@ class Network(nn.Module, ABC):
     config: Any
     needs_beats: ClassVar[bool] = False
     """Whether :meth:`prepare` has to be given R peaks."""
+    static: ClassVar[bool] = True
+    """Whether the shape of the batch settles all other shapes, so that compiling once per batch size is enough."""
 
     @property
     @abstractmethod

@@ -25,7 +25,7 @@ from ecgnat_stream.model.attention import choose_backend
 from ecgnat_stream.model.checkpoint import load_checkpoint, shipped
 from ecgnat_stream.model.network import Network
 from ecgnat_stream.model.preprocess import TOKEN_S
-from ecgnat_stream.model.tokens import BeatTokens
+from ecgnat_stream.model.tokens import BeatTokens, check_beats
 from ecgnat_stream.signal import LEADS, MODEL_FS
 
 __all__ = ["ModelConfig", "Prediction", "Predictor"]
@@ -77,7 +77,8 @@ class Prediction:
         ``(B, 4 P, 2 + 5)`` per token of 80 ms: probability that an R peak lies in it, where in it (0..1), and probabilities over
         ``codes.BEATS``.
     without_beats
-        ``(B,)`` whether a network that reads heartbeats was given none, and read tiles of 0.96 s; False for the others.
+        ``(B,)`` whether a network that reads heartbeats was given none within the window, so that it read tiles of 0.96 s alone;
+        False for the others.
     ready_ns
         Host monotonic time when the batch was ready.
     took_s
@@ -108,7 +109,7 @@ class Predictor:
         self.device = _choose_device(self.config.device)
         self.parameters = sum(p.numel() for p in network.parameters())
         self._network = fold_batch_norm(network).to(self.device)
-        self._compiled, self._why = _choose_compile(self.config.compile, self.device, self.needs_beats)
+        self._compiled, self._why = _choose_compile(self.config.compile, self.device, network.static)
         self._run = torch.compile(self._network, dynamic=False) if self._compiled else self._network
         self.buckets = _buckets(self.config.max_batch)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="model")
@@ -151,7 +152,7 @@ class Predictor:
         Raises
         ------
         ValueError
-            For any other shape, or without beats where the network needs them.
+            For any other shape, without beats where the network needs them, or for beats that are not ascending.
         """
         return self.submit(windows, beats).result()
 
@@ -179,7 +180,7 @@ class Predictor:
         peaks = None if beats is None else _padded(beats, bucket).to(self.device)
         x = self._network.prepare(_padded(windows, bucket).to(self.device), peaks)
         output = self._run(x)
-        tiled = x.fixed[:count] if isinstance(x, BeatTokens) else torch.zeros(count, dtype=torch.bool)
+        tiled = (x.fixed | ~x.beat).all(dim=1)[:count] if isinstance(x, BeatTokens) else torch.zeros(count, dtype=torch.bool)
         rhythm, beat, window, screen = (logits[:count].float() for logits in output)
         probabilities = (
             calibrate(rhythm, self.card.calibration.temperature, self.card.calibration.bias),
@@ -236,12 +237,12 @@ def _choose_device(device: str) -> torch.device:
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _choose_compile(wish: str, device: torch.device, needs_beats: bool) -> tuple[bool, str]:
+def _choose_compile(wish: str, device: torch.device, static: bool) -> tuple[bool, str]:
     """Decide whether to compile, and say why."""
     if wish == "off":
         return False, "compile = off"
-    if needs_beats:
-        return False, "the number of beats differs from window to window"
+    if not static:
+        return False, "shapes differ from window to window"
     if wish == "auto" and device.type == "cpu":
         return False, "on a CPU compiling gains nothing: docs/models.md"
     if shutil.which("c++") is None and shutil.which("g++") is None and shutil.which("clang++") is None:
@@ -269,3 +270,5 @@ def _check_windows(windows: NDArray[np.float32], beats: NDArray[np.float32] | No
         raise ValueError("this network reads heartbeats: give R peaks (B, N) too, see ecgnat_stream.beats.find_beats")
     if beats is not None and (beats.ndim != 2 or len(beats) != len(windows)):
         raise ValueError(f"want beats ({len(windows)}, N), got {beats.shape}")
+    if beats is not None and needs_beats:
+        check_beats(torch.from_numpy(beats))

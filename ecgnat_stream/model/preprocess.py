@@ -56,7 +56,7 @@ def prepare(windows: Tensor, scaling: Scaling = "window") -> Tensor:
     ValueError
         For any other shape.
     """
-    if windows.ndim != 3 or windows.shape[1] != len(LEADS) or windows.shape[2] == 0:
+    if windows.ndim != 3 or windows.shape[1] != len(LEADS) or 0 in windows.shape:
         raise ValueError(f"want windows (B, {len(LEADS)}, T), got {tuple(windows.shape)}")
     windows = windows.float()
     valid = torch.isfinite(windows)

@@ -1,10 +1,10 @@
 """Windows cut into heartbeats: what BEAT-Net and CLEAR-HUG read, and the way back to the dense heads.
 
 In: windows ``(B, 12, T)`` at 100 Hz in mV and their R peaks. Out: :class:`BeatTokens`, one token of 96 samples per beat with R at
-sample 48 (arXiv 2512.24002), with pad mask and without a limit on their number. A row without a beat (asystole, ventricular
-fibrillation, nothing connected) is cut into fixed tiles of 0.96 s and says so.
+sample 48 (arXiv 2512.24002), with pad mask and without a limit on their number. Where no beat is (a pause, asystole, ventricular
+fibrillation, nothing connected) tiles of at most 0.96 s take the place of beats and say so, so that no stretch goes unread.
 
-Shapes: B batch, N beat, T time (100 Hz), P rhythm token of 0.32 s, C class.
+Shapes: B batch, N token, T time (100 Hz), K R peak, G stretch between R peaks, M tile, P rhythm token of 0.32 s, C class.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ecgnat_stream.model.heads import BEAT_TOKEN
 from ecgnat_stream.model.preprocess import TOKEN, window_scale
 from ecgnat_stream.signal import LEADS, MODEL_FS
 
-__all__ = ["FIXED_S", "LONGEST_RR_S", "R_AT", "TOKEN_SAMPLES", "BeatTokens", "beat_logits", "beat_tokens", "to_grid"]
+__all__ = ["LONGEST_RR_S", "R_AT", "TOKEN_SAMPLES", "BeatTokens", "beat_logits", "beat_tokens", "check_beats", "to_grid"]
 
 TOKEN_SAMPLES = 96
 """Samples of a token, 0.96 s."""
@@ -27,15 +27,13 @@ TOKEN_SAMPLES = 96
 R_AT = 48
 """Sample of the R peak in its token."""
 
-FIXED_S = TOKEN_SAMPLES / MODEL_FS
-"""Length of a tile where there is no beat, in s."""
-
 LONGEST_RR_S = 3.0
 """Longer intervals count as this long."""
 
 _LIMIT = 20.0  # in scaled units, as in preprocess.prepare
 _LIMIT_MV = 1000.0  # no electrode gives more; keeps the scale of absurd input finite
 _FLOOR_MV = 0.01
+_SILENT = 30  # samples without any lead between two beats: the interval may hold a beat that nobody saw
 _SURE = 6.0  # logit: the peaks are given, not estimated
 _EDGE = 0.02  # places 0 and 1 have no finite logit
 
@@ -54,16 +52,16 @@ class BeatTokens(NamedTuple):
     amplitude
         ``(B, N, 12)`` log of peak-to-peak in mV, at least 0.01 mV, 0 where absent: the voltage that scaling takes away.
     beat
-        ``(B, N)`` False for padding; at least one token per row.
+        ``(B, N)`` a heartbeat or a tile; False for padding. At least one token per row.
     at
         ``(B, N)`` R peak (middle of a tile) in s from the start of the window, 0 for padding.
     rr
         ``(B, N, 4)`` RR before and after in s, at most 3, 0 if unknown; RR before to the row's mean RR, 1 if unknown; 1 if RR
-        before is known, else 0.
+        before is known, else 0. Unknown for tiles, and where no lead has signal for 0.3 s or more between the two beats.
     bounds
         ``(B, N, 2)`` samples ``[begin, end)`` that a token speaks for, which tile the window; ``(T, T)`` for padding.
     fixed
-        ``(B,)`` there was no beat: the tokens are tiles of 0.96 s.
+        ``(B, N)`` there was no beat: the token is a tile.
     length
         T.
     """
@@ -83,6 +81,9 @@ class BeatTokens(NamedTuple):
 def beat_tokens(windows: Tensor, beats: Tensor) -> BeatTokens:
     """Cut windows into their beats.
 
+    A stretch of 0.96 s or more that no beat's token reaches is cut into equal tiles: within an RR interval from 1.92 s on, before
+    the first beat, behind the last one.
+
     Parameters
     ----------
     windows
@@ -94,24 +95,33 @@ def beat_tokens(windows: Tensor, beats: Tensor) -> BeatTokens:
     Raises
     ------
     ValueError
-        For other shapes, or beats that are not strictly ascending.
+        For other shapes, an empty batch, or beats that are not strictly ascending.
     """
-    if windows.ndim != 3 or windows.shape[1] != len(LEADS) or windows.shape[2] == 0:
+    if windows.ndim != 3 or windows.shape[1] != len(LEADS) or 0 in windows.shape:
         raise ValueError(f"want windows (B, {len(LEADS)}, T), got {tuple(windows.shape)}")
     if beats.ndim != 2 or beats.shape[0] != windows.shape[0]:
         raise ValueError(f"want beats ({windows.shape[0]}, N), one row per window, got {tuple(beats.shape)}")
     length = windows.shape[2]
-    peaks, fixed = _peaks(beats.to(windows.device, torch.float32), length)
-    beat = torch.isfinite(peaks)
-    bounds = _bounds(peaks, beat, length)
-    peaks = torch.where(beat, peaks, 0.0)
+    check_beats(beats)
+    there = torch.isfinite(windows)
+    peaks = _peaks(beats.to(windows.device, torch.float32), length)
+    tiles = _tiles(peaks, length)
+    intervals = pad(_intervals(peaks, there.any(dim=1)), (0, 0, 0, tiles.shape[1]))
+    intervals[:, peaks.shape[1] :, 2] = 1.0
+    at, order = torch.cat([peaks, tiles], dim=1).sort(dim=1)
+    beat = torch.isfinite(at)
+    kept = max(int(beat.sum(dim=1).max()), 1)
+    at, order, beat = at[:, :kept], order[:, :kept], beat[:, :kept]
+    rr = intervals.gather(1, order[..., None].expand(-1, -1, intervals.shape[2]))
+    fixed = beat & (order >= peaks.shape[1])
+    bounds = _bounds(at, beat, length)
+    at = torch.where(beat, at, 0.0)
 
     windows = windows.float()
-    there = torch.isfinite(windows)
     values = torch.where(there, windows, 0.0).clamp(-_LIMIT_MV, _LIMIT_MV)
     scale = window_scale(values, there)
     scaled = torch.where(there, (values / scale).clamp(-_LIMIT, _LIMIT), torch.nan)
-    start = peaks.round().long()
+    start = at.round().long()
     padded = pad(scaled, (R_AT, TOKEN_SAMPLES), value=torch.nan)
     row = torch.arange(len(windows), device=windows.device)[:, None]
     cut = padded.unfold(2, TOKEN_SAMPLES, 1).transpose(1, 2)[row, start]
@@ -125,12 +135,11 @@ def beat_tokens(windows: Tensor, beats: Tensor) -> BeatTokens:
     highest = torch.where(valid, cut, -torch.inf).amax(dim=-1)
     lowest = torch.where(valid, cut, torch.inf).amin(dim=-1)
     amplitude = torch.where(lead, ((highest - lowest) * scale).clamp(min=_FLOOR_MV), 1.0).log()
-    at = peaks / MODEL_FS
-    return BeatTokens(waves, valid, lead, amplitude, beat, at, _intervals(at, beat, fixed), bounds, fixed, length)
+    return BeatTokens(waves, valid, lead, amplitude, beat, at / MODEL_FS, rr, bounds, fixed, length)
 
 
-def _peaks(beats: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """Return ``(B, N)`` peaks within the window or middles of tiles, infinite behind the last, and which rows have tiles."""
+def check_beats(beats: Tensor) -> None:
+    """Raise ``ValueError`` unless every row of ``(B, N)`` is strictly ascending, with NaN behind the last."""
     ascending = (beats[:, 1:] > beats[:, :-1]) | torch.isnan(beats[:, 1:])
     if not ascending.all():
         bad = int(torch.nonzero(~ascending)[0, 0])
@@ -138,14 +147,23 @@ def _peaks(beats: Tensor, length: int) -> tuple[Tensor, Tensor]:
             f"beats of window {bad} are not strictly ascending with NaN behind the last: {beats[bad].tolist()}; "
             "sort them and drop doubles"
         )
-    peaks = torch.where((beats >= 0) & (beats < length), beats, torch.inf).sort(dim=1).values
-    count = torch.isfinite(peaks).sum(dim=1)
-    fixed = count == 0
-    middles = torch.arange(R_AT, length + R_AT, TOKEN_SAMPLES, dtype=torch.float32, device=beats.device)
-    size = max(int(count.max()) if len(count) else 0, len(middles) if bool(fixed.any()) else 0, 1)
-    peaks = pad(peaks, (0, max(size - peaks.shape[1], 0)), value=torch.inf)[:, :size]
-    tiles = pad(middles, (0, max(size - len(middles), 0)), value=torch.inf)[:size]
-    return torch.where(fixed[:, None], tiles, peaks), fixed
+
+
+def _peaks(beats: Tensor, length: int) -> Tensor:
+    """Return the R peaks within the window, ``(B, K)`` in samples, infinite behind the last."""
+    return torch.where((beats >= 0) & (beats < length), beats, torch.inf).sort(dim=1).values
+
+
+def _tiles(peaks: Tensor, length: int) -> Tensor:
+    """Return the middles of tiles, ``(B, G M)`` in samples: at least one in a row without peaks; infinite where there is none."""
+    begin = pad(peaks + (TOKEN_SAMPLES - R_AT), (1, 0))
+    end = pad(peaks - R_AT, (0, 1), value=length).clamp(max=length)
+    gap = end - begin  # -inf behind the last peak
+    count = torch.where(gap >= TOKEN_SAMPLES, (gap / TOKEN_SAMPLES).ceil(), 0.0)
+    count[:, 0] = torch.where(torch.isinf(peaks).all(dim=1), max(-(-length // TOKEN_SAMPLES), 1), count[:, 0])
+    tile = torch.arange(int(count.max()), device=peaks.device)
+    middle = begin[..., None] + (tile + 0.5) * (gap / count.clamp(min=1))[..., None]
+    return torch.where(tile < count[..., None], middle, torch.inf).flatten(1)
 
 
 def _bounds(peaks: Tensor, beat: Tensor, length: int) -> Tensor:
@@ -157,10 +175,12 @@ def _bounds(peaks: Tensor, beat: Tensor, length: int) -> Tensor:
     return torch.stack([begin, end], dim=-1).long()
 
 
-def _intervals(at: Tensor, beat: Tensor, fixed: Tensor) -> Tensor:
-    """Return ``(B, N, 4)`` as ``BeatTokens.rr``."""
-    known = beat[:, 1:] & ~fixed[:, None]
-    rr = torch.where(known, (at[:, 1:] - at[:, :-1]).clamp(max=LONGEST_RR_S), 0.0)
+def _intervals(peaks: Tensor, signal: Tensor) -> Tensor:
+    """Return ``(B, K, 4)`` as ``BeatTokens.rr``; ``signal`` ``(B, T)``: whether any lead is there."""
+    silent = pad((~signal).cumsum(dim=1), (1, 0))
+    silent = silent.gather(1, peaks.clamp(max=signal.shape[1]).long())
+    known = torch.isfinite(peaks[:, 1:]) & (silent[:, 1:] - silent[:, :-1] < _SILENT)
+    rr = torch.where(known, ((peaks[:, 1:] - peaks[:, :-1]) / MODEL_FS).clamp(max=LONGEST_RR_S), 0.0)
     mean = rr.sum(dim=1, keepdim=True) / known.sum(dim=1, keepdim=True).clamp(min=1)
     ratio = torch.where(known, rr / mean.clamp(min=1e-6), 1.0)
     return torch.stack([pad(rr, (1, 0)), pad(rr, (0, 1)), pad(ratio, (1, 0), value=1.0), pad(known.float(), (1, 0))], dim=-1)
@@ -209,14 +229,14 @@ def beat_logits(classes: Tensor, tokens: BeatTokens) -> Tensor:
     Returns
     -------
     Tensor
-        ``(B, 4 P, 2 + C)``: 6 in the cell of an R peak and -6 elsewhere, everywhere where the tokens are tiles; the peak's place
+        ``(B, 4 P, 2 + C)``: 6 in the cell of an R peak and -6 elsewhere, so in all cells of tiles; the peak's place
         in the cell as a logit; class logits.
     """
     grid = to_grid(classes, tokens, BEAT_TOKEN)
     cells = grid.shape[1]
     place = tokens.at * (MODEL_FS / BEAT_TOKEN) + 1e-3  # s are rounded: a peak on the first sample of a cell must stay in it
     cell = place.floor()
-    peak = tokens.beat & ~tokens.fixed[:, None]
+    peak = tokens.beat & ~tokens.fixed
     index = torch.where(peak, cell.long(), cells)
     presence = grid.new_full((len(grid), cells + 1), -_SURE).scatter(1, index, _SURE)
     offset = (place - cell).clamp(_EDGE, 1 - _EDGE).logit().to(grid.dtype)

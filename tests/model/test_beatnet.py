@@ -45,6 +45,7 @@ def close(one: NetworkOutput, other: NetworkOutput) -> None:
 
 
 REGULAR = [60.0 + 85 * beat for beat in range(11)]
+SLOW = [90.0 + 180 * beat for beat in range(6)]
 HASTY = [60.0, 110.0, 190.0, 240.0, 400.0, 450.0, 530.0, 700.0, 760.0, 850.0, 960.0]
 
 
@@ -102,9 +103,9 @@ def test_a_window_reads_the_same_in_any_batch() -> None:
 
 def test_what_stands_in_padding_changes_nothing() -> None:
     net = network()
-    x = net.prepare(*windows(HASTY, REGULAR[:4]))
+    x = net.prepare(*windows(HASTY, SLOW))
     padding = ~x.beat
-    assert padding[1].sum() == len(HASTY) - 4
+    assert padding[1].sum() == len(HASTY) - len(SLOW)
 
     def spoilt(value: Tensor) -> Tensor:
         mask = padding.view(*padding.shape, *[1] * (value.ndim - 2)).expand_as(value)
@@ -167,6 +168,19 @@ def test_voltage_matters_though_waves_are_scaled() -> None:
     torch.testing.assert_close(one.waves, other.waves)
     with torch.inference_mode():
         assert (net(one).window - net(other).window).abs().max() > 1e-3
+
+
+def test_what_follows_the_last_beat_is_read() -> None:
+    net, (x, beats) = network(), windows(REGULAR[:3])
+    before = net(net.prepare(x, beats)).rhythm[0]
+    x[..., 600:] = x[..., 600:].flip(-1)
+    after = net(net.prepare(x, beats)).rhythm[0]
+    assert (before[20:] - after[20:]).abs().amax(dim=1).min() > 1e-4
+
+
+def test_strides_that_do_not_divide_a_token_are_refused() -> None:
+    with pytest.raises(ValueError, match="the strides must divide the 96 samples"):
+        BeatNetConfig(conv_strides=(5, 1, 1))
 
 
 def test_tiles_are_told_from_beats() -> None:

@@ -341,8 +341,23 @@ def test_defect_a_window_without_beats_is_read() -> None:
     assert x.fixed.all()
     with torch.inference_mode():
         out = net(x)
+        told = net(x._replace(fixed=~x.fixed))
     assert (out.beat[..., 0] < 0).all()
     assert out.rhythm.std(dim=1).max() > 1e-3
+    for name, a, b in zip(out._fields, out, told, strict=True):
+        assert (a - b).abs().max() > 1e-3, name
+
+
+def test_what_follows_the_last_beat_is_read() -> None:
+    net, (windows, beats) = network(), ecg(1)
+    early = torch.where(beats < 300, beats, torch.nan)
+    x = net.prepare(windows, early)
+    assert x.fixed.any()
+    assert not x.fixed.all()
+    windows[..., 600:] = windows[..., 600:].flip(-1)
+    with torch.inference_mode():
+        before, after = net(x).rhythm[0], net(net.prepare(windows, early)).rhythm[0]
+    assert (before[20:] - after[20:]).abs().amax(dim=1).min() > 1e-4
 
 
 # The rest of the interface.

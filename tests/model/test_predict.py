@@ -130,6 +130,14 @@ def test_compiled_means_every_batch_size_is_warm_before_service(checkpoint: Path
         assert "compiled (compile = on)" in predictor.describe()
 
 
+@pytest.mark.parametrize("arch", ["beatnet", "clear", "ecgnat-hug"])
+def test_what_changes_its_shapes_is_not_compiled(tmp_path: Path, arch: str) -> None:
+    network = build(configured(arch, "nano"))
+    save_checkpoint(tmp_path, network, ModelCard(model=network.config))
+    with Predictor(ModelConfig(name=str(tmp_path), compile="on", max_batch=1)) as predictor:
+        assert "eager (shapes differ from window to window)" in predictor.describe()
+
+
 def test_without_a_compiler_it_runs_eager_and_says_so(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
     with Predictor(ModelConfig(name=str(checkpoint), compile="on", device="cpu", max_batch=2)) as predictor:

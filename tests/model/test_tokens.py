@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import pytest
@@ -29,6 +30,16 @@ def assert_finite(tokens: BeatTokens) -> None:
             assert torch.isfinite(value.float()).all(), name
 
 
+def with_tiles(peaks: list[float], length: int = 1000) -> list[float]:
+    """The definition: what is 0.96 s or longer, and farther than 0.48 s from every beat, is cut into equal tiles."""
+    at = list(peaks)
+    ends = [0.0, *(edge for peak in peaks for edge in (peak - R_AT, peak + R_AT)), float(length)]
+    for begin, end in zip(ends[::2], ends[1::2], strict=True):
+        tiles = math.ceil((end - begin) / TOKEN_SAMPLES) if end - begin >= TOKEN_SAMPLES or not peaks else 0
+        at += [begin + (k + 0.5) * (end - begin) / tiles for k in range(tiles)]
+    return sorted(at)
+
+
 def slow_waves(x: Tensor, peaks: list[float]) -> tuple[Tensor, Tensor]:
     """The definition, sample by sample."""
     scale = float(window_scale(x[None].nan_to_num(), torch.isfinite(x)[None]))
@@ -50,7 +61,10 @@ def test_tokens_equal_the_definition(peaks: list[float]) -> None:
     x[0, 3] = NAN
     x[0, 5, 100:400] = NAN
     tokens = beat_tokens(x, beats(peaks))
-    waves, valid = slow_waves(x[0], peaks)
+    at = with_tiles(peaks)
+    torch.testing.assert_close(tokens.at[0], torch.tensor(at) / 100)
+    assert tokens.fixed[0].tolist() == [centre not in peaks for centre in at]
+    waves, valid = slow_waves(x[0], at)
     torch.testing.assert_close(tokens.waves[0], waves)
     torch.testing.assert_close(tokens.valid[0], valid)
     assert_finite(tokens)
@@ -63,11 +77,26 @@ def test_rr_before_and_after_and_relative() -> None:
     expected = torch.tensor(
         [[0, 1.0, 1, 0], [1.0, 1.5, 1.0 / (5.5 / 3), 1], [1.5, 3.0, 1.5 / (5.5 / 3), 1], [3.0, 0, 3 / (5.5 / 3), 1]]
     )
-    torch.testing.assert_close(tokens.rr[0], expected)  # 4.5 s counts as 3 s
-    torch.testing.assert_close(tokens.rr[1], torch.tensor([[0.0, 0, 1, 0]]).repeat(4, 1))
-    torch.testing.assert_close(tokens.at[0], torch.tensor([1.0, 2.0, 3.5, 8.0]))
-    assert tokens.at[1].tolist() == [5, 0, 0, 0]
-    assert tokens.beat.tolist() == [[True] * 4, [True, False, False, False]]
+    own = ~tokens.fixed & tokens.beat
+    torch.testing.assert_close(tokens.rr[0, own[0]], expected)  # 4.5 s counts as 3 s, and the tiles in between do not count
+    torch.testing.assert_close(tokens.at[0, own[0]], torch.tensor([1.0, 2.0, 3.5, 8.0]))
+    assert tokens.at[1, own[1]].tolist() == [5]
+    assert (tokens.rr[~own] == torch.tensor([0.0, 0, 1, 0])).all()
+    assert (tokens.rr[1] == torch.tensor([0.0, 0, 1, 0])).all()
+    assert tokens.fixed.sum(dim=1).tolist() == [4 + 2, 5 + 5]
+    assert tokens.beat.sum(dim=1).tolist() == [10, 11]
+
+
+def test_an_interval_across_missing_signal_is_unknown() -> None:
+    x = windows(3)
+    x[0, :, 250:280] = NAN
+    x[1, :, 250:279] = NAN
+    x[2, :11, 250:280] = NAN
+    rr = beat_tokens(x, beats(*[[100.0, 200, 300, 380, 480, 580, 680, 780, 880, 960]] * 3)).rr
+    assert rr[:, :, 3].sum(dim=1).tolist() == [8, 9, 9]
+    assert rr[0, 2].tolist() == [0, pytest.approx(0.8), 1, 0]
+    assert rr[0, 1, 1] == 0
+    assert rr[0, 1, 2] == pytest.approx(8 * 1.0 / 7.6)  # the mean is that of the known ones
 
 
 @pytest.mark.parametrize("length", [50, 96, 320, 1000, 1001])
@@ -85,14 +114,24 @@ def test_bounds_tile_the_window(length: int) -> None:
 def test_without_a_beat_there_are_tiles_and_they_say_so() -> None:
     x = windows(2)
     tokens = beat_tokens(x, beats([500], []))
-    assert tokens.fixed.tolist() == [False, True]
-    assert tokens.bounds[1, :, 0].tolist() == list(range(0, 1000, TOKEN_SAMPLES))
-    assert tokens.bounds[1, -1].tolist() == [960, 1000]
-    scale = window_scale(x, torch.isfinite(x))[1]
-    tiled = tokens.waves[1].transpose(0, 1).reshape(12, -1)[:, :1000]
-    torch.testing.assert_close(tiled, (x[1] / scale).clamp(-20, 20))
-    assert (tokens.rr[1] == torch.tensor([0.0, 0, 1, 0])).all()
+    assert tokens.fixed[1].all()
+    assert tokens.fixed[0].sum() == tokens.beat[0].sum() - 1
+    assert (tokens.bounds[1, :, 1] - tokens.bounds[1, :, 0]).unique().tolist() == [90, 91]
+    assert (tokens.rr == torch.tensor([0.0, 0, 1, 0])).all()
     torch.testing.assert_close(tokens.waves[1], beat_tokens(x[1:], torch.zeros(1, 0)).waves[0])
+
+
+@pytest.mark.parametrize("peaks", [[], [500.0], [30.0, 110.0, 190.0, 270.0], [60.0, 252.0, 443.0, 990.0]])
+def test_no_long_stretch_goes_unread(peaks: list[float]) -> None:
+    """What is read of a window without its beats: all of what is farther than 0.48 s + 0.96 s from them at the least."""
+    tokens = beat_tokens(windows(), beats(peaks))
+    start = (tokens.at[0] * 100).round().long() - R_AT
+    read = torch.zeros(1000, dtype=torch.long)
+    for begin, valid in zip(start.tolist(), tokens.valid[0, :, 0], strict=True):
+        read[torch.nonzero(valid).flatten() + begin] += 1
+    assert read.max() == 1
+    unread = "".join("." if own else "x" for own in read.tolist())
+    assert max(map(len, unread.split("."))) < TOKEN_SAMPLES
 
 
 @pytest.mark.parametrize("value", [NAN, 0.0, float("inf"), 1e30, -1e30])
@@ -106,16 +145,20 @@ def test_amplitude_is_the_voltage_that_scaling_takes_away() -> None:
     x = torch.zeros(1, 12, 1000)
     x[0, :, 500] = torch.linspace(0.0, 1.1, 12)
     x[0, :, 100] = 0.3
-    amplitude = beat_tokens(x, beats([100, 500])).amplitude
-    torch.testing.assert_close(amplitude[0, 1], torch.linspace(0.0, 1.1, 12).clamp(min=0.01).log())
-    torch.testing.assert_close(beat_tokens(2 * x, beats([100, 500])).amplitude[0, 0], amplitude[0, 0] + torch.tensor(2.0).log())
+    tokens = beat_tokens(x, beats([100, 500]))
+    own = ~tokens.fixed[0]
+    amplitude = tokens.amplitude[0, own]
+    torch.testing.assert_close(amplitude[1], torch.linspace(0.0, 1.1, 12).clamp(min=0.01).log())
+    doubled = beat_tokens(2 * x, beats([100, 500])).amplitude[0, own]
+    torch.testing.assert_close(doubled[0], amplitude[0] + torch.tensor(2.0).log())
 
 
 def test_a_lead_is_there_if_half_of_what_a_beat_could_have_is() -> None:
     x = windows()
     x[0, 0, 452:501] = NAN  # 49 of 96
     x[0, 1, 452:500] = NAN  # 48 of 96
-    lead = beat_tokens(x, beats([100, 500, 900])).lead[0, 1]
+    tokens = beat_tokens(x, beats([100, 500, 900]))
+    lead = tokens.lead[0, tokens.at[0] == 5.0][0]
     assert lead.tolist() == [False, True] + [True] * 10
 
 
@@ -141,7 +184,9 @@ def test_beats_out_of_order_are_refused(bad: list[float]) -> None:
         beat_tokens(windows(2), beats([1.0, 2.0, 3.0], bad))
 
 
-@pytest.mark.parametrize(("shape", "count"), [((1, 11, 1000), 1), ((12, 1000), 1), ((1, 12, 0), 1), ((2, 12, 1000), 1)])
+@pytest.mark.parametrize(
+    ("shape", "count"), [((1, 11, 1000), 1), ((12, 1000), 1), ((1, 12, 0), 1), ((2, 12, 1000), 1), ((0, 12, 1000), 0)]
+)
 def test_other_shapes_are_refused(shape: tuple[int, ...], count: int) -> None:
     with pytest.raises(ValueError, match="want"):
         beat_tokens(torch.zeros(shape), torch.zeros(count, 3))
@@ -164,14 +209,15 @@ def test_the_grid_takes_the_token_that_speaks_for_the_middle(step: int, length: 
 def test_the_grid_refuses_other_steps_and_tokens() -> None:
     tokens = beat_tokens(windows(), beats([100, 200]))
     with pytest.raises(ValueError, match="step=5"):
-        to_grid(torch.zeros(1, 2, 3), tokens, 5)
-    with pytest.raises(ValueError, match=r"want values \(1, 2, 'C'\)"):
-        to_grid(torch.zeros(1, 3, 3), tokens, 8)
+        to_grid(torch.zeros(1, 10, 3), tokens, 5)
+    with pytest.raises(ValueError, match=r"want values \(1, 10, 'C'\)"):
+        to_grid(torch.zeros(1, 2, 3), tokens, 8)
 
 
 def test_beat_logits_say_where_the_peaks_are_and_give_gradients() -> None:
     peaks = [0.0, 16.0, 100.0, 250.5, 999.0]
     tokens = beat_tokens(windows(2), beats(peaks, []))
+    own = tokens.beat[0] & ~tokens.fixed[0]
     classes = torch.randn(2, tokens.beat.shape[1], 5, requires_grad=True)
     logits = beat_logits(classes, tokens)
     assert logits.shape == (2, 128, 7)
@@ -179,11 +225,12 @@ def test_beat_logits_say_where_the_peaks_are_and_give_gradients() -> None:
     assert cells.tolist() == [0, 2, 12, 31, 124]
     place = (cells + logits[0, cells, 1].sigmoid()) * 8
     torch.testing.assert_close(place, torch.tensor(peaks), atol=0.17, rtol=0)
-    torch.testing.assert_close(logits[0, cells, 2:], classes[0, :5])
+    torch.testing.assert_close(logits[0, cells, 2:], classes[0, own])
     assert (logits[1, :, 0] < 0).all()
+    assert tokens.fixed[0].any()
     logits.sum().backward()
-    assert (classes.grad[0, :5].abs().sum(dim=-1) > 0).all()
-    assert (classes.grad[0, 5:] == 0).all()
+    assert (classes.grad[0, own].abs().sum(dim=-1) > 0).all()
+    assert (classes.grad[0, ~tokens.beat[0]] == 0).all()
 
 
 def test_every_sample_of_a_minute_falls_into_its_own_cell() -> None:

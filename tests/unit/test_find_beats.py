@@ -96,6 +96,17 @@ def test_missing_leads_and_gaps() -> None:
     np.testing.assert_allclose(found, peaks[(peaks < 310) | (peaks >= 490)], atol=1.5)
 
 
+@pytest.mark.parametrize("seconds", [3, 4.6, 9])
+def test_a_part_of_a_window_is_enough(seconds: float) -> None:
+    """Records shorter than the window are padded; what is there is ECG like any other."""
+    peaks = np.arange(40.0, 1000, 80)
+    part = window({"II": lead(peaks), "V5": lead(peaks)})
+    part[:, :, round(100 * seconds) :] = np.nan
+    part[:, 10, 50:] = np.nan
+    found = known(find_beats(part))
+    np.testing.assert_allclose(found, peaks[peaks < 100 * seconds - 10], atol=1.5)
+
+
 @pytest.mark.parametrize("value", [np.nan, 0.0, 1.5, np.inf])
 @pytest.mark.parametrize("length", [1, 50, 400, 1000, 1003])
 def test_where_there_is_nothing_there_are_no_beats(value: float, length: int) -> None:

@@ -124,6 +124,10 @@ class XResNet1d(Network):
         pooled: Tensor = self.window_head.norm(features[-1]).mean(dim=1)
         return pooled
 
+    def summary(self, features: list[Tensor]) -> Tensor:
+        """Return mean and maximum of the last stage, normalised, ``(B, 512)``."""
+        return self.window_head.summary(features[-1])
+
     def read(self, features: list[Tensor]) -> NetworkOutput:
         """Return window and screening logits; rhythm and beats are ``(B, 0, C)``, because there is no head for them."""
         last = features[-1]

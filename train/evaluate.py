@@ -1,10 +1,15 @@
 """Measure a checkpoint on whole records of one split, through the runtime's own Predictor.
 
     python -m train.evaluate --data DATA --model ecgnat-nano --json results.json
+    python -m train.evaluate --data DATA --model runs/study/cinc2017-ecgnat-1-0 --task cinc2017 --json results.json
 
 DATA is laid out as train.prepare reads it; where it has no splits.csv every record counts as test. A figure is ``[value, low,
 high]``, the 95 % interval by resampling records, or null where nothing is stated to measure it by. What could not be measured is
 named under "skipped", with the reason. Thresholds and temperatures are those of the checkpoint: nothing is fitted here.
+
+train.study trains a checkpoint for one task, its window head alone. With ``--task`` that head is judged as the study does it
+(:mod:`train.judging`: thresholds from validation records, 0.5 where there are none) on the test records of the task, and nothing
+else is said.
 """
 
 from __future__ import annotations
@@ -19,15 +24,18 @@ from typing import Any
 import msgspec
 
 from ecgnat_stream.errors import EcgnatError
-from ecgnat_stream.model import ModelConfig, Predictor
+from ecgnat_stream.model import ModelConfig, Predictor, load_checkpoint
+from train import judging
 from train.cost import measure
 from train.prepare import DATABASES, Cached, Manifest, check_pack, prepare
 from train.reading import Reader
 from train.robustness import leads_section, noise_section
 from train.sample import Cache
-from train.sections import long_sections, screen_section, window_section
+from train.sections import check_classes, long_sections, screen_section, window_section
+from train.tables import cell, rows
+from train.tasks import TASKS, Task
 
-__all__ = ["SECTIONS", "evaluate", "main", "summary"]
+__all__ = ["SECTIONS", "evaluate", "evaluate_task", "main", "summary", "task_summary"]
 
 SECTIONS = {
     "rhythm": "no record of two minutes or more states a rhythm",
@@ -66,6 +74,31 @@ def evaluate(predictor: Predictor, cache: Cache, split: str = "test", robustness
         if results[name] is None:
             results["skipped"][name] = "not asked for: --robustness" if name == "noise" and not robustness else reason
     return results
+
+
+def evaluate_task(predictor: Predictor, cache: Cache, task: Task, robustness: bool = False) -> dict[str, Any]:
+    """Return what :func:`train.judging.judge` says of the test records of a task, and how many state each class.
+
+    Raises
+    ------
+    ValueError
+        If the cache has no test records of the task.
+    """
+    network, device = load_checkpoint(predictor.path)[0].to(predictor.device), predictor.device
+    val, test = (task.records(cache.records, part) for part in ("val", "test"))
+    if not test:
+        raise ValueError(f"task {task.name} needs test records of {', '.join(task.databases)} ({task.counts}): there are none")
+    stated = task.targets(test)
+    val_said, said = (judging.read(network, cache, some, task, device) for some in (val, test))
+    results: dict[str, Any] = {
+        "checkpoint": predictor.path.name,
+        "network": predictor.card.model.name,
+        "task": task.name,
+        "records": _count(test),
+        "positives": dict(zip(task.classes, stated.sum(axis=0).astype(int).tolist(), strict=True)),
+    }
+    results |= judging.judge(task, stated, said, task.targets(val), val_said)
+    return results | ({"robustness": judging.robustness(network, cache, test, task, device)} if robustness else {})
 
 
 def _count(records: Sequence[Cached]) -> dict[str, int]:
@@ -112,6 +145,20 @@ def summary(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def task_summary(results: dict[str, Any]) -> str:
+    """Return the figures of a task as tables."""
+    figures = {"macro-AUROC": "auroc", "macro-AUPRC": "auprc", "macro-F1": "f1"}
+    parts = [
+        f"{results['checkpoint']} on {results['task']}: " + ", ".join(f"{n} {name}" for name, n in results["records"].items()),
+        rows([*figures, "left out"], [*(results[key] for key in figures.values()), ", ".join(results["left_out"]) or None]),
+    ]
+    if "robustness" in results:
+        (_, clean), *conditions = results["robustness"].items()
+        parts.append(f"At most 200 records: macro-AUROC {cell(clean)}, and what is lost of it")
+        parts.append(rows(["condition", "lost"], *(row for row in conditions if row[1] is not None)))
+    return "\n\n".join(part.rstrip() for part in parts)
+
+
 def _text(value: list[float] | None) -> str:
     return "-" if value is None else f"{value[0]:.3f} ({value[1]:.3f} to {value[2]:.3f})"
 
@@ -122,28 +169,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="data root: one folder per database")
     parser.add_argument("--model", default="ecgnat-nano", help="shipped name, or path of a checkpoint directory")
     parser.add_argument("--json", type=Path, required=True, help="file to write")
-    parser.add_argument("--split", default="test", choices=("test", "val", "holdout"))
+    parser.add_argument("--task", choices=sorted(TASKS), help="of a checkpoint of train.study: what it was trained for")
+    parser.add_argument("--split", default="test", choices=("test", "val", "holdout"), help="not with --task: it has its own")
     parser.add_argument("--cache", type=Path, help="prepared records: read if they are there, else written and kept")
-    parser.add_argument("--robustness", action="store_true", help="also with recorded noise; takes longer")
+    parser.add_argument("--robustness", action="store_true", help="also with recorded noise, or all that a task is read under")
     given = parser.parse_args(arguments)
+    task = TASKS[given.task] if given.task else None
+    if task is not None and given.split != "test":
+        parser.error(f"--task is measured on its test records, not on split {given.split}")
     with ExitStack() as stack:
         try:
             predictor = stack.enter_context(Predictor(ModelConfig(name=given.model, threads=1)))
+            check_classes(predictor.window_classes, task)
             path = given.cache or Path(stack.enter_context(tempfile.TemporaryDirectory()))
             if not (path / "records.json").is_file():
                 prepare(given.data, path)
             check_pack(path)
+            cache = Cache(path)
+            results = evaluate_task(predictor, cache, task, given.robustness) if task else {}
         except (ValueError, EcgnatError) as error:
             parser.exit(1, f"{error}\n")
-        results = evaluate(predictor, Cache(path), given.split, given.robustness)
-        results["skipped"] |= dict.fromkeys(_unknown(given.data), "what its annotations state is not known here")
+        if task is None:
+            results = evaluate(predictor, cache, given.split, given.robustness)
+            results["skipped"] |= dict.fromkeys(_unknown(given.data), "what its annotations state is not known here")
         if (path / "manifest.json").is_file():
             results["unreadable"] = msgspec.json.decode((path / "manifest.json").read_bytes(), type=Manifest).unreadable
-    options = f"--model {results['checkpoint']} --split {given.split}" + " --robustness" * given.robustness
+    options = f"--model {results['checkpoint']} " + (f"--task {task.name}" if task else f"--split {given.split}")
+    options += " --robustness" * given.robustness
     results = {"command": f"python -m train.evaluate --data DATA {options} --json FILE"} | results
     given.json.parent.mkdir(parents=True, exist_ok=True)
     given.json.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=2) + b"\n")
-    print(summary(results))
+    print(task_summary(results) if task else summary(results))
 
 
 if __name__ == "__main__":

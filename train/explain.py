@@ -7,7 +7,8 @@ Reads the middle 10 s of every record of the split that states a class of the ch
 ``OUT/attention.json`` (per class the leads by falling attention, and beats by their timing, with 95 % intervals by resampling
 records), ``OUT/leads.png`` (classes and leads) and one strip per record, for ``--records`` of them: of every class in turn those
 that are said most surely. Leads are ranked on records that have all twelve. For networks with HUG it writes ``OUT/groups.json``,
-the mean evidence of every lead group for every class over the records that state it, and ``OUT/groups-<head>.png``.
+the mean evidence of every lead group for every class over the records that state it and over the others, and
+``OUT/groups-<head>.png``. Groups are ranked by the difference of the two: what a group adds to every record tells nothing.
 
 Attention says where a network looks, not what it concludes: a lead with much of it may speak for a class or against it.
 
@@ -42,8 +43,8 @@ from ecgnat_stream.model.hug import EXPERTS
 from ecgnat_stream.signal import LEADS, MODEL_FS
 from train.metrics import interval, ratio
 from train.prepare import Cached
-from train.records import SUPERCLASSES
 from train.sample import Cache
+from train.sections import check_classes
 from train.tasks import TASKS, Task
 
 __all__ = ["Look", "draw_groups", "draw_leads", "draw_record", "groups", "look", "main", "summarise"]
@@ -110,9 +111,7 @@ def _statements(network: Network, head: str, task: Task | None = None) -> Callab
     def one(record: Cached) -> Floats | None:
         return None if record.screen < 0 else np.eye(len(classes))[record.screen]
 
-    if head == "screen":
-        return one
-    return bits if classes == SUPERCLASSES else lambda record: None
+    return one if head == "screen" else bits
 
 
 @torch.inference_mode()
@@ -346,7 +345,7 @@ def groups(
 def _explain_groups(
     network: Clear | EcgNatHug, cache: Cache, records: Sequence[Cached], heads: Sequence[str], task: Task | None, out: Path
 ) -> None:
-    """Write and draw the evidence of the lead groups; print for every class the group that says most."""
+    """Write and draw the evidence of the lead groups; print the group by which a class's records rise most above the others."""
     names = {"window": network.config.window_classes, "screen": network.config.screen_classes}
     result: dict[str, Any] = {"groups": EXPERTS}
     for head in heads:
@@ -355,11 +354,14 @@ def _explain_groups(
             continue
         draw_groups(evidence, stated, names[head], out / f"groups-{head}.png")
         result[head] = {}
-        for c, name in enumerate(names[head]):
-            own = evidence[stated[:, c] > 0, :, c]
-            if len(own):
-                result[head][name] = {"records": len(own), "evidence": [round(float(x), 3) for x in own.mean(axis=0)]}
-                print(f"{head} {name} ({len(own)} records): most from {EXPERTS[int(own.mean(axis=0).argmax())]}")
+        for c in np.flatnonzero(stated.any(axis=0)):
+            name, own = names[head][c], stated[:, c] > 0
+            means = [evidence[some, :, c].mean(axis=0) for some in (own, ~own) if some.any()]
+            figures = {key: mean.round(3).tolist() for key, mean in zip(("evidence", "others"), means, strict=False)}
+            result[head][name] = {"records": int(own.sum())} | figures
+            rise = means[0] - means[-1]
+            most = f"most from {EXPERTS[int(rise.argmax())]}, {rise.max():+.2f} against the others"
+            print(f"{head} {name} ({own.sum()} of {len(own)} records): {most if len(means) > 1 else 'no others'}")
     (out / "groups.json").write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
 
 
@@ -383,18 +385,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--records", type=int, default=6, help="records to draw")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     given = parser.parse_args(arguments)
+    task = TASKS[given.task] if given.task else None
     try:
         network, cache = _load(given.model), Cache(given.cache)
+        check_classes(network.config.window_classes, task)
+        own = [record for record in cache.records if record.split == given.split]
+        records = own if task is None else task.records(cache.records, given.split)
     except (ValueError, EcgnatError) as error:
         parser.exit(1, f"{error}\n")
-    task = TASKS[given.task] if given.task else None
     heads = _HEADS if task is None else _HEADS[:1]
-    if task is None:
-        records = [record for record in cache.records if record.split == given.split]
-    elif task.classes == network.config.window_classes:
-        records = task.records(cache.records, given.split)
-    else:
-        parser.exit(1, f"{given.model} knows {', '.join(network.config.window_classes)}, not the classes of {task.name}\n")
     if not isinstance(network, BeatNet):
         given.out.mkdir(parents=True, exist_ok=True)
         _explain_groups(network, cache, records, heads, task, given.out)

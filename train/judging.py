@@ -1,15 +1,15 @@
 """Judge a network on a task of :mod:`train.tasks`: whole records in, figures with 95 % intervals out.
 
-Every record is read in windows end to end, and their logits are averaged (logarithms of probabilities where the classes exclude
-each other). Labels with fewer than ten positives among the records are left out and named. F1 is taken at thresholds chosen on
-validation records, or by the largest logit where classes exclude each other.
+Every record is read in windows end to end, the last one up to its end, and their logits are averaged (logarithms of probabilities
+where the classes exclude each other). Labels with fewer than ten positives among the records are left out and named. F1 is taken
+at thresholds chosen on validation records.
 
 Shapes: B batch, L lead, T time (100 Hz), N beat, R record, C class.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,14 +21,14 @@ from torch import Tensor
 from ecgnat_stream.beats import find_beats
 from ecgnat_stream.model import Network
 from ecgnat_stream.signal import MODEL_FS
-from train.metrics import auroc, average_precision, best_thresholds, f1, interval, macro
+from train.metrics import Interval, Statistic, auroc, average_precision, best_thresholds, difference, f1, interval, macro
 from train.prepare import Cached
-from train.reading import Change
+from train.reading import Change, starts
 from train.robustness import AddNoise, FindBeats, disturb_beats, keep
 from train.sample import Cache
 from train.tasks import FEWEST, Task
 
-__all__ = ["CONDITIONS", "judge", "lengths_of", "quick_score", "read", "robustness"]
+__all__ = ["CONDITIONS", "judge", "lengths_of", "quick_score", "read", "robustness", "windows_of"]
 
 _BATCH = 32
 _ROBUST = 200
@@ -52,24 +52,33 @@ def read(
 ) -> NDArray[np.float64]:
     """Return ``(R, C)`` mean logits of the records."""
     network.eval()
-    length = max(lengths_of(task))
-    places = [
-        (row, record, start)
-        for row, record in enumerate(records)
-        for start in range(0, max(record.length - length, 0) + 1, length)
-    ]
     total, count = np.zeros((len(records), len(task.classes))), np.zeros((len(records), 1))
+    for rows, x in windows_of(network, cache, records, task, device, change, beats):
+        logits: Tensor = network(x).window.double().cpu()
+        np.add.at(total, rows, (logits.log_softmax(dim=1) if task.kind == "exclusive" else logits).numpy())
+        np.add.at(count, rows, 1)
+    mean: NDArray[np.float64] = total / count
+    return mean
+
+
+def windows_of(
+    network: Network,
+    cache: Cache,
+    records: Sequence[Cached],
+    task: Task,
+    device: torch.device,
+    change: Change | None = None,
+    beats: FindBeats = find_beats,
+) -> Iterator[tuple[list[int], Any]]:
+    """Yield batches of windows as the network takes them, and which of the records each is of."""
+    length = max(lengths_of(task))
+    places = [(row, record, start) for row, record in enumerate(records) for start in starts(record.length, length, length)]
     for at in range(0, len(places), _BATCH):
         some = places[at : at + _BATCH]
         cuts = [(cache.cut(record, start, length)[0], record, start) for _, record, start in some]
         windows = np.stack([cut if change is None else change(cut, record, start) for cut, record, start in cuts])
         peaks = torch.from_numpy(beats(windows)).to(device) if network.needs_beats else None
-        logits: Tensor = network(network.prepare(torch.from_numpy(windows).to(device), peaks)).window.double().cpu()
-        rows = [row for row, _, _ in some]
-        np.add.at(total, rows, (logits.log_softmax(dim=1) if task.kind == "exclusive" else logits).numpy())
-        np.add.at(count, rows, 1)
-    mean: NDArray[np.float64] = total / count
-    return mean
+        yield [row for row, _, _ in some], network.prepare(torch.from_numpy(windows).to(device), peaks)
 
 
 def quick_score(stated: NDArray[np.floating], said: NDArray[np.floating]) -> float:
@@ -86,15 +95,12 @@ def judge(
     val_said: NDArray[np.floating],
 ) -> dict[str, Any]:
     """Return "auroc", "auprc" and "f1", macro over the judged classes, each ``[value, low, high]``, and "left_out"."""
-    used = [c for c in range(len(task.classes)) if FEWEST <= stated[:, c].sum() <= len(stated) - 1]
+    used = _judged(stated)
     left_out = [name for c, name in enumerate(task.classes) if c not in used]
     if not used:
         return {"auroc": None, "auprc": None, "f1": None, "left_out": left_out}
-    if task.kind == "exclusive":
-        decided = said == said.max(axis=1, keepdims=True)
-    else:
-        thresholds: NDArray[np.float64] = np.array(best_thresholds(val_stated, _probability(val_said)), np.float64)
-        decided = _probability(said) >= thresholds
+    thresholds: NDArray[np.float64] = np.array(best_thresholds(val_stated, _probability(task, val_said)), np.float64)
+    decided = _probability(task, said) >= thresholds
     parts: dict[str, Any] = {
         "auroc": [auroc(stated[:, c], said[:, c]) for c in used],
         "auprc": [average_precision(stated[:, c], said[:, c]) for c in used],
@@ -103,8 +109,12 @@ def judge(
     return {name: interval(macro(each), len(stated)) for name, each in parts.items()} | {"left_out": left_out}
 
 
-def _probability(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))
+def _judged(stated: NDArray[np.floating]) -> list[int]:
+    return [c for c in range(stated.shape[1]) if FEWEST <= stated[:, c].sum() <= len(stated) - 1]
+
+
+def _probability(task: Task, said: NDArray[np.floating]) -> NDArray[np.float64]:
+    return np.exp(said) if task.kind == "exclusive" else np.asarray(0.5 * (1 + np.tanh(0.5 * said)))
 
 
 CONDITIONS: dict[str, tuple[str, float]] = (
@@ -124,23 +134,32 @@ _ELECTRODE_MOTION = 1
 
 def robustness(
     network: Network, cache: Cache, records: Sequence[Cached], task: Task, device: torch.device
-) -> dict[str, float | None]:
-    """Return the macro-AUROC of at most 200 records under every condition, and "clean"."""
+) -> dict[str, Interval | None]:
+    """Return what at most 200 records lose of the macro-AUROC under every condition, and that of "clean".
+
+    Losses are of the same records drawn alike, so that their intervals do not hold the spread of the records. The classes are
+    those that :func:`judge` takes for all records, as far as they are stated ten times among those read.
+    """
     chosen = sorted(records, key=lambda record: (record.database, record.name))
     if len(chosen) > _ROBUST:
         picked = np.random.default_rng(0).choice(len(chosen), _ROBUST, replace=False)
         chosen = [chosen[i] for i in np.sort(picked)]
     stated = task.targets(chosen)
+    used = [c for c in _judged(task.targets(records)) if c in _judged(stated)]
     twelve = any(len(record.slots) > 2 for record in chosen)
-    scores: dict[str, float | None] = {}
+    losses: dict[str, Interval | None] = {}
+    clean: Statistic | None = None
     for name, (kind, value) in {"clean": ("", 0.0), **CONDITIONS}.items():
         unnoticed = kind in ("jitter_ms", "missed", "false") and not network.needs_beats
-        if (kind == "leads" and not twelve) or (kind == "snr_db" and not cache.noise.size) or unnoticed:
-            scores[name] = None
+        losses[name] = None
+        if (kind == "leads" and not twelve) or (kind == "snr_db" and not cache.noise.size) or unnoticed or not used:
             continue
         change, beats = _under(cache, kind, value)
-        scores[name] = round(quick_score(stated, read(network, cache, chosen, task, device, change, beats)), 4)
-    return scores
+        said = read(network, cache, chosen, task, device, change, beats)
+        here = macro([auroc(stated[:, c], said[:, c]) for c in used])
+        losses[name] = interval(here if clean is None else difference(clean, here), len(chosen))
+        clean = clean or here
+    return losses
 
 
 def _under(cache: Cache, kind: str, value: float) -> tuple[Change | None, FindBeats]:

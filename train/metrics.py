@@ -167,7 +167,7 @@ def _divide(above: Floats, below: Floats) -> Floats:
 
 
 def best_thresholds(stated: NDArray[np.generic], said: NDArray[np.floating]) -> tuple[float, ...]:
-    """Return per class the probability from which F1 is best, 0.5 where a class is never or always stated.
+    """Return per class the probability from which F1 is best, 0.5 where a class is never or always stated, or nothing is.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def best_thresholds(stated: NDArray[np.generic], said: NDArray[np.floating]) -> 
     """
     chosen = []
     for truth, score in zip(np.asarray(stated, float).T, np.asarray(said, float).T, strict=True):
-        if truth.min(initial=1) == truth.max(initial=0):
+        if truth.min(initial=1) >= truth.max(initial=0):
             chosen.append(0.5)
             continue
         precision, recall, thresholds = precision_recall_curve(truth, score)

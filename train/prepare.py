@@ -115,6 +115,8 @@ class Manifest(msgspec.Struct, frozen=True):
         What is wrong with each record that was left out.
     noise
         False where nstdb is absent and ``noise.npy`` is therefore empty.
+    sources
+        Where the splits of each database come from, see :func:`train.records.read_splits`.
     """
 
     format: int
@@ -123,6 +125,7 @@ class Manifest(msgspec.Struct, frozen=True):
     skipped: tuple[str, ...]
     unreadable: tuple[str, ...]
     noise: bool
+    sources: dict[str, str] = {}
 
 
 def prepare(
@@ -145,7 +148,8 @@ def prepare(
         If there is none of the databases.
     """
     console = console or Console()
-    splits = read_splits(data, published)
+    sources: dict[str, str] = {}
+    splits = read_splits(data, published, sources)
     present = [database for database in databases if database in splits]
     if not present:
         raise ValueError(f"{data} holds none of {', '.join(databases)}: it needs one folder per database, named like this")
@@ -167,7 +171,8 @@ def prepare(
     noise = _noise(data)
     source = "splits.csv" if (data / "splits.csv").is_file() else "published splits" if published else "every record is test"
     skipped = tuple(database for database in databases if database not in tallies)
-    manifest = Manifest(FORMAT, source, tallies, skipped, tuple(unreadable), noise.size > 0)
+    sources = {database: sources[database] for database in tallies}
+    manifest = Manifest(FORMAT, source, tallies, skipped, tuple(unreadable), noise.size > 0, sources)
     _save(_part(cache, "beats.npy"), np.concatenate(beats))
     _save(_part(cache, "noise.npy"), noise)
     _part(cache, "manifest.json").write_bytes(msgspec.json.encode(manifest))
@@ -308,6 +313,9 @@ def summary(manifest: Manifest, console: Console) -> None:
         table.add_row(database, str(tally.records), *hours, *counts, states)
     console.print(table)
     console.print(f"splits: {manifest.splits}", highlight=False)
+    for database, source in manifest.sources.items():
+        if source != manifest.splits:
+            console.print(f"  {database}: {source}", highlight=False)
     if manifest.skipped:
         console.print(f"skipped, not in the data root or not readable: {', '.join(manifest.skipped)}", highlight=False)
     if not manifest.noise:

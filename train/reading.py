@@ -25,7 +25,7 @@ from train.prepare import Cached
 from train.sample import Cache
 from train.score import CELL
 
-__all__ = ["WINDOW", "Change", "Reader", "Reading"]
+__all__ = ["WINDOW", "Change", "Reader", "Reading", "starts"]
 
 WINDOW, HOP, BEAT_HOP = 10 * MODEL_FS, MODEL_FS, 5 * MODEL_FS
 _SCREEN, _SCREEN_HOP = 20 * MODEL_FS, 10 * MODEL_FS
@@ -81,13 +81,13 @@ class Reader:
         """Read a record, or half-open ``span`` of it, in windows of 10 s; ``hop`` divides 5 s. Beats are taken every 5 s."""
         begin, end = span or (0, record.length)
         length = end - begin
-        central = _central(_starts(length, WINDOW, BEAT_HOP))
-        starts = sorted({*_starts(length, WINDOW, hop), *central})
+        central = _central(starts(length, WINDOW, BEAT_HOP))
+        begins = sorted({*starts(length, WINDOW, hop), *central})
         cells = -(-max(length, WINDOW) // CELL)
         total, weight = np.zeros((cells, len(RHYTHMS)), np.float32), np.zeros((cells, 1), np.float32)
         threshold = self.predictor.card.calibration.beat_threshold
         tokens, found = [], [np.zeros((0, 3))]
-        for (_, place), rhythm, beat in self._rows([(record, begin + start) for start in starts]):
+        for (_, place), rhythm, beat in self._rows([(record, begin + start) for start in begins]):
             start = place - begin
             spread = np.repeat(rhythm, TOKEN // CELL, axis=0)[: WINDOW // CELL]
             total[start // CELL : start // CELL + len(spread)] += spread
@@ -110,7 +110,7 @@ class Reader:
         for places, prediction in self._predictions(_by_length(records, _SCREEN, _SCREEN_HOP)):
             for (which, _), row in zip(places, prediction.screen, strict=True):
                 logs[which] += np.log(np.maximum(row, 1e-12))
-        counts = [[len(_starts(record.length, _SCREEN, _SCREEN_HOP))] for record in records]
+        counts = [[len(starts(record.length, _SCREEN, _SCREEN_HOP))] for record in records]
         means = np.exp(logs / counts)
         probabilities: NDArray[np.float64] = means / means.sum(axis=1, keepdims=True)
         return probabilities
@@ -151,14 +151,14 @@ class Reader:
         return self.predictor.predict(batch, self.beats(batch) if self.predictor.needs_beats else None)
 
 
-def _starts(length: int, window: int, hop: int) -> list[int]:
+def starts(length: int, window: int, hop: int) -> list[int]:
     """Return where windows start: every hop, and a last one that reaches the end (but for less than a cell)."""
     last = max(length - window, 0) // CELL * CELL
     return [*range(0, last, hop), last]
 
 
 def _starts_of(record: Cached) -> list[int]:
-    return _starts(record.length, WINDOW, BEAT_HOP)
+    return starts(record.length, WINDOW, BEAT_HOP)
 
 
 def _central(starts: list[int]) -> dict[int, tuple[float, float]]:
@@ -173,5 +173,5 @@ def _by_length(records: Sequence[Cached], longest: int, hop: int) -> list[tuple[
     groups: dict[int, list[tuple[int, Cached, int]]] = {}
     for which, record in enumerate(records):
         places = groups.setdefault(min(record.length, longest), [])
-        places += [(which, record, start) for start in _starts(record.length, longest, hop)]
+        places += [(which, record, start) for start in starts(record.length, longest, hop)]
     return sorted(groups.items(), key=lambda group: group[0])

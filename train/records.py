@@ -56,14 +56,16 @@ DS2 = (
 )  # fmt: skip
 """Test records of mitdb (de Chazal 2004), without 202: it is of the same person as 201 of DS1, and goes there."""
 
-LISTS = {"icbeb": "filename", "chapman": "ecg_path"}
+LISTS = {"icbeb": ("filename", "A"), "chapman": ("ecg_path", "JS")}
 """Published lists ``<name>_train.csv``, ``<name>_val.csv``, ``<name>_test.csv`` (MERL, Liu 2024, arXiv 2403.06659; HeartLang and
-CLEAR-HUG take the same), and their column of names: CPSC2018, and half of Chapman-Shaoxing-Ningbo. Both were drawn at random
-over records in an order that only those lists tell: they cannot be derived from the databases."""
+CLEAR-HUG take the same): their column of names, and how the names begin of the records that they decide about. CPSC2018, and
+half of Chapman-Shaoxing-Ningbo. Both were drawn at random over records in an order that only those lists tell: they cannot be
+derived from the databases."""
 
 _SEED = 12
 """Leaves no part of vfdb, cudb and afdb empty."""
 
+_LISTED_IN = ("cinc2020", "chapman")
 _NO_DATABASE = ("nstdb",)
 _PARTS = ("train",) * 8 + ("val", "test")
 _LONG_STUDIES = ("S", "I")
@@ -73,7 +75,7 @@ _TROUBLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OSError
 """What wfdb, numpy and our own checks raise for damaged files."""
 
 
-def read_splits(root: Path, published: bool = False) -> dict[str, dict[str, str]]:
+def read_splits(root: Path, published: bool = False, sources: dict[str, str] | None = None) -> dict[str, dict[str, str]]:
     """Return database -> record -> split, for the databases that are there.
 
     ``splits.csv`` is the one truth where it exists; :data:`HOLDOUT` is "holdout" then, and a database that it does not name is
@@ -84,23 +86,30 @@ def read_splits(root: Path, published: bool = False) -> dict[str, dict[str, str]
     published
         Train on full downloads that have no splits.csv. ptbxl: folds 1-8, 9, 10 (Wagner 2020) where 9 and 10 are there. mitdb:
         de Chazal's DS1 and the paced records train, :data:`DS2` tests, :data:`HOLDOUT` is held out. nsrdb only tests. CPSC2018
-        and Chapman-Ningbo: what the lists of :data:`LISTS` name, where they lie in cinc2020 or chapman. All others,
-        80 / 10 / 10 by a hash of the patient, or of the record where no patient is stated. Copies of one record in two
-        databases get one split, or are "unassigned" in the second.
+        and Chapman-Ningbo: the lists of :data:`LISTS`, where they lie in cinc2020 or chapman; what they do not name is
+        "unassigned" then. All others, 80 / 10 / 10 by a hash of the patient, or of the record where no patient is stated.
+        Copies of one record in two databases get one split, or are "unassigned" in the second.
+    sources
+        Takes for every database where its splits come from: "splits.csv", "every record is test", "published", "by hash", or
+        which of its names are published.
 
     Raises
     ------
     ValueError
-        If there is no such folder, or splits.csv names records that are not on disk.
+        If there is no such folder, splits.csv names records that are not on disk, or published lists contradict each other,
+        are not all there, or name no record.
     """
     if not root.is_dir():
         raise ValueError(f"{root} is no folder: the data root has one folder per database (mitdb, ptbxl, ...)")
     found = {folder.name: find_names(folder) for folder in sorted(root.iterdir()) if _may_be_database(folder)}
     table = root / "splits.csv"
+    sources = {} if sources is None else sources
     if not table.is_file():
+        found = {database: names for database, names in found.items() if names}
         if published:
-            return {database: _published(root, database, found) for database, names in found.items() if names}
-        return {database: dict.fromkeys(names, "test") for database, names in found.items() if names}
+            return _published(root, found, sources)
+        sources |= dict.fromkeys(found, "every record is test")
+        return {database: dict.fromkeys(names, "test") for database, names in found.items()}
     splits: dict[str, dict[str, str]] = {}
     for row in rows_of(table):
         if row["database"] in found:
@@ -115,6 +124,7 @@ def read_splits(root: Path, published: bool = False) -> dict[str, dict[str, str]
     for database, names in found.items():
         if names and database not in splits:
             splits[database] = dict.fromkeys(names, "unassigned")
+    sources |= dict.fromkeys(splits, "splits.csv")
     return splits
 
 
@@ -182,43 +192,73 @@ def _held_out(database: str, name: str, split: str) -> str:
     return "holdout" if split == "train" and name in HOLDOUT.get(database, ()) else split
 
 
-def _published(root: Path, database: str, found: dict[str, list[str]]) -> dict[str, str]:
-    names = found[database]
-    if database == "nsrdb":
-        return dict.fromkeys(names, "test")
-    if database == "mitdb":
-        return {name: _held_out(database, name, "test" if name in DS2 else "train") for name in names}
-    if database == "ptbxl":
-        return _published_ptbxl(root, names)
+def _published(root: Path, found: dict[str, list[str]], sources: dict[str, str]) -> dict[str, dict[str, str]]:
+    lists = _lists(root, found)
+    splits: dict[str, dict[str, str]] = {}
+    for database, names in found.items():
+        sources[database] = "published"
+        if database == "nsrdb":
+            splits[database] = dict.fromkeys(names, "test")
+        elif database == "mitdb":
+            splits[database] = {name: _held_out(database, name, "test" if name in DS2 else "train") for name in names}
+        elif database == "ptbxl":
+            sources[database], splits[database] = _published_ptbxl(root, names)
+        else:
+            sources[database], splits[database] = _listed_or_hashed(database, found, lists if database in _LISTED_IN else {})
+    return splits
+
+
+def _listed_or_hashed(database: str, found: dict[str, list[str]], lists: dict[str, dict[str, str]]) -> tuple[str, dict[str, str]]:
+    """Return where the splits of a database come from, and them; ``lists``: how names begin to record to split."""
     copied = {
         "cinc2020": "HR" if found.get("ptbxl") else "",  # HR00001 is record 00001 of PTB-XL
         "chapman": "MUSE" if any(name.startswith("JS") for name in found.get("cinc2020", ())) else "",
     }.get(database, "")
-    listed = _listed(root) if database in ("cinc2020", "chapman") else {}
-    hashed = {name: "unassigned" if copied and name.startswith(copied) else _hashed(database, name) for name in names}
-    return {name: listed.get(name, split) for name, split in hashed.items()}
-
-
-def _listed(root: Path) -> dict[str, str]:
-    """Return record -> split of the published lists that are there."""
     splits: dict[str, str] = {}
-    for name, column in LISTS.items():
-        for part in ("train", "val", "test"):
-            found = (path for folder in ("cinc2020", "chapman") for path in sorted((root / folder).rglob(f"{name}_{part}.csv")))
-            for row in rows_of(table) if (table := next(found, None)) else ():
-                if splits.setdefault(Path(row[column]).stem, part) != part:
-                    raise ValueError(f"{table}: record {Path(row[column]).stem} is in {splits[Path(row[column]).stem]} too")
-    return splits
+    used: set[str] = set()
+    for name in found[database]:
+        begins = next((begins for begins in lists if name.startswith(begins)), "")
+        if copied and name.startswith(copied):
+            splits[name] = "unassigned"
+            continue
+        splits[name] = lists[begins].get(name, "unassigned") if begins else _hashed(database, name)
+        used.add(begins)
+    if listed := ", ".join(sorted(used - {""})):
+        return f"published where names begin with {listed}, by hash elsewhere" if "" in used else "published", splits
+    return "by hash", splits
 
 
-def _published_ptbxl(root: Path, names: list[str]) -> dict[str, str]:
+def _lists(root: Path, found: dict[str, list[str]]) -> dict[str, dict[str, str]]:
+    """Return how names begin to record to split, for the published lists that are there."""
+    there = {table.name: table for folder in _LISTED_IN for table in sorted((root / folder).rglob("*.csv"))}
+    lists: dict[str, dict[str, str]] = {}
+    for name, (column, begins) in LISTS.items():
+        wanted = {f"{name}_{part}.csv": part for part in ("train", "val", "test")}
+        lacking = wanted.keys() - there.keys()
+        if len(lacking) == len(wanted):
+            continue
+        if lacking:
+            raise ValueError(f"{root} holds some of {', '.join(wanted)}, but not {', '.join(sorted(lacking))}: fetch all three")
+        splits: dict[str, str] = {}
+        for table, part in wanted.items():
+            for record in (Path(row[column]).stem for row in rows_of(there[table])):
+                if splits.setdefault(record, part) != part:
+                    raise ValueError(f"{there[table]}: record {record} is in {splits[record]} too")
+        own = {record for folder in _LISTED_IN for record in found.get(folder, ()) if record.startswith(begins)}
+        if own and own.isdisjoint(splits):
+            raise ValueError(f"{', '.join(wanted)} name none of the {len(own)} records {begins}... below {root}")
+        lists[begins] = splits
+    return lists
+
+
+def _published_ptbxl(root: Path, names: list[str]) -> tuple[str, dict[str, str]]:
     rows = {f"{int(row['ecg_id']):05d}": row for row in rows_of(table_of(root / "ptbxl", "ptbxl_database.csv"))}
     if lacking := [name for name in names if name not in rows]:
         raise ValueError(f"ptbxl_database.csv lacks {len(lacking)} records that are on disk: {', '.join(lacking[:5])}")
     folds = {name: int(rows[name]["strat_fold"]) for name in names}
     if {9, 10} <= set(folds.values()):
-        return {name: {9: "val", 10: "test"}.get(fold, "train") for name, fold in folds.items()}
-    return {name: _hashed("ptbxl", rows[name]["patient_id"]) for name in names}
+        return "published", {name: {9: "val", 10: "test"}.get(fold, "train") for name, fold in folds.items()}
+    return "by hash", {name: _hashed("ptbxl", rows[name]["patient_id"]) for name in names}
 
 
 def _hashed(database: str, patient: str) -> str:

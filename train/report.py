@@ -58,7 +58,7 @@ class Run(msgspec.Struct, frozen=True):
     auroc, auprc, f1
         Figures on the test records, ``(value, low, high)``; None where no class is stated often enough.
     robustness
-        Condition to macro-AUROC, None where it does not apply.
+        "clean": macro-AUROC; condition: what it loses, ``(value, low, high)``; None where it does not apply.
     """
 
     arm: str
@@ -76,11 +76,11 @@ class Run(msgspec.Struct, frozen=True):
     auprc: tuple[float, float, float] | None = None
     f1: tuple[float, float, float] | None = None
     left_out: tuple[str, ...] = ()
-    robustness: dict[str, float | None] = {}
+    robustness: dict[str, tuple[float, float, float] | None] = {}
 
     @property
     def score(self) -> float:
-        """The figure that arms are compared by."""
+        """The figure that arms are compared by; NaN where no class can be measured."""
         return self.test if self.test is not None else self.auroc[0] if self.auroc is not None else math.nan
 
 
@@ -258,12 +258,15 @@ def study_page(runs: Sequence[Run], images: dict[str, str]) -> str:
         fractions = sorted({run.fraction for run in members})
         arms = list(dict.fromkeys(run.arm for run in members))
         of = {(arm, fraction): _by_seed(members, arm, fraction) for arm in arms for fraction in fractions}
+        measured = any(map(_is_measured, members))
         budget = f"{minutes:g} minutes per run" if minutes else "the same steps for all"
         text.append(f"### {_words(task)}: {_MEASURES.get(task, 'macro-AUROC')}, {budget}\n")
         base = next((arm for arm in arms if arm.split(" (")[0] in _BASES), arms[0])
+        if not measured:
+            text.append("No class can be measured: none has ten test positives.\n")
         for title, line in (("test", _mean_cell), (f'test, difference to "{base}"', _difference_cell), ("steps", _steps_cell)):
             head = [title, *(_labels(members, fraction) for fraction in fractions)]
-            shown = [arm for arm in arms if line is not _difference_cell or arm != base]
+            shown = [arm for arm in arms if line is not _difference_cell or (arm != base and measured)]
             body = [[arm, *(line(of[arm, f], of.get((base, f), {})) for f in fractions)] for arm in shown]
             if body:
                 text.append(rows(head, *body))
@@ -286,9 +289,18 @@ def _figures(members: Sequence[Run], arms: Sequence[str]) -> Iterator[str]:
         yield f"Fewer than ten test positives, left out: {', '.join(left_out)}.\n"
     robust = {arm: run.robustness for arm, some in full.items() for run in some if run.robustness}
     if robust:
-        conditions = list(dict.fromkeys(name for scores in robust.values() for name, x in scores.items() if x is not None))
-        yield "Macro-AUROC of the first seed under (electrode motion added to every lead; at most 200 records):\n"
-        yield rows(["condition", *robust], *([name, *(scores.get(name) for scores in robust.values())] for name in conditions))
+        conditions = list(dict.fromkeys(name for losses in robust.values() for name, x in losses.items() if x is not None))
+        yield (
+            "The first seed's macro-AUROC (clean), and what it loses when electrode motion is added to every lead, leads are "
+            "taken away, or R peaks are wrong; at most 200 records, intervals over records drawn alike. The detector of the R "
+            "peaks was fitted on the same noise record.\n"
+        )
+        table = ([name, *(_as_list(losses.get(name)) for losses in robust.values())] for name in conditions)
+        yield rows(["condition", *robust], *table)
+
+
+def _as_list(figure: tuple[float, float, float] | None) -> list[float] | None:
+    return None if figure is None else list(figure)
 
 
 def _joined(runs: Sequence[Run], name: str) -> list[float] | None:
@@ -330,6 +342,10 @@ def study_plot(runs: Sequence[Run]) -> Figure:
     return figure
 
 
+def _is_measured(run: Run) -> bool:
+    return math.isfinite(run.score)
+
+
 def _by_seed(runs: Sequence[Run], arm: str, fraction: float) -> dict[int, Run]:
     return {run.seed: run for run in runs if run.arm == arm and run.fraction == fraction}
 
@@ -340,12 +356,13 @@ def _labels(runs: Sequence[Run], fraction: float) -> str:
 
 
 def _mean_cell(runs: dict[int, Run], base: dict[int, Run]) -> str:
-    scores = [run.score for run in runs.values()]
+    scores = [run.score for run in runs.values() if _is_measured(run)]
     return f"{np.mean(scores):.3f} ({min(scores):.3f} to {max(scores):.3f}), n {len(scores)}" if scores else "-"
 
 
 def _difference_cell(runs: dict[int, Run], base: dict[int, Run]) -> str:
-    differences = np.array([runs[seed].score - base[seed].score for seed in sorted(runs.keys() & base.keys())])
+    pairs = [(runs[seed], base[seed]) for seed in sorted(runs.keys() & base.keys())]
+    differences = np.array([one.score - other.score for one, other in pairs if _is_measured(one) and _is_measured(other)])
     number = len(differences)
     if number < 2:
         return f"{differences[0]:+z.3f}, n 1" if number else "-"
@@ -369,7 +386,8 @@ def report(results: Path, study: Path, out: Path) -> list[Path]:
             written[-1].write_text(page(content, images), encoding="utf-8")
     runs = read_runs(study) or read_runs(out / "study.jsonl")
     if runs:
-        images = {name: _save(study_plot(some), out / f"study-{name}.png", written) for name, some in budgets(runs).items()}
+        drawn = {name: some for name, members in budgets(runs).items() if (some := list(filter(_is_measured, members)))}
+        images = {name: _save(study_plot(some), out / f"study-{name}.png", written) for name, some in drawn.items()}
         written += [out / "study.jsonl", out / "study.md"]
         written[-2].write_bytes(b"".join(msgspec.json.encode(run) + b"\n" for run in runs))
         written[-1].write_text(study_page(runs, images), encoding="utf-8")

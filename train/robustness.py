@@ -1,8 +1,9 @@
 """The sections about harder input: fewer leads, and recorded noise.
 
 Leads that are taken away are missing, also those that the monitor would derive from the ones left. Noise comes from the last 30 %
-of the noise records, which training never sees. Its level is per lead: the standard deviation of the conditioned signal over the
-stretch that is read, against that of the noise after the same conditioning.
+of the noise records, which no network sees in training; the detector of R peaks was fitted with all of it. Its level is per
+lead: the standard deviation of the conditioned signal over the stretch that is read, against that of the noise after the same
+conditioning.
 
 Shapes: L lead (12), T time, C class, K statement.
 """

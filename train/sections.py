@@ -37,11 +37,14 @@ from train.metrics import (
 )
 from train.prepare import Cached
 from train.reading import HOP, WINDOW, Reader, Reading
+from train.records import SUPERCLASSES
 from train.sample import Cache
 from train.score import CELL, Scored, cell_sets, score_record, summarise
 from train.score_beats import BeatCounts, count_beats, summarise_beats
+from train.tasks import TASKS, Task
 
 __all__ = [
+    "check_classes",
     "class_f1",
     "is_dense",
     "judged_beats",
@@ -236,6 +239,24 @@ def screen_section(reader: Reader, records: Sequence[Cached]) -> dict[str, Any] 
 def _top_label(confidence: NDArray[np.floating], correct: NDArray[np.bool_]) -> dict[str, Any] | None:
     rows = [_binned(confidence[i : i + 1], correct[i : i + 1]) for i in range(len(correct))]
     return reliability(np.array([gaps for gaps, _ in rows]), np.array([bins for _, bins in rows]), len(rows))
+
+
+def check_classes(classes: Sequence[str], task: Task | None) -> None:
+    """Refuse a checkpoint whose window classes are not those that it is measured by: a task's, or the superclasses.
+
+    Raises
+    ------
+    ValueError
+        Names both, and the tasks that have the checkpoint's.
+    """
+    wanted = SUPERCLASSES if task is None else task.classes
+    if tuple(classes) == wanted:
+        return
+    fitting = " or ".join(name for name, other in TASKS.items() if other.classes == tuple(classes))
+    raise ValueError(
+        f"the checkpoint knows {', '.join(classes)}, not the {'superclasses' if task is None else f'classes of {task.name}'} "
+        f"{', '.join(wanted)}: {f'give --task {fitting}' if fitting else 'no task has its classes'}"
+    )
 
 
 def superclasses(records: Sequence[Cached], count: int) -> NDArray[np.bool_]:

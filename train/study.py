@@ -7,8 +7,8 @@ Every run gets the steps that its network makes in the same minutes of one threa
 costs is measured once per arm and kept in ``OUT/<task>.steps``, so that other work on the machine takes nothing from a run and a
 study can be repeated to the last bit. A run chooses its epoch by the macro-AUROC on validation records and is measured once on
 the test records (:mod:`train.judging`). One JSON file per run; a run whose file is there is left out, so that an interrupted
-study goes on. Runs with all labels and the first seed are read under noise, with fewer leads and with wrong beats too, and with
-``--keep`` their network is kept beside the file.
+study goes on. Runs with all labels and the first seed are read under noise, with fewer leads and with wrong beats too. With
+``--keep`` the networks trained with all labels are kept beside their files.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from train.baselines import build
 from train.finetune import Finetuning, load_encoder, parameter_groups
 from train.judging import judge, lengths_of, quick_score, read, robustness
 from train.loop import Budget, World, processes, run
+from train.prepare import Cached
+from train.probe import fit_probe
 from train.sample import MIXES, Cache, Sampler
 from train.tasks import PARTS, TASKS, Task, fraction_of_task
 
@@ -51,9 +53,9 @@ class Arm:
     contrast
         Weight of the contrastive loss.
     probe
-        Only the heads learn.
-    head
-        Head of ``clear``.
+        The encoder is frozen, see :mod:`train.probe`.
+    head, attention
+        Of ``clear``.
     """
 
     arch: str = "ecgnat"
@@ -61,6 +63,7 @@ class Arm:
     contrast: float = 0.0
     probe: bool = False
     head: str = ""
+    attention: str = ""
 
 
 ARMS = {
@@ -72,19 +75,23 @@ ARMS = {
     "xresnet1d101": Arm("xresnet1d101"),
     "random-init probe": Arm(probe=True),
     "clear-hug-gelu": Arm("clear", "clear", head="hug-gelu"),
+    "clear-hug dense": Arm("clear", "clear-dense", head="hug", attention="dense"),
     "clear-hug dense pretraining": Arm("clear", "clear-dense", head="hug"),
     "clear-hug scratch": Arm("clear", head="hug"),
     "ecgnat probe": Arm(init="ecgnat", probe=True),
     "clear probe": Arm("clear", "clear", probe=True, head="linear"),
     "clear-hug probe": Arm("clear", "clear", probe=True, head="hug"),
-    "clear-hug dense pretraining probe": Arm("clear", "clear-dense", probe=True, head="hug"),
+    "clear-hug dense probe": Arm("clear", "clear-dense", probe=True, head="hug", attention="dense"),
     "scratch": Arm(),
     "no-contrastive": Arm(init="ecgnat"),
     "no-pretraining": Arm(contrast=0.5),
     "full-attention": Arm("full"),
 }
-"""The three papers' recipes and the baselines, then what lies between. "clear-hug dense pretraining": dense attention in the
-masked-beat pretraining, sparse attention in what is fine-tuned, as in all other arms of clear."""
+"""The three papers' recipes and the baselines, then what lies between. "clear-hug dense" has dense attention in the masked-beat
+pretraining and after it, "clear-hug dense pretraining" in the pretraining alone."""
+
+MEMORY = 10
+"""Part of a run, as its inverse, over which its averaged weights reach: 1 - MEMORY / steps is their decay."""
 
 LOOKS = 4
 """How often a run looks at the validation records."""
@@ -95,38 +102,60 @@ def study(
 ) -> tuple[dict[str, Any], Network]:
     """Train an arm's network and return its row, and the network."""
     arm = ARMS[name]
-    module = Finetuning(network, arm.contrast, arm.probe, exclusive=task.kind == "exclusive")
     of = {part: task.records(cache.records, part) for part in PARTS}
     records = of["train"] if fraction >= 1 else fraction_of_task(task, of["train"], fraction, seed)
+    row = {"arm": name, "task": task.name, "fraction": fraction, "seed": seed, "records": len(records), **_settings(arguments)}
+    row |= {"parameters": sum(parameter.numel() for parameter in network.parameters()), "steps": 0}
+    trained: Network
+    if arm.probe:
+        trained, row["val"] = fit_probe(network, cache, records, of["val"], task, world.device)
+    else:
+        trained, row["steps"], row["val"] = _train(network, name, task, cache, records, of["val"], seed, arguments, world)
+    val_said, said = (read(trained, cache, of[part], task, world.device) for part in ("val", "test"))
+    row |= judge(task, task.targets(of["test"]), said, task.targets(of["val"]), val_said)
+    if fraction == 1 and seed == 0:
+        row["robustness"] = robustness(trained, cache, of["test"], task, world.device)
+    return row, trained
+
+
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what all runs of one table have in common."""
+    minutes, steps = (0, arguments.steps) if arguments.steps else (arguments.minutes, None)
+    return {"size": arguments.size, "minutes": minutes, "asked_steps": steps, "batch": arguments.batch, "lr": arguments.lr}
+
+
+def _train(
+    network: Network,
+    name: str,
+    task: Task,
+    cache: Cache,
+    records: list[Cached],
+    val: list[Cached],
+    seed: int,
+    arguments: argparse.Namespace,
+    world: World,
+) -> tuple[Network, int, float | None]:
+    """Train; return the network of the best epoch, the steps, and its macro-AUROC on validation records, if they have one."""
+    arm = ARMS[name]
+    module = Finetuning(network, arm.contrast, exclusive=task.kind == "exclusive")
     views = 2 if arm.contrast > 0 else 1
     batch, beats = arguments.batch, network.needs_beats
     source = Sampler(cache, records, MIXES["task"], lengths_of(task), batch, Augment(cache.noise), views, beats=beats, task=task)
     ledger = arguments.out / f"{task.name}.steps"
     steps = arguments.steps or steps_in(arguments.minutes, f"{name} {arguments.size} {batch}", module, source, ledger)
-    budget = Budget(steps=steps, epoch_steps=max(steps // LOOKS, 1), lr=arguments.lr, ema=0.98, seed=seed)
-    val_stated = task.targets(of["val"])
+    ema = max(1 - MEMORY / steps, 0.0)
+    budget = Budget(steps=steps, epoch_steps=max(steps // LOOKS, 1), lr=arguments.lr, ema=ema, seed=seed)
+    val_stated = task.targets(val)
 
     def measure(averaged: Finetuning, epoch: int) -> dict[str, Any]:
-        score = quick_score(val_stated, read(averaged.network, cache, of["val"], task, world.device))
+        score = quick_score(val_stated, read(averaged.network, cache, val, task, world.device))
         return {"score": score} if np.isfinite(score) else {}
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         trained = run(module, parameter_groups(module, 0.8 if arm.init else 1.0), source, budget, out, measure, world).network
         log = [msgspec.json.decode(line) for line in (out / "log.jsonl").read_bytes().splitlines()]
-    val_said, said = (read(trained, cache, of[part], task, world.device) for part in ("val", "test"))
-    row = {"arm": name, "task": task.name, "fraction": fraction, "seed": seed, "size": arguments.size}
-    row |= {
-        "minutes": 0 if arguments.steps else arguments.minutes,
-        "records": len(records),
-        "steps": steps,
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "val": max((line["score"] for line in log if "score" in line), default=None),
-    }
-    row |= judge(task, task.targets(of["test"]), said, val_stated, val_said)
-    if fraction == 1 and seed == 0:
-        row["robustness"] = robustness(trained, cache, of["test"], task, world.device)
-    return row, trained
+    return trained, steps, max((line["score"] for line in log if "score" in line), default=None)
 
 
 def steps_in(minutes: float, key: str, module: Finetuning, source: Sampler, ledger: Path) -> int:
@@ -163,23 +192,32 @@ def main(arguments: argparse.Namespace, world: World) -> None:
     task = TASKS[arguments.task]
     wanted = product(arguments.seeds.split(","), arguments.fractions.split(","), arguments.arms.split(","))
     for seed, fraction, name in wanted:
-        path = arguments.out / f"{task.name}-{name.replace(' ', '-')}-{fraction}-{seed}.json"
+        budget = f"{arguments.steps}steps" if arguments.steps else f"{arguments.minutes:g}min"
+        path = arguments.out / f"{task.name}-{budget}-{name.replace(' ', '-')}-{fraction}-{seed}.json"
         if path.exists():
+            _same(path, arguments)
             continue
         began = time.perf_counter()
         arm = ARMS[name]
         torch.manual_seed(int(seed))
-        changes: dict[str, Any] = {"head": arm.head} if arm.head else {}
+        changes: dict[str, Any] = {key: value for key, value in (("head", arm.head), ("attention", arm.attention)) if value}
         network = build(arm.arch, arguments.size, window_classes=task.classes, **changes)
         if arm.init:
             if arm.init not in inits:
                 raise SystemExit(f"arm {name!r} begins with a pretrained encoder: give --init {arm.init}=CHECKPOINT")
             load_encoder(network, Path(inits[arm.init]))
         row, trained = study(cache, network, name, task, float(fraction), int(seed), arguments, world)
-        if arguments.keep and "robustness" in row and arm.arch in ARCHITECTURES:
+        if arguments.keep and row["fraction"] == 1 and arm.arch in ARCHITECTURES and not arm.probe:
             save_checkpoint(path.with_suffix(""), trained, ModelCard(model=trained.config))
         path.write_bytes(msgspec.json.encode(row) + b"\n")
         print(row, f"{time.perf_counter() - began:.0f} s", flush=True)
+
+
+def _same(path: Path, arguments: argparse.Namespace) -> None:
+    """Refuse a run that is there with other settings."""
+    row, wanted = msgspec.json.decode(path.read_bytes()), _settings(arguments)
+    if other := {key: row.get(key) for key, value in wanted.items() if row.get(key) != value}:
+        raise SystemExit(f"{path}: made with {other}, now asked for with {wanted}: take another --out, or remove it")
 
 
 def options() -> argparse.ArgumentParser:
@@ -197,7 +235,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=0, help="steps per run, instead of minutes")
     parser.add_argument("--batch", type=int, default=32, help="rows per step at the shortest length, all views counted")
     parser.add_argument("--lr", type=float, default=1e-3, help="peak learning rate")
-    parser.add_argument("--keep", action="store_true", help="keep the networks of the first seed and all labels")
+    parser.add_argument("--keep", action="store_true", help="keep the networks trained with all labels")
     return parser
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ecgnat_stream.codes import BEATS, RHYTHMS, SCREENS
-from ecgnat_stream.model.hug import Hug
+from ecgnat_stream.model.hug import GROUPS, Hug
 from ecgnat_stream.model.network import Network, NetworkOutput, initialise, stochastic_depth
 from ecgnat_stream.model.preprocess import TOKEN
 from ecgnat_stream.model.tokens import TOKEN_SAMPLES, BeatTokens, beat_logits, beat_tokens, to_grid
@@ -278,6 +278,15 @@ class Clear(Network):
     def pool(self, features: ClearFeatures) -> Tensor:
         """Return the mean of the present leads' CLS tokens, ``(B, E)``; 0 where no lead is there."""
         return mean_over(features.leads, features.present)
+
+    def summary(self, features: ClearFeatures) -> Tensor:
+        """Return what the linear head reads, :meth:`pool`, or, with HUG, the means of the three base groups, ``(B, 3 E)``.
+
+        HUG without a non-linearity is a linear map of the latter.
+        """
+        if self.config.head == "linear":
+            return self.pool(features)
+        return torch.cat([mean_over(features.leads[:, list(g)], features.present[:, list(g)]) for g in GROUPS], dim=-1)
 
     def read(self, features: ClearFeatures) -> NetworkOutput:
         """Return every head's logits; every sample has those of the beat that speaks for it."""

@@ -147,6 +147,10 @@ class EcgNat(Network):
         pooled: Tensor = self.window_head.norm(features[-1]).mean(dim=1)
         return pooled
 
+    def summary(self, features: list[Tensor]) -> Tensor:
+        """Return mean and maximum of the last stage's tokens, normalised, ``(B, 16 E)``."""
+        return self.window_head.summary(features[-1])
+
     def read(self, features: list[Tensor]) -> NetworkOutput:
         """Return every head's logits for the tokens of every stage, see :meth:`encode`."""
         last = features[-1]

@@ -58,8 +58,12 @@ class WindowHead(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.linear = nn.Linear(2 * dim, classes)
 
+    def summary(self, tokens: Tensor) -> Tensor:
+        """Return mean and maximum, ``(B, 2 E)``."""
+        tokens = self.norm(tokens)
+        return torch.cat([tokens.mean(dim=1), tokens.amax(dim=1)], dim=-1)
+
     def forward(self, tokens: Tensor) -> Tensor:
         """Return logits ``(B, C)``."""
-        tokens = self.norm(tokens)
-        logits: Tensor = self.linear(torch.cat([tokens.mean(dim=1), tokens.amax(dim=1)], dim=-1))
+        logits: Tensor = self.linear(self.summary(tokens))
         return logits

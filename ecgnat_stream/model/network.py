@@ -85,6 +85,10 @@ class Network(nn.Module, ABC):
     def pool(self, features: Any) -> Tensor:
         """Return one embedding per window, ``(B, E)``."""
 
+    def summary(self, features: Any) -> Tensor:
+        """Return what a linear map to statements may read, ``(B, F)``; :meth:`pool` unless the head reads more."""
+        return self.pool(features)
+
     @abstractmethod
     def read(self, features: Any) -> NetworkOutput:
         """Return every head's logits. A network without a dense head gives ``(B, 0, C)`` for it."""

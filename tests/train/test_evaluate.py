@@ -14,11 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from ecgnat_stream.codes import BEATS, RHYTHMS, SCREENS
-from ecgnat_stream.model import EcgNat, Predictor, size
+from ecgnat_stream.model import EcgNat, ModelCard, Predictor, build, configured, load_checkpoint, save_checkpoint, size
 from ecgnat_stream.model.checkpoint import Calibration
 from ecgnat_stream.model.heads import BEAT_TOKEN
 from ecgnat_stream.model.preprocess import TOKEN
 from ecgnat_stream.signal import LEADS
+from train import judging
 from train.cost import count_macs
 from train.evaluate import SECTIONS, evaluate, main, summary
 from train.labels import BEAT_UNSTATED, UNSTATED, allow
@@ -27,7 +28,8 @@ from train.reading import Reader
 from train.robustness import AddNoise, keep, leads_section, noise_section
 from train.sample import Cache
 from train.score_beats import count_beats, summarise_beats
-from train.sections import judged_beats, long_sections, screen_section, window_section
+from train.sections import check_classes, judged_beats, long_sections, screen_section, window_section
+from train.tasks import TASKS
 
 SINUS, AF, VF = (RHYTHMS.index(name) for name in ("SINUS", "AF", "VF"))
 N, V = BEATS.index("N"), BEATS.index("V")
@@ -289,6 +291,82 @@ def test_a_wrong_root_is_an_error_that_says_what_to_do(
     with pytest.raises(SystemExit):
         main(["--data", str(tmp_path / "nothing"), "--model", str(untrained), "--json", str(tmp_path / "x.json")])
     assert "one folder per database" in capsys.readouterr().err
+
+
+@pytest.fixture
+def of_task(tmp_path: Path) -> list[str]:
+    """Return the arguments for an untrained network of task cinc2017 and a pack with records of it, but no --task."""
+    torch.manual_seed(0)
+    network = build(configured("ecgnat", "nano", window_classes=SCREENS))
+    save_checkpoint(tmp_path / "model", network, ModelCard(model=network.config))
+    made = Pack()
+    for number in range(54):
+        made.add("cinc2017", np.full(1000, SINUS), screen=number % 3, slots=(1, 7), split="val" if number < 14 else "test")
+    made.write(tmp_path)
+    parts = {"--data": "data", "--cache": "", "--model": "model", "--json": "task.json"}
+    return [text for key, part in parts.items() for text in (key, str(tmp_path / part))]
+
+
+def test_a_checkpoint_of_a_task_is_judged_as_the_study_does(
+    of_task: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "robustness", lambda *_: {"clean": [0.7, 0.6, 0.8], "1 lead": [0.1, 0.0, 0.2], "6 leads": None})
+    main([*of_task, "--task", "cinc2017", "--robustness"])
+    results = msgspec.json.decode((tmp_path / "task.json").read_bytes())
+    cache, task, cpu = Cache(tmp_path), TASKS["cinc2017"], torch.device("cpu")
+    network = load_checkpoint(tmp_path / "model")[0]
+    of = {part: task.records(cache.records, part) for part in ("val", "test")}
+    said = {part: judging.read(network, cache, some, task, cpu) for part, some in of.items()}
+    want = judging.judge(task, task.targets(of["test"]), said["test"], task.targets(of["val"]), said["val"])
+    assert {key: results[key] for key in want} == want
+    assert want["left_out"] == ["~"]
+    assert results["records"] == {"cinc2017": 40}
+    assert results["positives"] == {"N": 13, "A": 13, "O": 14, "~": 0}
+    assert "rhythm" not in results, "heads that the study does not train"
+    assert str(tmp_path) not in results["command"]
+    printed = capsys.readouterr().out
+    assert f"| {want['auroc'][0]:.3f} (" in printed
+    assert "| 1 lead | 0.100 (0.000 to 0.200) |" in printed
+    assert "6 leads" not in printed
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([], "knows N, A, O, ~, not the superclasses NORM, MI, STTC, CD, HYP: give --task cinc2017"),
+        (["--task", "ptbxl-super"], "knows N, A, O, ~, not the classes of ptbxl-super NORM, MI, STTC, CD, HYP"),
+        (["--task", "cinc2017", "--split", "val"], "not on split val"),
+    ],
+)
+def test_a_checkpoint_is_not_measured_by_the_classes_of_another_task(
+    of_task: list[str], given: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refusal:
+        main([*of_task, *given])
+    assert refusal.value.code
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "task.json").exists()
+
+
+def test_a_task_needs_test_records_and_no_others(of_task: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    every = Cache(tmp_path).records
+    write = (tmp_path / "records.json").write_bytes
+    write(msgspec.json.encode([row for row in every if row.split == "test"]))
+    main([*of_task, "--task", "cinc2017"])
+    assert "macro-AUROC" in capsys.readouterr().out
+    write(msgspec.json.encode([msgspec.structs.replace(row, split="train") for row in every]))
+    with pytest.raises(SystemExit):
+        main([*of_task, "--task", "cinc2017"])
+    assert "task cinc2017 needs test records of cinc2017" in capsys.readouterr().err
+
+
+def test_tasks_that_fit_a_checkpoint_are_named() -> None:
+    with pytest.raises(ValueError, match="give --task chapman-rhythm or hospitals-shaoxing or hospitals-ptbxl"):
+        check_classes(TASKS["hospitals-ptbxl"].classes, None)
+    with pytest.raises(ValueError, match="no task has its classes"):
+        check_classes(("NORM",), TASKS["cinc2017"])
+    check_classes(SUPERCLASSES, None)
+    check_classes(SUPERCLASSES, TASKS["ptbxl-super"])
 
 
 def test_multiplications_grow_with_length_and_ignore_the_masked_form() -> None:

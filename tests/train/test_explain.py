@@ -14,7 +14,9 @@ from ecgnat_stream.beats import find_beats
 from ecgnat_stream.codes import SCREENS
 from ecgnat_stream.model import EcgNat, ModelCard, build, configured, save_checkpoint, size
 from ecgnat_stream.model.beatnet import BEATNET_SIZES, BeatNet
+from ecgnat_stream.model.hug import EXPERTS
 from ecgnat_stream.signal import LEADS
+from train import explain
 from train.explain import Look, draw_groups, groups, look, main, summarise
 from train.prepare import Cached
 from train.records import SUPERCLASSES
@@ -212,7 +214,34 @@ def test_lead_groups_of_a_checkpoint_add_up_to_its_logits(arch: str, head: str, 
         logits = network(network.prepare(torch.from_numpy(windows), torch.from_numpy(find_beats(windows)))).window
     rest = logits.numpy() - evidence.sum(axis=1)
     np.testing.assert_allclose(rest, np.broadcast_to(rest[:1], rest.shape), atol=1e-4, err_msg="what is left is the bias")
-    np.testing.assert_allclose(result["window"]["MI"]["evidence"], evidence[stated[:, 1] > 0, :, 1].mean(axis=0), atol=1e-3)
+    own = stated[:, 1] > 0
+    np.testing.assert_allclose(result["window"]["MI"]["evidence"], evidence[own, :, 1].mean(axis=0), atol=1e-3)
+    np.testing.assert_allclose(result["window"]["MI"]["others"], evidence[~own, :, 1].mean(axis=0), atol=1e-3)
+
+
+def test_what_a_group_adds_to_every_record_does_not_rank_it(
+    pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = build(configured("clear", "nano", head="hug"))
+    save_checkpoint(tmp_path / "model", network, ModelCard(model=network.config))
+    stated = np.zeros((6, 5))
+    stated[:2, 0] = stated[:, 1] = 1
+    evidence = np.zeros((6, 7, 5))
+    evidence[:, EXPERTS.index("chest")] = 5.0
+    evidence[:2, EXPERTS.index("augmented")] = 0.5
+    empty = np.zeros((0, 7, 4)), np.zeros((0, 4))
+    monkeypatch.setattr(explain, "groups", lambda *given: (evidence, stated) if given[3] == "window" else empty)
+    main(["--cache", str(pack), "--model", str(tmp_path / "model"), "--out", str(tmp_path / "out")])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [
+        "window NORM (2 of 6 records): most from augmented, +0.50 against the others",
+        "window MI (6 of 6 records): no others",
+    ]
+    result = msgspec.json.decode((tmp_path / "out" / "groups.json").read_bytes())["window"]
+    assert result["NORM"]["evidence"] == [0, 0.5, 5, 0, 0, 0, 0]
+    assert result["NORM"]["others"] == [0, 0, 5, 0, 0, 0, 0]
+    assert "others" not in result["MI"]
+    assert list(result) == ["NORM", "MI"]
 
 
 def test_a_head_without_lead_groups_is_refused(pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -234,7 +263,8 @@ def test_a_checkpoint_of_a_task_is_explained_by_its_classes(
     result = msgspec.json.decode((tmp_path / "out" / "attention.json").read_bytes())
     assert "screen" not in result, "a task trains the window head alone"
     assert [result["window"][name]["records"] for name in SCREENS] == [1, 1, 0, 0]
-    capsys.readouterr()
-    with pytest.raises(SystemExit):
-        main([*asked, "ptbxl-super"])
-    assert "not the classes of ptbxl-super" in capsys.readouterr().err
+    for other, said in ((asked[:-1], "not the superclasses"), ([*asked, "ptbxl-super"], "not the classes of ptbxl-super")):
+        capsys.readouterr()
+        with pytest.raises(SystemExit):
+            main(other)
+        assert said in capsys.readouterr().err

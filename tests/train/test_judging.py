@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from ecgnat_stream.beats import find_beats
 from ecgnat_stream.model import build, configured
-from train.judging import CONDITIONS, judge, lengths_of, quick_score, read, robustness
+from train.judging import CONDITIONS, _under, judge, lengths_of, quick_score, read, robustness
 from train.robustness import disturb_beats
 from train.sample import Cache
 from train.tasks import TASKS
@@ -44,7 +46,7 @@ def test_a_worthless_reading_has_an_area_of_a_half_within_its_interval() -> None
     assert low < value < high
 
 
-def test_thresholds_come_from_validation_and_exclusive_classes_from_the_largest() -> None:
+def test_thresholds_come_from_validation() -> None:
     stated = statements(40, 5, [20, 20, 20, 20, 20])
     said = 10 * stated + 3  # every logit is above 0
     good = judge(SUPER, stated, said, stated, said)["f1"]
@@ -52,7 +54,9 @@ def test_thresholds_come_from_validation_and_exclusive_classes_from_the_largest(
     misled = judge(SUPER, stated, said, stated, said - 20)["f1"]
     assert misled[0] < 0.7, "thresholds of another scale say yes to all"
     exclusive = np.eye(4, dtype=np.float32)[np.arange(60) % 4]
-    assert judge(SCREEN, exclusive, exclusive + 5, exclusive, -exclusive)["f1"][0] == 1
+    logs = np.log(np.where(exclusive, 0.7, 0.1))
+    assert judge(SCREEN, exclusive, logs, exclusive, logs)["f1"][0] == 1
+    assert judge(SCREEN, exclusive, logs - 2.5, exclusive, logs)["f1"][0] == 0, "thresholds that nothing reaches"
 
 
 def test_no_class_that_differs_gives_no_score() -> None:
@@ -73,18 +77,20 @@ def test_a_record_is_read_in_windows_end_to_end(cache: Path, arch: str) -> None:
     torch.manual_seed(0)
     network = build(configured(arch, "nano", window_classes=SCREEN.classes)).eval()
     said = read(network, data, data.records[:3], SCREEN, CPU)
-    length = max(lengths_of(SCREEN))
-    windows = np.stack([data.cut(record, 0, length)[0] for record in data.records[:3]])
-    beats = torch.from_numpy(find_beats(windows)) if network.needs_beats else None
-    with torch.no_grad():
-        want = network(network.prepare(torch.from_numpy(windows), beats)).window.log_softmax(dim=1)
-    torch.testing.assert_close(torch.from_numpy(said).float(), want, atol=1e-4, rtol=1e-4)
+    length, both = max(lengths_of(SCREEN)), []
+    for start in (0, data.records[0].length // 4 * 4 - length):  # a window and a half: the last one reaches the end
+        windows = np.stack([data.cut(record, start, length)[0] for record in data.records[:3]])
+        beats = torch.from_numpy(find_beats(windows)) if network.needs_beats else None
+        with torch.no_grad():
+            both.append(network(network.prepare(torch.from_numpy(windows), beats)).window.log_softmax(dim=1))
+    assert (both[0] - both[1]).abs().max() > 1e-3
+    torch.testing.assert_close(torch.from_numpy(said).float(), (both[0] + both[1]) / 2, atol=1e-4, rtol=1e-4)
 
 
 def test_wrong_beats_change_what_reads_beats_and_nothing_else(cache: Path) -> None:
     data = labelled(cache)
     torch.manual_seed(0)
-    records = SCREEN.records(data.records, "train") or data.records
+    records = 2 * data.records  # ten of a class
     scores = {
         arch: robustness(build(configured(arch, "nano", window_classes=SCREEN.classes)), data, records, SCREEN, CPU)
         for arch in ("ecgnat", "beatnet")
@@ -93,6 +99,44 @@ def test_wrong_beats_change_what_reads_beats_and_nothing_else(cache: Path) -> No
     assert scores["ecgnat"]["R jitter 50 ms"] is None
     assert scores["beatnet"]["R jitter 50 ms"] is not None
     assert scores["beatnet"]["1 lead"] is None, "a pack of one and two leads has none to lose"
+
+
+def test_every_condition_is_felt(cache: Path) -> None:
+    data = labelled(cache)
+    record = data.records[1]
+    window = np.tile(data.cut(record, 0, 2000)[0][1:2], (12, 1)).astype(np.float32)
+    found = find_beats(window[None])
+    for name, (kind, value) in CONDITIONS.items():
+        change, beats = _under(data, kind, value)
+        if kind in ("snr_db", "leads", "amplitude"):
+            assert change is not None
+            assert not np.array_equal(change(window, record, 0), window, equal_nan=True), name
+        else:
+            assert change is None
+            assert not np.array_equal(beats(window[None]), found, equal_nan=True), name
+    noisy = [_under(data, "snr_db", snr)[0] for snr in (24, 12, 0)]
+    louder = [np.nanstd(change(window, record, 0)[1] - window[1]) for change in noisy if change is not None]
+    assert louder[0] * 3.9 < louder[1] < louder[2] / 3.9, "12 dB are a factor of 4"
+
+
+def test_losses_are_of_the_classes_that_are_judged(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = labelled(cache)
+    records = [data.records[k % 12] for k in range(40)]
+    asked = 0
+
+    def said(*given: Any) -> NDArray[np.float64]:
+        nonlocal asked
+        asked += 1
+        truth = SCREEN.targets(given[2]).astype(float)
+        return truth if asked == 1 else np.random.default_rng(asked).normal(size=truth.shape)
+
+    monkeypatch.setattr("train.judging.read", said)
+    losses = robustness(build(configured("ecgnat", "nano")), data, records, SCREEN, CPU)
+    assert losses["clean"] == [1.0, 1.0, 1.0]
+    value, low, high = losses["noise 0 dB"]
+    assert low < 0.5 < high
+    assert low <= value <= high
+    assert robustness(build(configured("ecgnat", "nano")), data, records[:9], SCREEN, CPU)["clean"] is None, "too few records"
 
 
 def test_errors_of_the_beats_are_as_large_as_they_are_said_to_be() -> None:

@@ -177,7 +177,9 @@ def test_ptbxl_flat_nested_and_500_hz(tmp_path: Path) -> None:
     assert second.window == (1 << SUPERCLASSES.index("MI")) | (1 << SUPERCLASSES.index("CD"))
     assert (second.rhythm == allow("AF")).all()
     assert read_splits(tmp_path)["ptbxl"] == {"00001": "test", "00002": "test", "00003": "test"}
-    assert read_splits(tmp_path, published=True)["ptbxl"] == {"00001": "train", "00002": "val", "00003": "test"}
+    sources: dict[str, str] = {}
+    assert read_splits(tmp_path, published=True, sources=sources)["ptbxl"] == {"00001": "train", "00002": "val", "00003": "test"}
+    assert sources == {"ptbxl": "published"}
 
 
 def test_without_its_test_fold_ptbxl_is_split_by_patient(tmp_path: Path) -> None:
@@ -187,7 +189,9 @@ def test_without_its_test_fold_ptbxl_is_split_by_patient(tmp_path: Path) -> None
         path = tmp_path / "ptbxl" / f"{file}.hea"
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    splits = read_splits(tmp_path, published=True)["ptbxl"]
+    sources: dict[str, str] = {}
+    splits = read_splits(tmp_path, published=True, sources=sources)["ptbxl"]
+    assert sources == {"ptbxl": "by hash"}
     assert set(splits.values()) == {"train", "val", "test"}
     assert all(splits[f"{number:05d}"] == splits[f"{number + 1:05d}"] for number in range(2, 60, 2))
 
@@ -344,8 +348,10 @@ def test_splits_csv_wins_and_the_rest_is_unassigned(tmp_path: Path) -> None:
         write(tmp_path / database, name)
     (tmp_path / "splits.csv").write_text("database,record,split\nmitdb,101,train\nmitdb,217,train\nptbxl,00001,test\n")
     expected = {"mitdb": {"101": "train", "217": "holdout"}, "chapman": {"MUSE_1": "unassigned"}}
+    sources: dict[str, str] = {}
     assert read_splits(tmp_path) == expected
-    assert read_splits(tmp_path, published=True) == expected
+    assert read_splits(tmp_path, published=True, sources=sources) == expected
+    assert sources == dict.fromkeys(expected, "splits.csv")
 
 
 def test_splits_csv_may_not_name_what_is_not_there(tmp_path: Path) -> None:
@@ -384,21 +390,46 @@ def test_published_splits_keep_persons_apart(tmp_path: Path) -> None:
     assert read_splits(tmp_path, published=True)["cinc2020"]["HR00001"] == "unassigned"
 
 
+def lists(folder: Path, name: str, column: str, **parts: Sequence[str]) -> None:
+    for part in ("train", "val", "test"):
+        rows = [f"7,{record}" for record in parts.get(part, ())]
+        (folder / f"{name}_{part}.csv").write_text("\n".join([f"age,{column}", *rows]) + "\n")
+
+
 def test_published_lists_decide_where_they_lie(tmp_path: Path) -> None:
-    headers(tmp_path / "cinc2020", [f"A{number:04d}" for number in range(1, 31)])
-    headers(tmp_path / "chapman" / "WFDBRecords" / "01", [f"JS{number:05d}" for number in range(1, 31)])
-    by_hash = read_splits(tmp_path, published=True)
-    (tmp_path / "cinc2020" / "icbeb_test.csv").write_text("patient_id,ecg_id,filename\n7,7,A0001\n8,8,A0002\n")
-    (tmp_path / "cinc2020" / "icbeb_val.csv").write_text("patient_id,ecg_id,filename\n9,9,A0003\n")
-    named = "".join(f"/chapman/WFDBRecords/01/JS{number:05d}.mat,12,SR\n" for number in range(1, 9))
-    (tmp_path / "chapman" / "chapman_train.csv").write_text(f"ecg_path,age,diagnose\n{named}")
-    splits = read_splits(tmp_path, published=True)
-    assert [splits["cinc2020"][f"A000{number}"] for number in (1, 2, 3)] == ["test", "test", "val"]
-    assert {splits["chapman"][f"JS0000{number}"] for number in range(1, 9)} == {"train"}
-    rest = {name: split for name, split in by_hash["chapman"].items() if name > "JS00008"}
-    assert rest.items() <= splits["chapman"].items() and set(rest.values()) == {"train", "val", "test"}
-    (tmp_path / "cinc2020" / "icbeb_train.csv").write_text("patient_id,ecg_id,filename\n7,7,A0001\n")
-    with pytest.raises(ValueError, match=r"icbeb_(val|test)\.csv: record A0001 is in train too"):
+    a, q, js = ([f"{begins}{number:05d}" for number in range(1, 31)] for begins in ("A", "Q", "JS"))
+    headers(tmp_path / "cinc2020", [*a, *q])
+    headers(tmp_path / "chapman" / "WFDBRecords" / "01", js)
+    headers(tmp_path / "afdb", ["04015"])
+    sources: dict[str, str] = {}
+    by_hash = read_splits(tmp_path, published=True, sources=sources)
+    assert sources == dict.fromkeys(("afdb", "chapman", "cinc2020"), "by hash")
+    lists(tmp_path / "cinc2020", "icbeb", "filename", train=a[3:6], val=a[2:3], test=[*a[:2], "A09999"])
+    named = [f"/chapman/WFDBRecords/01/{name}.mat" for name in js[:8]]
+    lists(tmp_path / "chapman", "chapman", "ecg_path", train=named[:6], val=named[6:7], test=named[7:])
+    splits = read_splits(tmp_path, published=True, sources=sources)
+    assert [splits["cinc2020"][name] for name in a[:6]] == ["test", "test", "val", "train", "train", "train"]
+    assert [splits["chapman"][name] for name in js[:8]] == ["train"] * 6 + ["val", "test"]
+    assert {splits["cinc2020"][name] for name in a[6:]} == {splits["chapman"][name] for name in js[8:]} == {"unassigned"}
+    assert {name: splits["cinc2020"][name] for name in q} == {name: by_hash["cinc2020"][name] for name in q}
+    assert {splits["cinc2020"][name] for name in q} >= {"train", "test"}
+    assert sources == {
+        "afdb": "by hash",
+        "chapman": "published",
+        "cinc2020": "published where names begin with A, by hash elsewhere",
+    }
+
+
+def test_published_lists_must_be_whole_and_fit(tmp_path: Path) -> None:
+    headers(tmp_path / "cinc2020", ["A0001", "A0002"])
+    lists(tmp_path / "cinc2020", "icbeb", "filename", train=["A0001"], test=["A0001"])
+    with pytest.raises(ValueError, match=r"icbeb_test\.csv: record A0001 is in train too"):
+        read_splits(tmp_path, published=True)
+    lists(tmp_path / "cinc2020", "icbeb", "filename", train=["HR00001"])
+    with pytest.raises(ValueError, match=r"icbeb_test\.csv name none of the 2 records A\.\.\."):
+        read_splits(tmp_path, published=True)
+    (tmp_path / "cinc2020" / "icbeb_train.csv").unlink()
+    with pytest.raises(ValueError, match=r"not icbeb_train\.csv: fetch all three"):
         read_splits(tmp_path, published=True)
 
 

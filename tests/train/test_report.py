@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -237,17 +238,48 @@ def test_report_writes_the_same_bytes_from_any_order(tmp_path: Path) -> None:
 def test_runs_with_all_labels_have_figures_with_intervals_and_conditions() -> None:
     figure = (0.8, 0.7, 0.9)
     some = [
-        Run("ecgnat", "ptbxl-super", 1.0, 0, auroc=figure, auprc=figure, f1=None, left_out=("HYP",), robustness={"clean": 0.8}),
+        Run(
+            "ecgnat", "ptbxl-super", 1.0, 0, auroc=figure, auprc=figure, f1=None, left_out=("HYP",), robustness={"clean": figure}
+        ),
         Run("ecgnat", "ptbxl-super", 1.0, 1, auroc=(0.6, 0.5, 0.7), auprc=figure, parameters=7),
-        Run("beatnet", "ptbxl-super", 1.0, 0, size="paper", auroc=figure, robustness={"clean": 0.8, "1 lead": 0.7}),
+        Run(
+            "beatnet",
+            "ptbxl-super",
+            1.0,
+            0,
+            size="paper",
+            auroc=figure,
+            robustness={"clean": figure, "1 lead": (0.1, 0.05, 0.15)},
+        ),
     ]
     assert list(budgets(some)) == ["ptbxl-super-0"]
     text = study_page(some, {})
     assert "0.700 (0.600 to 0.800)" in text, "means of the figures and of the ends of their intervals"
     assert "| ecgnat (nano) | 0.700 (0.600 to 0.800), n 2 |" in text, "of two sizes each is named with its own"
     assert "left out: HYP." in text
-    assert row_of(text, "1 lead") == ["1 lead", "-", "0.700"]
-    assert row_of(text, "clean") == ["clean", "0.800", "0.800"]
+    assert row_of(text, "1 lead") == ["1 lead", "-", "0.100 (0.050 to 0.150)"]
+    assert row_of(text, "clean") == ["clean", "0.800 (0.700 to 0.900)", "0.800 (0.700 to 0.900)"]
+
+
+def test_what_cannot_be_measured_is_a_dash(tmp_path: Path) -> None:
+    figure = (0.8, 0.7, 0.9)
+    some = [Run(arm, "csn", fraction, 0, steps=2) for arm in ("scratch", "beatnet") for fraction in (0.1, 1.0)]
+    text = study_page(some, {})
+    assert "No class can be measured: none has ten test positives." in text
+    first, steps = (part for part in text.split("\n\n") if part.startswith("|"))
+    assert row_of(first, "beatnet") == ["beatnet", "-", "-"]
+    assert row_of(steps, "beatnet") == ["beatnet", "2", "2"]
+    some[3] = Run("beatnet", "csn", 1.0, 0, auroc=figure)
+    text = study_page(some, {})
+    assert "No class" not in text
+    first, second, *_ = (part for part in text.split("\n\n") if part.startswith("|"))
+    assert row_of(first, "scratch") == ["scratch", "-", "-"]
+    assert row_of(first, "beatnet") == ["beatnet", "-", "0.800 (0.800 to 0.800), n 1"]
+    assert row_of(second, "beatnet") == ["beatnet", "-", "-"]
+    (tmp_path / "runs.json").write_text("\n".join(f'{{"arm": "{arm}", "task": "csn", "fraction": 1, "seed": 0}}' for arm in "ab"))
+    written = report(tmp_path / "nowhere", tmp_path / "runs.json", tmp_path / "out")
+    assert [path.name for path in written] == ["study.jsonl", "study.md"], "no plot of nothing"
+    assert not re.search(r"\bnan\b", written[1].read_text())
 
 
 def test_a_study_of_one_run_is_a_page(tmp_path: Path) -> None:

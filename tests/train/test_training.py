@@ -15,7 +15,7 @@ import torch
 
 from ecgnat_stream.model import EcgNat, load_checkpoint, size
 from ecgnat_stream.model.preprocess import prepare
-from train import finetune, loop, mae, pretrain, study
+from train import finetune, loop, mae, pretrain
 from train.finetune import Finetuning, load_encoder, parameter_groups
 from train.sample import BEAT_HIDDEN, MIXES, Cache, Sampler
 
@@ -245,37 +245,6 @@ def test_two_processes_train_one_network(cache: Path, tmp_path: Path, free_port:
         for process in started:
             process.kill()
     assert [row["step"] for row in log(out)] == [2, 4]
-
-
-def test_a_study_writes_one_row_per_run_and_does_none_twice(cache: Path, tmp_path: Path) -> None:
-    records = msgspec.json.decode((cache / "records.json").read_bytes())
-    for number, record in enumerate(records):
-        record |= {"database": "cinc2017", "screen": number % 2, "split": ("train", "val", "test")[number // 2 % 3]}
-    (cache / "records.json").write_bytes(msgspec.json.encode(records))
-    arguments = ["--cache", str(cache), "--out", str(tmp_path / "study"), "--seeds", "0,1", "--steps", "2", "--batch", "4"]
-    arguments += ["--task", "cinc2017", "--arms", "scratch,beatnet,clear-hug scratch,xresnet1d101", "--fractions", "1", "--keep"]
-    options = study.options().parse_args(arguments)
-    study.main(options, ALONE)
-    files = sorted((tmp_path / "study").glob("*.json"))
-    arms = ("beatnet", "clear-hug-scratch", "scratch", "xresnet1d101")
-    assert [file.name for file in files] == [f"cinc2017-{arm}-1-{seed}.json" for arm in arms for seed in (0, 1)]
-    first, second = (msgspec.json.decode(file.read_bytes()) for file in files[:2])
-    assert (first["arm"], first["steps"], first["minutes"]) == ("beatnet", 2, 0)
-    assert first["left_out"] == ["N", "A", "O", "~"], "none of the classes has ten test records"
-    assert first["robustness"]["1 lead"] is None, "there are no twelve leads to take away"
-    assert first["robustness"]["R jitter 50 ms"] is not None
-    assert "robustness" not in second, "only the first seed is read under every condition"
-    network, _ = load_checkpoint(files[0].with_suffix(""))
-    assert network.config.window_classes == ("N", "A", "O", "~")
-    before = [file.stat().st_mtime_ns for file in files]
-    study.main(options, ALONE)
-    assert [file.stat().st_mtime_ns for file in files] == before
-
-
-def test_an_arm_without_its_pretrained_encoder_is_refused(cache: Path, tmp_path: Path) -> None:
-    arguments = ["--cache", str(cache), "--out", str(tmp_path), "--task", "cinc2017", "--arms", "clear-hug", "--steps", "1"]
-    with pytest.raises(SystemExit, match="--init clear=CHECKPOINT"):
-        study.main(study.options().parse_args(arguments), ALONE)
 
 
 def test_windows_of_validation_are_the_same_at_every_call(cache: Path) -> None:

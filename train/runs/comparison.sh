@@ -12,17 +12,20 @@ python -m train.pretrain --cache "$cache" --out runs/pretrained-clear --arch cle
 python -m train.pretrain --cache "$cache" --out runs/pretrained-clear-dense --arch clear --attention dense --minutes 38 \
   --epoch-steps 500 --seed 0
 study() {
-  python -m train.study --cache "$cache" --out "$out" --minutes 1 --keep --init "ecgnat=$init" \
+  python -m train.study --cache "$cache" --out "$out" --keep --init "ecgnat=$init" \
     --init clear=runs/pretrained-clear/checkpoint --init clear-dense=runs/pretrained-clear-dense/checkpoint "$@"
 }
 arms="ecgnat,beatnet,clear,clear-hug,xresnet1d101,random-init probe"
-study --task ptbxl-super --arms "$arms"
-study --task ptbxl-super --fractions 1 --arms "ecgnat-hug,clear-hug-gelu,clear-hug dense pretraining,clear-hug scratch,scratch"
-study --task ptbxl-super --fractions 1 --arms "ecgnat probe,clear probe,clear-hug probe,clear-hug dense pretraining probe"
-study --task hospitals-shaoxing --fractions 0.1,1 --arms "$arms"
-study --task hospitals-ptbxl --fractions 1 --arms "$arms"
+pretrained="ecgnat probe,clear probe,clear-hug probe,clear-hug dense probe"
+study --task ptbxl-super --arms "$arms,$pretrained,scratch,clear-hug scratch"
+study --task ptbxl-super --fractions 1 --arms "no-contrastive,ecgnat-hug,clear-hug-gelu,clear-hug dense,clear-hug dense pretraining"
+for task in hospitals-shaoxing cinc2017; do
+  study --task "$task" --arms "$arms,$pretrained"
+done
+study --task hospitals-ptbxl --fractions 0.1,0.3,1 --arms "$arms,$pretrained,scratch,clear-hug scratch" # 1 % is one record
 study --task ptbxl-rhythm --fractions 1 --arms "$arms"
-study --task cinc2017 --arms "$arms"
+# Whether a minute decides: five times the budget.
+study --task ptbxl-super --fractions 1 --seeds 0 --minutes 5 --arms "ecgnat,beatnet,clear,clear-hug,xresnet1d101"
 python -m train.cost --json docs/results/cost.json
 python -m train.report
 python scripts/results_docs.py

@@ -65,9 +65,10 @@ def latency() -> str:
     """How fast, how much memory."""
     report = load("latency")
     table = rows(
-        ["12-lead beds", "events", "sample to event p50 ms", "p99 ms", "max ms", "skipped windows", "cores used", "RSS MB"],
+        ["network", "12-lead beds", "events", "sample to event p50 ms", "p99 ms", "max ms", "skipped windows", "cores used", "RSS MB"],
         *(
             [
+                run["model"],
                 run["beds"],
                 run["events"],
                 run["sample_to_event_ms"]["p50"],
@@ -84,7 +85,7 @@ def latency() -> str:
     return f"""
 ## Latency, start-up, memory
 
-`python tests/bench/latency.py --json docs/results/latency.json`: simulated beds at 250 Hz in real time, all windows due at the
+`python tests/bench/latency.py --models ecgnat-nano,ecgnat-nano-causal,beatnet,clear-hug --json docs/results/latency.json`: simulated beds at 250 Hz in real time, all windows due at the
 same instant (the worst case). Latency runs from the last sample of the window to the published rhythm event; about 0.12 s of it
 are the resampling filter's look-ahead and the device's blocks of 0.1 s.
 

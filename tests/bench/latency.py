@@ -1,10 +1,11 @@
 """How long from a sample to the event it leads to, how fast the monitor starts, how much memory a bed takes.
 
-    python tests/bench/latency.py [--beds 1,32] [--seconds 60] [--json FILE]
+    python tests/bench/latency.py [--beds 1,32] [--seconds 60] [--models ecgnat-nano,beatnet] [--json FILE]
 
 Simulated twelve-lead beds at 250 Hz in real time, all of one age, so that all windows fall due at the same instant: the worst
 case. Latency runs from the last sample of the window that a rhythm event speaks for (by the time that the device gave it) to the
-event's publication, and includes the look-ahead of the resampling filter. Every number of beds runs in a process of its own.
+event's publication, and includes the look-ahead of the resampling filter. Every number of beds and network runs in a process of
+its own, the networks in turn, so that their ratios hold on a shared machine.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,7 @@ async def _run(beds: int, seconds: float, model: str) -> dict[str, Any]:
     after, took = process.cpu_times(), time.monotonic() - began
     p50, p99, worst = (float(np.percentile(latencies, q)) for q in (50, 99, 100))
     return {
+        "model": Path(model).name,
         "beds": beds,
         "seconds": seconds,
         "events": len(latencies),
@@ -91,21 +94,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--beds", default="1,32")
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--model", default="ecgnat-nano")
+    parser.add_argument("--models", default="ecgnat-nano", help="shipped names or folders; the start is measured with the first")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(asyncio.run(_run(arguments.one, arguments.seconds, arguments.model))))
+        print(json.dumps(asyncio.run(_run(arguments.one, arguments.seconds, arguments.models))))
         return
-    runs = []
-    for beds in (int(text) for text in arguments.beds.split(",")):
-        command = [sys.executable, __file__, "--one", str(beds), "--seconds", str(arguments.seconds), "--model", arguments.model]
+    runs, models = [], arguments.models.split(",")
+    for beds, model in product(arguments.beds.split(","), models):
+        command = [sys.executable, __file__, "--one", beds, "--seconds", str(arguments.seconds), "--models", model]
         runs.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
         print(json.dumps(runs[-1]), file=sys.stderr)
-    report: dict[str, Any] = {"cores": psutil.cpu_count(), "runs": runs, "start_up": start_up(arguments.model)}
-    if len(runs) > 1:
-        few, many = runs[0], runs[-1]
+    report: dict[str, Any] = {"cores": psutil.cpu_count(), "runs": runs, "start_up": start_up(models[0])}
+    if len(runs) > len(models):
+        few, many = runs[0], runs[-len(models)]
         report["mb_per_bed"] = round((many["rss_mb"] - few["rss_mb"]) / (many["beds"] - few["beds"]), 2)
     print(json.dumps(report, indent=1))
     if arguments.json:

@@ -17,9 +17,12 @@ python -m train.finetune --cache runs/cache --out runs/causal --causal --init ru
 python -m train.finetune --cache runs/cache --out runs/diag --init runs/pretrained/checkpoint --mix diagnosis --lengths 1000 \
   --minutes 3 --epoch-steps 60 --patience 6 --layer-decay 0.85 --ema 0.99 --seed 0
 python -m train.finetune --cache runs/cache --arch beatnet --out runs/beatnet --contrast 0 --minutes 45 --epoch-steps 400 --seed 0
-for name in ecgnat-nano ecgnat-nano-causal ecgnat-nano-12lead beatnet; do
-  run=runs/nano
-  [ "$name" = beatnet ] && run=runs/beatnet
+python -m train.pretrain --cache runs/cache --out runs/pretrained-clear --arch clear --minutes 38 --epoch-steps 500 --seed 0
+python -m train.finetune --cache runs/cache --arch clear --out runs/clear-hug --contrast 0 --init runs/pretrained-clear/checkpoint \
+  --layer-decay 0.85 --minutes 45 --epoch-steps 400 --seed 0
+for name in ecgnat-nano ecgnat-nano-causal ecgnat-nano-12lead beatnet clear-hug; do
+  run="runs/$name"
+  [ "$name" = ecgnat-nano ] && run=runs/nano
   [ "$name" = ecgnat-nano-causal ] && run=runs/causal
   [ "$name" = ecgnat-nano-12lead ] && run=runs/diag # measured on a root that holds ptbxl alone
   python -m train.ship --cache runs/cache --run "$run" --name "$name" --text "ecgnat_stream/weights/$name/README.md"

@@ -37,7 +37,7 @@ from train.probe import fit_probe
 from train.sample import MIXES, Cache, Sampler
 from train.tasks import PARTS, TASKS, Task, fraction_of_task
 
-__all__ = ["ARMS", "Arm", "study"]
+__all__ = ["ARMS", "Arm", "Setting", "study"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,50 +97,50 @@ LOOKS = 4
 """How often a run looks at the validation records."""
 
 
-def study(
-    cache: Cache, network: Network, name: str, task: Task, fraction: float, seed: int, arguments: argparse.Namespace, world: World
-) -> tuple[dict[str, Any], Network]:
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What all runs of one command have in common."""
+
+    cache: Cache
+    task: Task
+    arguments: argparse.Namespace
+    world: World
+
+    def as_row(self) -> dict[str, Any]:
+        """Return what runs of one table must have in common."""
+        asked = self.arguments
+        minutes, steps = (0, asked.steps) if asked.steps else (asked.minutes, None)
+        return {"size": asked.size, "minutes": minutes, "asked_steps": steps, "batch": asked.batch, "lr": asked.lr}
+
+
+def study(setting: Setting, network: Network, name: str, fraction: float, seed: int) -> tuple[dict[str, Any], Network]:
     """Train an arm's network and return its row, and the network."""
-    arm = ARMS[name]
+    cache, task, device = setting.cache, setting.task, setting.world.device
     of = {part: task.records(cache.records, part) for part in PARTS}
     records = of["train"] if fraction >= 1 else fraction_of_task(task, of["train"], fraction, seed)
-    row = {"arm": name, "task": task.name, "fraction": fraction, "seed": seed, "records": len(records), **_settings(arguments)}
+    row = {"arm": name, "task": task.name, "fraction": fraction, "seed": seed, "records": len(records), **setting.as_row()}
     row |= {"parameters": sum(parameter.numel() for parameter in network.parameters()), "steps": 0}
     trained: Network
-    if arm.probe:
-        trained, row["val"] = fit_probe(network, cache, records, of["val"], task, world.device)
+    if ARMS[name].probe:
+        trained, row["val"] = fit_probe(network, cache, records, of["val"], task, device)
     else:
-        trained, row["steps"], row["val"] = _train(network, name, task, cache, records, of["val"], seed, arguments, world)
-    val_said, said = (read(trained, cache, of[part], task, world.device) for part in ("val", "test"))
+        trained, row["steps"], row["val"] = _train(setting, network, name, records, of["val"], seed)
+    val_said, said = (read(trained, cache, of[part], task, device) for part in ("val", "test"))
     row |= judge(task, task.targets(of["test"]), said, task.targets(of["val"]), val_said)
     if fraction == 1 and seed == 0:
-        row["robustness"] = robustness(trained, cache, of["test"], task, world.device)
+        row["robustness"] = robustness(trained, cache, of["test"], task, device)
     return row, trained
 
 
-def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return what all runs of one table have in common."""
-    minutes, steps = (0, arguments.steps) if arguments.steps else (arguments.minutes, None)
-    return {"size": arguments.size, "minutes": minutes, "asked_steps": steps, "batch": arguments.batch, "lr": arguments.lr}
-
-
 def _train(
-    network: Network,
-    name: str,
-    task: Task,
-    cache: Cache,
-    records: list[Cached],
-    val: list[Cached],
-    seed: int,
-    arguments: argparse.Namespace,
-    world: World,
+    setting: Setting, network: Network, name: str, records: list[Cached], val: list[Cached], seed: int
 ) -> tuple[Network, int, float | None]:
     """Train; return the network of the best epoch, the steps, and its macro-AUROC on validation records, if they have one."""
-    arm = ARMS[name]
+    cache, task, arguments = setting.cache, setting.task, setting.arguments
+    arm, batch = ARMS[name], arguments.batch
     module = Finetuning(network, arm.contrast, exclusive=task.kind == "exclusive")
-    views = 2 if arm.contrast > 0 else 1
-    batch, beats = arguments.batch, network.needs_beats
-    source = Sampler(cache, records, MIXES["task"], lengths_of(task), batch, Augment(cache.noise), views, beats=beats, task=task)
+    views, beats, augment = 2 if arm.contrast > 0 else 1, network.needs_beats, Augment(cache.noise)
+    source = Sampler(cache, records, MIXES["task"], lengths_of(task), batch, augment, views, beats=beats, task=task)
     ledger = arguments.out / f"{task.name}.steps"
     steps = arguments.steps or steps_in(arguments.minutes, f"{name} {arguments.size} {batch}", module, source, ledger)
     ema = max(1 - MEMORY / steps, 0.0)
@@ -148,12 +148,12 @@ def _train(
     val_stated = task.targets(val)
 
     def measure(averaged: Finetuning, epoch: int) -> dict[str, Any]:
-        score = quick_score(val_stated, read(averaged.network, cache, val, task, world.device))
+        score = quick_score(val_stated, read(averaged.network, cache, val, task, setting.world.device))
         return {"score": score} if np.isfinite(score) else {}
 
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder)
-        trained = run(module, parameter_groups(module, 0.8 if arm.init else 1.0), source, budget, out, measure, world).network
+        out, groups = Path(folder), parameter_groups(module, 0.8 if arm.init else 1.0)
+        trained = run(module, groups, source, budget, out, measure, setting.world).network
         log = [msgspec.json.decode(line) for line in (out / "log.jsonl").read_bytes().splitlines()]
     return trained, steps, max((line["score"] for line in log if "score" in line), default=None)
 
@@ -189,33 +189,33 @@ def main(arguments: argparse.Namespace, world: World) -> None:
     cache = Cache(arguments.cache)
     arguments.out.mkdir(parents=True, exist_ok=True)
     inits = dict(pair.split("=", 1) for pair in arguments.init)
-    task = TASKS[arguments.task]
+    setting = Setting(cache, TASKS[arguments.task], arguments, world)
     wanted = product(arguments.seeds.split(","), arguments.fractions.split(","), arguments.arms.split(","))
     for seed, fraction, name in wanted:
         budget = f"{arguments.steps}steps" if arguments.steps else f"{arguments.minutes:g}min"
-        path = arguments.out / f"{task.name}-{budget}-{name.replace(' ', '-')}-{fraction}-{seed}.json"
+        path = arguments.out / f"{arguments.task}-{budget}-{name.replace(' ', '-')}-{fraction}-{seed}.json"
         if path.exists():
-            _same(path, arguments)
+            _same(path, setting)
             continue
         began = time.perf_counter()
         arm = ARMS[name]
         torch.manual_seed(int(seed))
         changes: dict[str, Any] = {key: value for key, value in (("head", arm.head), ("attention", arm.attention)) if value}
-        network = build(arm.arch, arguments.size, window_classes=task.classes, **changes)
+        network = build(arm.arch, arguments.size, window_classes=setting.task.classes, **changes)
         if arm.init:
             if arm.init not in inits:
                 raise SystemExit(f"arm {name!r} begins with a pretrained encoder: give --init {arm.init}=CHECKPOINT")
             load_encoder(network, Path(inits[arm.init]))
-        row, trained = study(cache, network, name, task, float(fraction), int(seed), arguments, world)
+        row, trained = study(setting, network, name, float(fraction), int(seed))
         if arguments.keep and row["fraction"] == 1 and arm.arch in ARCHITECTURES and not arm.probe:
             save_checkpoint(path.with_suffix(""), trained, ModelCard(model=trained.config))
         path.write_bytes(msgspec.json.encode(row) + b"\n")
         print(row, f"{time.perf_counter() - began:.0f} s", flush=True)
 
 
-def _same(path: Path, arguments: argparse.Namespace) -> None:
+def _same(path: Path, setting: Setting) -> None:
     """Refuse a run that is there with other settings."""
-    row, wanted = msgspec.json.decode(path.read_bytes()), _settings(arguments)
+    row, wanted = msgspec.json.decode(path.read_bytes()), setting.as_row()
     if other := {key: row.get(key) for key, value in wanted.items() if row.get(key) != value}:
         raise SystemExit(f"{path}: made with {other}, now asked for with {wanted}: take another --out, or remove it")
 

@@ -65,7 +65,17 @@ def latency() -> str:
     """How fast, how much memory."""
     report = load("latency")
     table = rows(
-        ["network", "12-lead beds", "events", "sample to event p50 ms", "p99 ms", "max ms", "skipped windows", "cores used", "RSS MB"],
+        [
+            "network",
+            "12-lead beds",
+            "events",
+            "sample to event p50 ms",
+            "p99 ms",
+            "max ms",
+            "skipped windows",
+            "cores used",
+            "RSS MB",
+        ],
         *(
             [
                 run["model"],
@@ -141,6 +151,7 @@ def page() -> str:
         + included("ecgnat-nano-causal", "The causal network: ecgnat-nano-causal", causal)
         + included("ecgnat-nano-12lead", "The diagnostic network: ecgnat-nano-12lead", diagnoses)
         + included("beatnet", "The network of heartbeats: beatnet", heartbeats)
+        + included("clear-hug", "The network of heartbeats and leads: clear-hug", heartbeats)
         + included("study", "Networks side by side", study)
         + cost()
         + alarms()

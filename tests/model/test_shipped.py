@@ -16,6 +16,7 @@ from ecgnat_stream.model import ModelConfig, Predictor, load_checkpoint, shipped
 from train.metrics import decode_beats
 
 NAMES = ("ecgnat-nano", "ecgnat-nano-causal")
+OF_HEARTBEATS = ("beatnet", "clear-hug")
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -48,13 +49,14 @@ def test_the_diagnostic_network_says_what_it_is_for() -> None:
     assert "use `ecgnat-nano`" in text
 
 
-def test_the_network_of_heartbeats_is_there_with_its_card() -> None:
-    network, card = load_checkpoint(shipped("beatnet"))
+@pytest.mark.parametrize("name", OF_HEARTBEATS)
+def test_a_network_of_heartbeats_is_there_with_its_card(name: str) -> None:
+    network, card = load_checkpoint(shipped(name))
     assert network.needs_beats
     assert {"mitdb", "vfdb", "cudb", "cinc2017"} <= card.trained_on.keys()
     assert len(card.calibration.window_thresholds) == len(card.model.window_classes)
     assert card.metrics["test"]["PTB-XL superclasses: macro-AUROC"][0] > 0.8
-    text = (shipped("beatnet") / "README.md").read_text()
+    text = (shipped(name) / "README.md").read_text()
     for part in ("not a medical device", "ODC-By", "CC BY 4.0", "train.evaluate", "find_beats", *card.trained_on):
         assert part in text
 
@@ -92,12 +94,13 @@ def test_it_names_what_it_has_learned(predictor: Predictor, data_root: Path, rec
 
 
 @pytest.mark.data
+@pytest.mark.parametrize("name", OF_HEARTBEATS)
 @pytest.mark.parametrize(
     ("record", "at_s", "rhythm"), [("mitdb/101", 100, "SINUS"), ("cudb/cu01", 300, "VF"), ("vfdb/611", 1500, "VT")]
 )
-def test_heartbeats_name_what_they_have_learned(data_root: Path, record: str, at_s: float, rhythm: str) -> None:
+def test_heartbeats_name_what_they_have_learned(data_root: Path, name: str, record: str, at_s: float, rhythm: str) -> None:
     samples = window(data_root, record, at_s)
-    with Predictor(ModelConfig(name="beatnet", threads=1)) as predictor:
+    with Predictor(ModelConfig(name=name, threads=1)) as predictor:
         probabilities = predictor.predict(samples, find_beats(samples)).rhythm[0].mean(axis=0)
     assert RHYTHMS[int(probabilities.argmax())] == rhythm, dict(zip(RHYTHMS, probabilities.round(2).tolist(), strict=True))
 

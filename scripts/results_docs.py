@@ -95,8 +95,8 @@ def latency() -> str:
     return f"""
 ## Latency, start-up, memory
 
-`python tests/bench/latency.py --models ecgnat-nano,ecgnat-nano-causal,beatnet,clear-hug --json docs/results/latency.json`: simulated beds at 250 Hz in real time, all windows due at the
-same instant (the worst case). Latency runs from the last sample of the window to the published rhythm event; about 0.12 s of it
+`python tests/bench/latency.py --models ecgnat-nano,ecgnat-nano-causal,beatnet,clear-hug --json docs/results/latency.json`:
+simulated beds at 250 Hz in real time, all windows due at the same instant (the worst case). Latency runs from the last sample of the window to the published rhythm event; about 0.12 s of it
 are the resampling filter's look-ahead and the device's blocks of 0.1 s.
 
 {table}

@@ -96,8 +96,9 @@ def latency() -> str:
 ## Latency, start-up, memory
 
 `python tests/bench/latency.py --models ecgnat-nano,ecgnat-nano-causal,beatnet,clear-hug --json docs/results/latency.json`:
-simulated beds at 250 Hz in real time, all windows due at the same instant (the worst case). Latency runs from the last sample of the window to the published rhythm event; about 0.12 s of it
-are the resampling filter's look-ahead and the device's blocks of 0.1 s.
+simulated beds at 250 Hz in real time, all windows due at the same instant (the worst case). Latency runs from the last sample of
+the window to the published rhythm event; about 0.12 s of it are the resampling filter's look-ahead and the device's blocks of
+0.1 s. A network of heartbeats reads those that the bed's detector has found by then: docs/models.md.
 
 {table}
 The demo's first event comes {start["first_event_s"]} s after the command, the first beat after {start["first_beat_s"]} s, the

@@ -9,7 +9,7 @@ Shapes: B batch, L lead, T time (100 Hz), N beat, R record, C class.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from train.robustness import AddNoise, FindBeats, disturb_beats, keep
 from train.sample import Cache
 from train.tasks import FEWEST, Task
 
-__all__ = ["CONDITIONS", "judge", "lengths_of", "quick_score", "read", "robustness", "windows_of"]
+__all__ = ["CONDITIONS", "averaged", "judge", "lengths_of", "quick_score", "read", "robustness", "windows_of"]
 
 _BATCH = 32
 _ROBUST = 200
@@ -52,9 +52,15 @@ def read(
 ) -> NDArray[np.float64]:
     """Return ``(R, C)`` mean logits of the records."""
     network.eval()
-    total, count = np.zeros((len(records), len(task.classes))), np.zeros((len(records), 1))
-    for rows, x in windows_of(network, cache, records, task, device, change, beats):
-        logits: Tensor = network(x).window.double().cpu()
+    windows = windows_of(network, cache, records, task, device, change, beats)
+    return averaged(task, ((rows, network(x).window) for rows, x in windows), len(records))
+
+
+def averaged(task: Task, windows: Iterable[tuple[list[int], Tensor]], records: int) -> NDArray[np.float64]:
+    """Return ``(R, C)`` means over windows, of which batches come with the records that they are of: ``(B,)`` and ``(B, C)``."""
+    total, count = np.zeros((records, len(task.classes))), np.zeros((records, 1))
+    for rows, batch in windows:
+        logits = batch.double().cpu()
         np.add.at(total, rows, (logits.log_softmax(dim=1) if task.kind == "exclusive" else logits).numpy())
         np.add.at(count, rows, 1)
     mean: NDArray[np.float64] = total / count

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ecgnat_stream.model import Network
 from ecgnat_stream.model.network import NetworkOutput
-from train.judging import quick_score, read, windows_of
+from train.judging import averaged, quick_score, windows_of
 from train.prepare import Cached
 from train.sample import Cache
 from train.tasks import Task
@@ -74,20 +74,21 @@ def fit_probe(
 ) -> tuple[Probe, float]:
     """Fit a probe to all windows of ``records``; return it, and its macro-AUROC on the records ``val``, NaN if it has none."""
     encoder.eval().to(device)
-    parts = [
-        (rows, encoder.summary(encoder.encode(x)).double().cpu().numpy())
-        for rows, x in windows_of(encoder, cache, records, task, device)
-    ]
+    parts, val_parts = (
+        [(rows, encoder.summary(encoder.encode(x))) for rows, x in windows_of(encoder, cache, some, task, device)]
+        for some in (records, val)
+    )
     stated = task.targets(records)[[row for rows, _ in parts for row in rows]]
     scaler = StandardScaler()
-    features = scaler.fit_transform(np.concatenate([part for _, part in parts]))
+    features = scaler.fit_transform(np.concatenate([part.double().cpu().numpy() for _, part in parts]))
     val_stated = task.targets(val)
     best: tuple[Probe, float] | None = None
     for strength in _STRENGTHS:
         weight, bias = _fit(features, stated, strength)
         weight /= scaler.scale_
         probe = Probe(encoder, weight, bias - weight @ scaler.mean_).eval().to(device)
-        score = quick_score(val_stated, read(probe, cache, val, task, device)) if len(val) else float("nan")
+        said = averaged(task, ((rows, probe.linear(part)) for rows, part in val_parts), len(val))
+        score = quick_score(val_stated, said) if len(val) else float("nan")
         if best is None or score > best[1]:
             best = probe, score
     assert best is not None

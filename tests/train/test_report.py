@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from train.report import Run, budgets, page, plots, read_runs, report, study_page, tables
+from train.report import page, plots, report, tables
+from train.study_page import Run, budgets, read_runs, study_page
 from train.tables import cell, find
 from train.targets import Target
 
@@ -191,7 +192,7 @@ def runs() -> list[Run]:
 
 def test_a_study_compares_seed_by_seed() -> None:
     text = study_page(runs(), {})
-    first, second, steps = (part for part in text.split("\n\n") if part.startswith("|"))
+    first, second, steps, pair = (part for part in text.split("\n\n") if part.startswith("|"))
     assert "1 % of labels (40 records)" in first
     assert row_of(first, "scratch") == ["scratch", "0.430 (0.400 to 0.470), n 3", "0.710 (0.700 to 0.720), n 2"]
     interval = ttest_1samp([0.10, 0.09, 0.13], 0).confidence_interval()
@@ -200,8 +201,23 @@ def test_a_study_compares_seed_by_seed() -> None:
     assert row_of(second, "own") == ["own", "-0.300, n 1", "-"]
     assert "| scratch |" not in second
     assert row_of(steps, "scratch")[1] == "101"
+    assert row_of(pair, "masked pretraining and contrast of ECG-NAT")[1:] == ["ecgnat - scratch", want, "+0.010, n 1"]
     order = [line.split("|")[1].strip() for line in first.splitlines()[2:]]
     assert order == ["scratch", "ecgnat", "own", "random-init probe"]  # as given; read_runs sorts
+
+
+def test_pairs_say_what_a_claim_says() -> None:
+    tests = {"beatnet": [0.8, 0.9], "xresnet1d101": [0.7, 0.7], "clear-hug": [0.5]}
+    some = [Run(arm, "csn", 1.0, seed, test) for arm, values in tests.items() for seed, test in enumerate(values)]
+    line = row_of(study_page(some, {}), "BEAT-Net over a convolutional network")
+    assert line[1] == "beatnet - xresnet1d101"
+    assert line[2].startswith("+0.150 (")
+    assert "HUG over" not in study_page(some, {}), "clear was not run"
+    some += [Run("xresnet1d101", "csn", 1.0, 0, 0.6, size="tiny")]
+    assert "over a convolutional network" not in study_page(some, {}), "which of the two sizes?"
+    some = [run for run in some if (run.arm, run.size) != ("xresnet1d101", "nano")]
+    line = row_of(study_page(some, {}), "BEAT-Net over a convolutional network")
+    assert line[1:] == ["beatnet (nano) - xresnet1d101 (tiny)", "+0.200, n 1"]
 
 
 def test_runs_of_other_budgets_are_not_compared() -> None:

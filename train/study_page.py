@@ -1,0 +1,239 @@
+"""The page of a study: the runs of train.study as tables, seed by seed, and plots over the label fraction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.stats import t as student
+
+from train.study import ARMS
+from train.tables import rows
+
+__all__ = ["PAIRS", "Run", "budgets", "read_runs", "study_page", "study_plot"]
+
+PAIRS = {
+    "BEAT-Net over a convolutional network": ("beatnet", "xresnet1d101"),
+    "HUG over a linear head": ("clear-hug", "clear"),
+    "HUG over a linear head, encoder frozen": ("clear-hug probe", "clear probe"),
+    "HUG with a non-linearity over HUG": ("clear-hug-gelu", "clear-hug"),
+    "HUG over ECG-NAT's own head": ("ecgnat-hug", "ecgnat"),
+    "sparse over dense attention in pretraining": ("clear-hug", "clear-hug dense pretraining"),
+    "sparse over dense attention throughout": ("clear-hug", "clear-hug dense"),
+    "sparse over dense attention, encoder frozen": ("clear-hug probe", "clear-hug dense probe"),
+    "masked-beat pretraining of CLEAR-HUG": ("clear-hug", "clear-hug scratch"),
+    "masked pretraining of ECG-NAT": ("no-contrastive", "scratch"),
+    "masked pretraining and contrast of ECG-NAT": ("ecgnat", "scratch"),
+    "contrast of ECG-NAT": ("ecgnat", "no-contrastive"),
+}
+"""What a pair of arms says: the first is what is claimed to be better than the second."""
+
+_MEASURES = {"screen": "mean F1 of N, A and O on cinc2017", "window": "macro-AUROC of the superclasses on ptbxl"}
+
+_BASES = ("ecgnat", "scratch")
+"""What the others are compared with: the first of these that was run."""
+
+
+class Run(msgspec.Struct, frozen=True):
+    """One run of a study.
+
+    Parameters
+    ----------
+    test
+        The figure on the test records, of runs that were judged by one figure alone.
+    auroc, auprc, f1
+        Figures on the test records, ``(value, low, high)``; None where no class is stated often enough.
+    robustness
+        "clean": macro-AUROC; condition: what it loses, ``(value, low, high)``; None where it does not apply.
+    """
+
+    arm: str
+    task: str
+    fraction: float
+    seed: int
+    test: float | None = None
+    val: float | None = None
+    minutes: float = 0.0
+    steps: int = 0
+    records: int = 0
+    parameters: int = 0
+    size: str = "nano"
+    auroc: tuple[float, float, float] | None = None
+    auprc: tuple[float, float, float] | None = None
+    f1: tuple[float, float, float] | None = None
+    left_out: tuple[str, ...] = ()
+    robustness: dict[str, tuple[float, float, float] | None] = {}
+
+    @property
+    def score(self) -> float:
+        """The figure that arms are compared by; NaN where no class can be measured."""
+        return self.test if self.test is not None else self.auroc[0] if self.auroc is not None else math.nan
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether there is a figure."""
+        return math.isfinite(self.score)
+
+
+def read_runs(path: Path) -> list[Run]:
+    """Return the runs of a folder of JSON files, or of one file with a run per line, in a fixed order.
+
+    Raises
+    ------
+    ValueError
+        For a file that holds no runs.
+    """
+    runs: list[Run] = []
+    for file in sorted(path.glob("*.json")) if path.is_dir() else [path] if path.is_file() else []:
+        try:
+            for value in [msgspec.json.decode(line) for line in file.read_bytes().splitlines() if line.strip()]:
+                runs += msgspec.convert([value], list[Run])
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"{file}: no run of a study ({error}): remove it, or run train.study again") from error
+    return sorted(runs, key=lambda run: (run.task, run.minutes, _arm_order(run.arm), run.size, run.fraction, run.seed))
+
+
+def study_page(runs: Sequence[Run], images: dict[str, str]) -> str:
+    """Return the Markdown of a study; ``images``: the keys of `budgets` to plots."""
+    text = [
+        "Mean over seeds (least to most), n seeds. A seed also draws the labelled records, so arms are compared seed by seed: "
+        "the mean of the differences to the first arm with its 95 % t interval over seeds. Intervals of figures with all labels "
+        "are 95 % bootstrap intervals over the test records, their ends averaged over the seeds.\n"
+    ]
+    for name, members in budgets(runs).items():
+        task, minutes = members[0].task, members[0].minutes
+        fractions = sorted({run.fraction for run in members})
+        arms = list(dict.fromkeys(run.arm for run in members))
+        of = {(arm, fraction): _by_seed(members, arm, fraction) for arm in arms for fraction in fractions}
+        measured = any(run.is_measured for run in members)
+        budget = f"{minutes:g} minutes per run" if minutes else "the same steps for all"
+        text.append(f"### {task}: {_MEASURES.get(task, 'macro-AUROC')}, {budget}\n")
+        base = next((arm for arm in arms if arm.split(" (")[0] in _BASES), arms[0])
+        if not measured:
+            text.append("No class can be measured: none has ten test positives.\n")
+        for title, line in (("test", _mean_cell), (f'test, difference to "{base}"', _difference_cell), ("steps", _steps_cell)):
+            head = [title, *(_labels(members, fraction) for fraction in fractions)]
+            shown = [arm for arm in arms if line is not _difference_cell or (arm != base and measured)]
+            body = [[arm, *(line(of[arm, f], of.get((base, f), {})) for f in fractions)] for arm in shown]
+            if body:
+                text.append(rows(head, *body))
+        body = [[title, f"{a} - {b}", *(_difference_cell(of[a, f], of[b, f]) for f in fractions)] for title, a, b in _pairs(arms)]
+        if body and measured:
+            text.append(rows(["pair", "test, difference", *(_labels(members, fraction) for fraction in fractions)], *body))
+        text += _figures(members, arms)
+        if name in images:
+            text.append(f"![{task}]({images[name]})\n")
+    return "\n".join(text)
+
+
+def _pairs(arms: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield the title and the two arms of every pair of `PAIRS` that was run, in one size each."""
+    sized: dict[str, list[str]] = {}
+    for arm in arms:
+        sized.setdefault(arm.split(" (")[0], []).append(arm)
+    for title, names in PAIRS.items():
+        first, second = (sized.get(name, []) for name in names)
+        if len(first) == len(second) == 1:
+            yield title, first[0], second[0]
+
+
+def _figures(members: Sequence[Run], arms: Sequence[str]) -> Iterator[str]:
+    """Yield the tables of the runs with all labels: three figures with intervals over records, and the robustness."""
+    full = {arm: some for arm in arms if (some := [run for run in members if run.arm == arm and run.fraction == 1 and run.auroc])}
+    if not full:
+        return
+    figures = ("auroc", "auprc", "f1")
+    body = [[arm, some[0].parameters, *(_joined(some, name) for name in figures)] for arm, some in full.items()]
+    yield rows(["all labels", "parameters", "macro-AUROC", "macro-AUPRC", "macro-F1"], *body)
+    left_out = full[next(iter(full))][0].left_out
+    if left_out:
+        yield f"Fewer than ten test positives, left out: {', '.join(left_out)}.\n"
+    robust = {arm: run.robustness for arm, some in full.items() for run in some if run.robustness}
+    if robust:
+        conditions = list(dict.fromkeys(name for losses in robust.values() for name, x in losses.items() if x is not None))
+        yield (
+            "The first seed's macro-AUROC (clean), and what it loses when electrode motion is added to every lead, leads are "
+            "taken away, or R peaks are wrong; at most 200 records, intervals over records drawn alike. The detector of the R "
+            "peaks was fitted on the same noise record.\n"
+        )
+        table = ([name, *(_as_list(losses.get(name)) for losses in robust.values())] for name in conditions)
+        yield rows(["condition", *robust], *table)
+
+
+def _as_list(figure: tuple[float, float, float] | None) -> list[float] | None:
+    return None if figure is None else list(figure)
+
+
+def _joined(runs: Sequence[Run], name: str) -> list[float] | None:
+    """Return the mean of the runs' figures, and of the ends of their intervals."""
+    figures = [getattr(run, name) for run in runs if getattr(run, name) is not None]
+    return [float(x) for x in np.mean(figures, axis=0)] if figures else None
+
+
+def budgets(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Return the runs of every task and number of minutes: only these compare. Where sizes differ, arms are named with theirs."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(f"{run.task}-{run.minutes:g}", []).append(run)
+    for name, members in groups.items():
+        if len({run.size for run in members}) > 1:
+            groups[name] = [msgspec.structs.replace(run, arm=f"{run.arm} ({run.size})") for run in members]
+    return groups
+
+
+def study_plot(runs: Sequence[Run]) -> Figure:
+    """Draw score over label fraction, one line per arm, from the least to the best seed; runs of one task and budget."""
+    figure = Figure(figsize=(7, 4.4), layout="constrained")
+    axes = figure.add_subplot()
+    fractions = sorted({run.fraction for run in runs})
+    arms = list(dict.fromkeys(run.arm for run in runs))
+    for number, arm in enumerate(arms):
+        scores = {f: list(found.values()) for f in fractions if (found := _by_seed(runs, arm, f))}
+        mean = np.array([np.mean([run.score for run in some]) for some in scores.values()])
+        ends = np.array([[min(run.score for run in some), max(run.score for run in some)] for some in scores.values()])
+        at = 100 * np.array(list(scores)) * 1.03 ** (number - (len(arms) - 1) / 2)
+        style = "--" if arm.endswith("probe") else "-"
+        axes.errorbar(at, mean, [mean - ends[:, 0], ends[:, 1] - mean], marker="o", markersize=4, linestyle=style, label=arm)
+    axes.set_xscale("log")
+    axes.set_xticks([100 * f for f in fractions], [f"{100 * f:g} %" for f in fractions])
+    axes.set_xticks([], minor=True)
+    axes.set(xlabel="labelled records", ylabel=_MEASURES.get(runs[0].task, "macro-AUROC"))
+    axes.grid(axis="y", color="0.9")
+    axes.legend(fontsize=7)
+    return figure
+
+
+def _by_seed(runs: Sequence[Run], arm: str, fraction: float) -> dict[int, Run]:
+    return {run.seed: run for run in runs if run.arm == arm and run.fraction == fraction}
+
+
+def _labels(runs: Sequence[Run], fraction: float) -> str:
+    records = {run.records for run in runs if run.fraction == fraction and run.records}
+    return f"{100 * fraction:g} % of labels" + (f" ({max(records)} records)" if records else "")
+
+
+def _mean_cell(runs: dict[int, Run], base: dict[int, Run]) -> str:
+    scores = [run.score for run in runs.values() if run.is_measured]
+    return f"{np.mean(scores):.3f} ({min(scores):.3f} to {max(scores):.3f}), n {len(scores)}" if scores else "-"
+
+
+def _difference_cell(runs: dict[int, Run], base: dict[int, Run]) -> str:
+    pairs = [(runs[seed], base[seed]) for seed in sorted(runs.keys() & base.keys())]
+    differences = np.array([one.score - other.score for one, other in pairs if one.is_measured and other.is_measured])
+    number = len(differences)
+    if number < 2:
+        return f"{differences[0]:+z.3f}, n 1" if number else "-"
+    half = float(student.ppf(0.975, number - 1)) * differences.std(ddof=1) / number**0.5
+    return f"{differences.mean():+z.3f} ({differences.mean() - half:+z.3f} to {differences.mean() + half:+z.3f}), n {number}"
+
+
+def _steps_cell(runs: dict[int, Run], base: dict[int, Run]) -> str:
+    return f"{np.mean([run.steps for run in runs.values()]):.0f}" if runs else "-"
+
+
+def _arm_order(arm: str) -> tuple[int, str]:
+    return (list(ARMS).index(arm) if arm in ARMS else len(ARMS), arm)

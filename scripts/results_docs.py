@@ -6,6 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from train.study_page import Run, read_runs
+from train.tables import find, rows
+from train.targets import TARGETS
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 PAGE = ROOT / "docs" / "results.md"
@@ -20,15 +26,19 @@ ecgnat-stream is not a certified medical device, and these figures are not a cli
 """
 
 
+NETWORKS = {
+    "ecgnat-nano": "the network of the monitor",
+    "ecgnat-nano-causal": "the same in its causal form: no token depends on a sample after its own 0.32 s",
+    "ecgnat-nano-12lead": "for twelve-lead records of 10 s; fine-tuned on the diagnoses alone and measured on ptbxl alone",
+    "beatnet": "BEAT-Net, given the beats that the monitor's detector finds in the windows; R peaks are that detector's",
+    "clear-hug": "CLEAR-HUG, given the same beats",
+}
+"""Shipped networks, and what there is to know of them."""
+
+
 def load(name: str) -> Any:
     """Return one measurement."""
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def rows(*lines: list[Any]) -> str:
-    """Return a markdown table; the first line is its head."""
-    text = ["| " + " | ".join(str(cell) for cell in line) + " |" for line in lines]
-    return "\n".join([text[0], "|" + "---|" * len(lines[0]), *text[1:]]) + "\n"
 
 
 def printed(name: str) -> str:
@@ -116,7 +126,7 @@ def cost() -> str:
     ]
     beats = found["find_beats_ms"]
     return f"""
-### Cost
+## Cost
 
 `python -m train.cost --json docs/results/cost.json`: untrained networks, one window of 10 s and twelve leads at 75 bpm, one
 thread, {found["runs"]} runs.
@@ -127,37 +137,49 @@ Networks of heartbeats (beatnet, clear) are given the beats in a monitor; elsewh
 """
 
 
-def included(name: str, title: str, text: str) -> str:
-    """Return a section around a table that another program wrote."""
-    return f"\n## {title}\n\n{text}\n\n{(RESULTS / f'{name}.md').read_text(encoding='utf-8').strip()}\n"
+def networks() -> str:
+    """What every shipped network reaches."""
+    found = {name: load(name) for name in NETWORKS}
+    targets = [target for target in TARGETS if any(find(results, target.path) for results in found.values())]
+    body = (
+        [target.task, target.metric, target.wanted, *(find(results, target.path) for results in found.values())]
+        for target in targets
+    )
+    pages = "".join(f"- [{name}](results/{name}.md): {text}\n" for name, text in NETWORKS.items())
+    return f"""
+## Shipped networks
+
+`python -m train.evaluate --data ROOT --model NAME --robustness` (docs/training.md), 95 % intervals from resampling records; of
+mitdb, vfdb and cudb there are few: read the intervals. All classes and records, confusion, lead sets, noise and calibration:
+
+{pages}
+{rows(["task", "metric", "target", *NETWORKS], *body)}"""
+
+
+def side_by_side() -> str:
+    """The networks trained alike, in one table."""
+    runs = [run for run in read_runs(RESULTS / "study.jsonl") if run.minutes == 1 and run.auroc]
+    tasks, arms = (list(dict.fromkeys(getattr(run, key) for run in runs)) for key in ("task", "arm"))
+    body = ([arm, *(_by_fraction([run for run in runs if (run.task, run.arm) == (task, arm)]) for task in tasks)] for arm in arms)
+    return f"""
+## Networks side by side
+
+Arms trained alike (`train/runs/comparison.sh`), as many steps as their network makes in one processor minute, after 38 minutes of
+pretraining where there is any: macro-AUROC on test records with 1 / 10 / 30 / 100 % of the labels, mean of the seeds. Spread,
+differences, intervals, noise, fewer leads and wrong beats: [results/study.md](results/study.md). What this says of the papers'
+claims: [claims](claims.md).
+
+{rows(["", *tasks], *body)}"""
+
+
+def _by_fraction(runs: list[Run]) -> str:
+    scores = [[run.score for run in runs if run.fraction == fraction] for fraction in (0.01, 0.1, 0.3, 1)]
+    return " / ".join(f"{np.mean(some):.3f}" if some else "-" for some in scores) if runs else "-"
 
 
 def page() -> str:
     """Return the whole page."""
-    evaluated = (
-        "Written by `python -m train.report` from the JSON of `python -m train.evaluate` (docs/training.md). Every figure with "
-        "its 95 % interval from resampling records; of mitdb, vfdb and cudb there are few: read the intervals."
-    )
-    causal = "The same network in its causal form: no token depends on a sample after its own 0.32 s."
-    diagnoses = "For twelve-lead records of 10 s; fine-tuned on the diagnoses alone and measured on ptbxl alone."
-    heartbeats = "BEAT-Net, given the beats that the monitor's detector finds in the windows; R peaks are that detector's."
-    study = (
-        "Arms trained alike (`train/runs/comparison.sh`), as many steps as their network makes in the same minutes of one "
-        "thread, one file per run in [results/study.jsonl](results/study.jsonl). What this says of the papers' claims is in "
-        "[claims](claims.md)."
-    )
-    return (
-        HEAD
-        + included("ecgnat-nano", "The network: ecgnat-nano", evaluated)
-        + included("ecgnat-nano-causal", "The causal network: ecgnat-nano-causal", causal)
-        + included("ecgnat-nano-12lead", "The diagnostic network: ecgnat-nano-12lead", diagnoses)
-        + included("beatnet", "The network of heartbeats: beatnet", heartbeats)
-        + included("clear-hug", "The network of heartbeats and leads: clear-hug", heartbeats)
-        + included("study", "Networks side by side", study)
-        + cost()
-        + alarms()
-        + latency()
-    )
+    return HEAD + networks() + side_by_side() + cost() + alarms() + latency()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 ``RESULTS/<name>.json`` with a section of train.evaluate gives ``OUT/<name>.md`` and ``OUT/<name>-<section>.png``. The runs of a
 study, one JSON file each, give ``OUT/study.jsonl`` (all of them), ``OUT/study.md`` and a plot per task. Same input, same bytes.
-``scripts/results_docs.py`` puts the tables into docs/results.md, so images are linked as seen from there.
+``scripts/results_docs.py`` sums them up in docs/results.md.
 """
 
 from __future__ import annotations
@@ -87,17 +87,18 @@ def page(results: dict[str, Any], images: dict[str, str], targets: Sequence[Targ
         Section to the link of its plot.
     """
     counts = ", ".join(f"{number} {name}" for name, number in results["records"].items())
-    text = [f"{results['checkpoint']}, {results['split']} records: {counts}.\n", f"`{results['command']}`\n"]
+    text = [f"# {results['checkpoint']}\n", f"{results['split'].capitalize()} records: {counts}.\n", f"`{results['command']}`\n"]
+    text.append("Every figure with its 95 % interval from resampling records; where there are few records, read the intervals.\n")
     table = target_table(results, targets)
     if table:
-        text += ["### Targets\n", table]
+        text += ["## Targets\n", table]
     for name, title in SECTIONS.items():
         if isinstance(results.get(name), dict):
-            text += [f"### {title}\n", *tables(results[name])]
+            text += [f"## {title}\n", *tables(results[name])]
             if name in images:
                 text.append(f"![{title}]({images[name]})\n")
     if results["skipped"]:
-        text += ["### Not measured\n", "".join(f"- {name}: {reason}\n" for name, reason in results["skipped"].items())]
+        text += ["## Not measured\n", "".join(f"- {name}: {reason}\n" for name, reason in results["skipped"].items())]
     return "\n".join(text)
 
 
@@ -200,7 +201,7 @@ def _save(figure: Figure, path: Path, written: list[Path]) -> str:
     """Write a figure without the version of its writer, and return its link."""
     figure.savefig(path, dpi=70, metadata={"Software": None})
     written.append(path)
-    return f"{path.parent.name}/{path.name}"
+    return path.name
 
 
 def _words(key: str) -> str:

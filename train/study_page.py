@@ -100,9 +100,11 @@ def read_runs(path: Path) -> list[Run]:
 def study_page(runs: Sequence[Run], images: dict[str, str]) -> str:
     """Return the Markdown of a study; ``images``: the keys of `budgets` to plots."""
     text = [
-        "Mean over seeds (least to most), n seeds. A seed also draws the labelled records, so arms are compared seed by seed: "
-        "the mean of the differences to the first arm with its 95 % t interval over seeds. Intervals of figures with all labels "
-        "are 95 % bootstrap intervals over the test records, their ends averaged over the seeds.\n"
+        "# Networks side by side\n",
+        "Arms trained alike (`train.study`), every run a line of [study.jsonl](study.jsonl). Mean over seeds (least to most), n "
+        "seeds. A seed also draws the labelled records, so arms are compared seed by seed: the mean of the differences with its "
+        "95 % t interval over seeds, which knows nothing of the test records' own chance. Intervals of figures with all labels "
+        "are 95 % bootstrap intervals over the test records, their ends averaged over the seeds.\n",
     ]
     for name, members in budgets(runs).items():
         task, minutes = members[0].task, members[0].minutes
@@ -111,7 +113,7 @@ def study_page(runs: Sequence[Run], images: dict[str, str]) -> str:
         of = {(arm, fraction): _by_seed(members, arm, fraction) for arm in arms for fraction in fractions}
         measured = any(run.is_measured for run in members)
         budget = f"{minutes:g} minutes per run" if minutes else "the same steps for all"
-        text.append(f"### {task}: {_MEASURES.get(task, 'macro-AUROC')}, {budget}\n")
+        text.append(f"## {task}: {_MEASURES.get(task, 'macro-AUROC')}, {budget}\n")
         base = next((arm for arm in arms if arm.split(" (")[0] in _BASES), arms[0])
         if not measured:
             text.append("No class can be measured: none has ten test positives.\n")

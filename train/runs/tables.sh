@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 data="${1:?folder of the databases}"
 gpus="${2:-1}"
-out="${OUT:-runs/full}"
+out="${OUT:-runs/tables}"
 dry="${DRY:-}"
 cache="$out/cache"
 

@@ -21,12 +21,15 @@ python -m train.pretrain --cache runs/cache --out runs/pretrained-clear --arch c
 python -m train.finetune --cache runs/cache --arch clear --out runs/clear-hug --contrast 0 --init runs/pretrained-clear/checkpoint \
   --layer-decay 0.85 --minutes 45 --epoch-steps 400 --seed 0
 for name in ecgnat-nano ecgnat-nano-causal ecgnat-nano-12lead beatnet clear-hug; do
-  run="runs/$name"
+  run="runs/$name" root="$data" options=(--cache runs/cache --robustness)
   [ "$name" = ecgnat-nano ] && run=runs/nano
   [ "$name" = ecgnat-nano-causal ] && run=runs/causal
-  [ "$name" = ecgnat-nano-12lead ] && run=runs/diag # measured on a root that holds ptbxl alone
+  if [ "$name" = ecgnat-nano-12lead ]; then # measured on ptbxl alone
+    run=runs/diag root=runs/ptbxl options=()
+    mkdir -p "$root" && ln -sfn "$(realpath "$data/ptbxl")" "$(realpath "$data/splits.csv")" "$root"
+  fi
   python -m train.ship --cache runs/cache --run "$run" --name "$name" --text "ecgnat_stream/weights/$name/README.md"
-  python -m train.evaluate --data "$data" --cache runs/cache --model "$name" --robustness --json "docs/results/$name.json"
+  python -m train.evaluate --data "$root" "${options[@]}" --model "$name" --json "docs/results/$name.json"
   python -m train.card --name "$name" --results "docs/results/$name.json"
 done
 python -m train.report

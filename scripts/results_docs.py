@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from train.study_page import Run, read_runs
+from train.study_page import PAIRS, Run, read_runs
 from train.tables import find, rows
 from train.targets import TARGETS
 
@@ -161,6 +161,9 @@ def side_by_side() -> str:
     runs = [run for run in read_runs(RESULTS / "study.jsonl") if run.minutes == 1 and run.auroc]
     tasks, arms = (list(dict.fromkeys(getattr(run, key) for run in runs)) for key in ("task", "arm"))
     body = ([arm, *(_by_fraction([run for run in runs if (run.task, run.arm) == (task, arm)]) for task in tasks)] for arm in arms)
+    apart = {name.removesuffix("-1"): pairs for name, pairs in load("pairs").items() if name.endswith("-1")}
+    titles = [title for title in PAIRS if any(title in pairs for pairs in apart.values())]
+    paired = ([title, " - ".join(PAIRS[title]), *(pairs.get(title) for pairs in apart.values())] for title in titles)
     return f"""
 ## Networks side by side
 
@@ -169,7 +172,10 @@ pretraining where there is any: macro-AUROC on test records with 1 / 10 / 30 / 1
 differences, intervals, noise, fewer leads and wrong beats: [results/study.md](results/study.md). What this says of the papers'
 claims: [claims](claims.md).
 
-{rows(["", *tasks], *body)}"""
+{rows(["", *tasks], *body)}
+With all labels, the difference of two arms in macro-AUROC, seeds together, and its interval from resampling test records:
+
+{rows(["", "", *apart], *paired)}"""
 
 
 def _by_fraction(runs: list[Run]) -> str:

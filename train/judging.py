@@ -28,7 +28,7 @@ from train.robustness import AddNoise, FindBeats, disturb_beats, keep
 from train.sample import Cache
 from train.tasks import FEWEST, Task
 
-__all__ = ["CONDITIONS", "averaged", "judge", "lengths_of", "quick_score", "read", "robustness", "windows_of"]
+__all__ = ["CONDITIONS", "averaged", "judge", "judged", "lengths_of", "quick_score", "read", "robustness", "windows_of"]
 
 _BATCH = 32
 _ROBUST = 200
@@ -101,7 +101,7 @@ def judge(
     val_said: NDArray[np.floating],
 ) -> dict[str, Any]:
     """Return "auroc", "auprc" and "f1", macro over the judged classes, each ``[value, low, high]``, and "left_out"."""
-    used = _judged(stated)
+    used = judged(stated)
     left_out = [name for c, name in enumerate(task.classes) if c not in used]
     if not used:
         return {"auroc": None, "auprc": None, "f1": None, "left_out": left_out}
@@ -115,7 +115,8 @@ def judge(
     return {name: interval(macro(each), len(stated)) for name, each in parts.items()} | {"left_out": left_out}
 
 
-def _judged(stated: NDArray[np.floating]) -> list[int]:
+def judged(stated: NDArray[Any]) -> list[int]:
+    """Return the classes with ten positives and a negative among statements ``(R, C)``: only these are in a macro figure."""
     return [c for c in range(stated.shape[1]) if FEWEST <= stated[:, c].sum() <= len(stated) - 1]
 
 
@@ -151,7 +152,7 @@ def robustness(
         picked = np.random.default_rng(0).choice(len(chosen), _ROBUST, replace=False)
         chosen = [chosen[i] for i in np.sort(picked)]
     stated = task.targets(chosen)
-    used = [c for c in _judged(task.targets(records)) if c in _judged(stated)]
+    used = [c for c in judged(task.targets(records)) if c in judged(stated)]
     twelve = any(len(record.slots) > 2 for record in chosen)
     losses: dict[str, Interval | None] = {}
     clean: Statistic | None = None

@@ -3,7 +3,8 @@
     python -m train.report --results docs/results --study runs/study --out docs/results
 
 ``RESULTS/<name>.json`` with a section of train.evaluate gives ``OUT/<name>.md`` and ``OUT/<name>-<section>.png``. The runs of a
-study, one JSON file each, give ``OUT/study.jsonl`` (all of them), ``OUT/study.md`` and a plot per task. Same input, same bytes.
+study, one JSON file each, give ``OUT/study.jsonl`` (all of them), ``OUT/pairs.json`` (from their answers), ``OUT/study.md`` and a
+plot per task. Same input, same bytes; without STUDY, the files of OUT are read.
 ``scripts/results_docs.py`` sums them up in docs/results.md.
 """
 
@@ -18,6 +19,7 @@ import msgspec
 import numpy as np
 from matplotlib.figure import Figure
 
+from train.pairs import differences
 from train.study_page import budgets, read_runs, study_page, study_plot
 from train.tables import is_interval, rows
 from train.targets import TARGETS, Target, target_table
@@ -191,9 +193,15 @@ def report(results: Path, study: Path, out: Path) -> list[Path]:
     if runs:
         drawn = {name: some for name, members in budgets(runs).items() if (some := [run for run in members if run.is_measured])}
         images = {name: _save(study_plot(some), out / f"study-{name}.png", written) for name, some in drawn.items()}
+        pairs = out / "pairs.json"
+        if apart := differences(study):
+            pairs.write_bytes(msgspec.json.format(msgspec.json.encode(apart), indent=1) + b"\n")
+            written.append(pairs)
+        elif pairs.is_file():
+            apart = msgspec.json.decode(pairs.read_bytes())
         written += [out / "study.jsonl", out / "study.md"]
         written[-2].write_bytes(b"".join(msgspec.json.encode(run) + b"\n" for run in runs))
-        written[-1].write_text(study_page(runs, images), encoding="utf-8")
+        written[-1].write_text(study_page(runs, images, apart), encoding="utf-8")
     return written
 
 

@@ -6,9 +6,10 @@
 Every run gets the steps that its network makes in the same minutes of one thread (or the same steps, ``--steps``). What a step
 costs is measured once per arm and kept in ``OUT/<task>.steps``, so that other work on the machine takes nothing from a run and a
 study can be repeated to the last bit. A run chooses its epoch by the macro-AUROC on validation records and is measured once on
-the test records (:mod:`train.judging`). One JSON file per run; a run whose file is there is left out, so that an interrupted
-study goes on. Runs with all labels and the first seed are read under noise, with fewer leads and with wrong beats too. With
-``--keep`` the networks trained with all labels are kept beside their files.
+the test records (:mod:`train.judging`). One JSON file per run, and beside it what was stated and said of the test records
+(``.npz``); a run whose file is there is left out, so that an interrupted study goes on. Runs with all labels and the first seed
+are read under noise, with fewer leads and with wrong beats too. With ``--keep`` the networks trained with all labels are kept
+beside their files.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ecgnat_stream.model import ARCHITECTURES, ModelCard, Network, save_checkpoint
 from train.augment import Augment
@@ -113,8 +115,10 @@ class Setting:
         return {"size": asked.size, "minutes": minutes, "asked_steps": steps, "batch": asked.batch, "lr": asked.lr}
 
 
-def study(setting: Setting, network: Network, name: str, fraction: float, seed: int) -> tuple[dict[str, Any], Network]:
-    """Train an arm's network and return its row, and the network."""
+def study(
+    setting: Setting, network: Network, name: str, fraction: float, seed: int
+) -> tuple[dict[str, Any], Network, tuple[NDArray[np.floating], NDArray[np.floating]]]:
+    """Train an arm's network; return its row, the network, and what is stated and said of the test records, each ``(R, C)``."""
     cache, task, device = setting.cache, setting.task, setting.world.device
     of = {part: task.records(cache.records, part) for part in PARTS}
     records = of["train"] if fraction >= 1 else fraction_of_task(task, of["train"], fraction, seed)
@@ -126,10 +130,11 @@ def study(setting: Setting, network: Network, name: str, fraction: float, seed: 
     else:
         trained, row["steps"], row["val"] = _train(setting, network, name, records, of["val"], seed)
     val_said, said = (read(trained, cache, of[part], task, device) for part in ("val", "test"))
-    row |= judge(task, task.targets(of["test"]), said, task.targets(of["val"]), val_said)
+    stated = task.targets(of["test"])
+    row |= judge(task, stated, said, task.targets(of["val"]), val_said)
     if fraction == 1 and seed == 0:
         row["robustness"] = robustness(trained, cache, of["test"], task, device)
-    return row, trained
+    return row, trained, (stated, said)
 
 
 def _train(
@@ -206,9 +211,10 @@ def main(arguments: argparse.Namespace, world: World) -> None:
             if arm.init not in inits:
                 raise SystemExit(f"arm {name!r} begins with a pretrained encoder: give --init {arm.init}=CHECKPOINT")
             load_encoder(network, Path(inits[arm.init]))
-        row, trained = study(setting, network, name, float(fraction), int(seed))
+        row, trained, (stated, said) = study(setting, network, name, float(fraction), int(seed))
         if arguments.keep and row["fraction"] == 1 and arm.arch in ARCHITECTURES and not arm.probe:
             save_checkpoint(path.with_suffix(""), trained, ModelCard(model=trained.config))
+        np.savez_compressed(path.with_suffix(".npz"), stated=stated.astype(bool), said=said.astype(np.float32))
         path.write_bytes(msgspec.json.encode(row) + b"\n")
         print(row, f"{time.perf_counter() - began:.0f} s", flush=True)
 

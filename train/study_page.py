@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -97,14 +98,23 @@ def read_runs(path: Path) -> list[Run]:
     return sorted(runs, key=lambda run: (run.task, run.minutes, _arm_order(run.arm), run.size, run.fraction, run.seed))
 
 
-def study_page(runs: Sequence[Run], images: dict[str, str]) -> str:
-    """Return the Markdown of a study; ``images``: the keys of `budgets` to plots."""
+def study_page(runs: Sequence[Run], images: dict[str, str], apart: dict[str, dict[str, list[float]]] | None = None) -> str:
+    """Return the Markdown of a study.
+
+    Parameters
+    ----------
+    images
+        The keys of `budgets` to plots.
+    apart
+        The keys of `budgets` to what :func:`train.pairs.differences` found of the pairs.
+    """
     text = [
         "# Networks side by side\n",
         "Arms trained alike (`train.study`), every run a line of [study.jsonl](study.jsonl). Mean over seeds (least to most), n "
         "seeds. A seed also draws the labelled records, so arms are compared seed by seed: the mean of the differences with its "
-        "95 % t interval over seeds, which knows nothing of the test records' own chance. Intervals of figures with all labels "
-        "are 95 % bootstrap intervals over the test records, their ends averaged over the seeds.\n",
+        "95 % t interval over seeds, which knows nothing of the choice of test records. Intervals over test records are 95 % "
+        "bootstrap intervals; of a figure with all labels their ends are averaged over the seeds, of a pair the same records "
+        "are drawn for both and all seeds.\n",
     ]
     for name, members in budgets(runs).items():
         task, minutes = members[0].task, members[0].minutes
@@ -123,9 +133,14 @@ def study_page(runs: Sequence[Run], images: dict[str, str]) -> str:
             body = [[arm, *(line(of[arm, f], of.get((base, f), {})) for f in fractions)] for arm in shown]
             if body:
                 text.append(rows(head, *body))
-        body = [[title, f"{a} - {b}", *(_difference_cell(of[a, f], of[b, f]) for f in fractions)] for title, a, b in _pairs(arms)]
-        if body and measured:
-            text.append(rows(["pair", "test, difference", *(_labels(members, fraction) for fraction in fractions)], *body))
+        over_records = (apart or {}).get(name, {})
+        paired: list[list[Any]] = [
+            [title, f"{a} - {b}", *(_difference_cell(of[a, f], of[b, f]) for f in fractions), over_records.get(title)]
+            for title, a, b in _pairs(arms)
+        ]
+        if paired and measured:
+            labels = [_labels(members, fraction) for fraction in fractions]
+            text.append(rows(["pair", "test, difference", *labels, "all labels, interval over test records"], *paired))
         text += _figures(members, arms)
         if name in images:
             text.append(f"![{task}]({images[name]})\n")

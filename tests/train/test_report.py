@@ -201,7 +201,7 @@ def test_a_study_compares_seed_by_seed() -> None:
     assert row_of(second, "own") == ["own", "-0.300, n 1", "-"]
     assert "| scratch |" not in second
     assert row_of(steps, "scratch")[1] == "101"
-    assert row_of(pair, "masked pretraining and contrast of ECG-NAT")[1:] == ["ecgnat - scratch", want, "+0.010, n 1"]
+    assert row_of(pair, "masked pretraining and contrast of ECG-NAT")[1:] == ["ecgnat - scratch", want, "+0.010, n 1", "-"]
     order = [line.split("|")[1].strip() for line in first.splitlines()[2:]]
     assert order == ["scratch", "ecgnat", "own", "random-init probe"]  # as given; read_runs sorts
 
@@ -217,7 +217,9 @@ def test_pairs_say_what_a_claim_says() -> None:
     assert "over a convolutional network" not in study_page(some, {}), "which of the two sizes?"
     some = [run for run in some if (run.arm, run.size) != ("xresnet1d101", "nano")]
     line = row_of(study_page(some, {}), "BEAT-Net over a convolutional network")
-    assert line[1:] == ["beatnet (nano) - xresnet1d101 (tiny)", "+0.200, n 1"]
+    assert line[1:] == ["beatnet (nano) - xresnet1d101 (tiny)", "+0.200, n 1", "-"]
+    text = study_page(some, {}, {"csn-0": {"BEAT-Net over a convolutional network": [0.2, 0.1, 0.3]}})
+    assert row_of(text, "BEAT-Net over a convolutional network")[3] == "0.200 (0.100 to 0.300)"
 
 
 def test_runs_of_other_budgets_are_not_compared() -> None:

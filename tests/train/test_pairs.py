@@ -1,0 +1,77 @@
+"""Pairs of arms: their difference is that of the same test records, and seeds count together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from train.pairs import differences
+from train.report import report
+
+STATED = np.arange(80)[:, None] % 4 == np.arange(4)
+"""Of four classes twenty records each."""
+
+
+def write(
+    folder: Path, arm: str, seed: int, said: NDArray[np.float64], stated: NDArray[Any] = STATED, fraction: float = 1
+) -> None:
+    file = folder / f"csn-1min-{arm}-{fraction:g}-{seed}.json"
+    row = {"arm": arm, "task": "csn", "fraction": fraction, "seed": seed, "minutes": 1, "auroc": (0.8, 0.7, 0.9), "other": 1}
+    file.write_bytes(msgspec.json.encode(row))
+    np.savez(file.with_suffix(".npz"), stated=stated, said=said.astype(np.float32))
+
+
+def guess(seed: int, skill: float) -> NDArray[np.float64]:
+    return np.random.default_rng(seed).normal(size=STATED.shape).astype(np.float32) + skill * STATED
+
+
+def test_a_difference_is_the_mean_over_seeds_that_both_have(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write(tmp_path, "beatnet", seed, guess(seed, 2))
+        write(tmp_path, "xresnet1d101", seed, guess(10 + seed, 1))
+    write(tmp_path, "beatnet", 2, guess(2, 9))
+    write(tmp_path, "clear", 0, guess(3, 9), fraction=0.1)
+    write(tmp_path, "clear-hug", 0, guess(4, 9))
+    found = differences(tmp_path)
+    assert found.keys() == {"csn-1"}
+    assert found["csn-1"].keys() == {"BEAT-Net over a convolutional network"}, "clear has no run with all labels"
+    value, low, high = found["csn-1"]["BEAT-Net over a convolutional network"]
+    ours, theirs = ([roc_auc_score(STATED, guess(at + seed, skill)) for seed in (0, 1)] for at, skill in ((0, 2), (10, 1)))
+    assert value == pytest.approx(np.mean(ours) - np.mean(theirs), abs=1e-4)
+    assert low < value < high
+
+
+def test_the_same_answers_do_not_differ_whatever_records_are_drawn(tmp_path: Path) -> None:
+    for arm in ("clear", "clear-hug"):
+        write(tmp_path, arm, 0, guess(0, 1))
+    assert differences(tmp_path) == {"csn-1": {"HUG over a linear head": [0.0, 0.0, 0.0]}}
+
+
+def test_classes_that_are_rarely_stated_do_not_count(tmp_path: Path) -> None:
+    rare = STATED & (np.arange(80)[:, None] < [80, 80, 80, 30])
+    worse = guess(0, 1)
+    worse[:, 3] *= -1
+    write(tmp_path, "clear", 0, worse, rare)
+    write(tmp_path, "clear-hug", 0, guess(0, 1), rare)
+    assert differences(tmp_path) == {"csn-1": {"HUG over a linear head": [0.0, 0.0, 0.0]}}
+    for arm in ("clear", "clear-hug"):
+        write(tmp_path, arm, 0, guess(0, 1), np.zeros_like(STATED))
+    assert differences(tmp_path) == {}, "nothing can be measured"
+
+
+def test_the_report_keeps_them_for_a_page_without_the_runs(tmp_path: Path) -> None:
+    for arm, skill in (("clear", 1), ("clear-hug", 2)):
+        write(tmp_path, arm, 0, guess(0, skill))
+    out = tmp_path / "out"
+    report(tmp_path / "nowhere", tmp_path, out)
+    before = (out / "study.md").read_text()
+    (line,) = [line for line in before.splitlines() if line.startswith("| HUG over a linear head |")]
+    assert line.split("|")[-2].strip().startswith("0.")
+    report(tmp_path / "nowhere", tmp_path / "nowhere", out)
+    assert (out / "study.md").read_text() == before

@@ -214,7 +214,8 @@ def study_plot(runs: Sequence[Run]) -> Figure:
         ends = np.array([[min(run.score for run in some), max(run.score for run in some)] for some in scores.values()])
         at = 100 * np.array(list(scores)) * 1.03 ** (number - (len(arms) - 1) / 2)
         style = "--" if arm.endswith("probe") else "-"
-        axes.errorbar(at, mean, [mean - ends[:, 0], ends[:, 1] - mean], marker="o", markersize=4, linestyle=style, label=arm)
+        spread = np.maximum([mean - ends[:, 0], ends[:, 1] - mean], 0)  # a mean of equal scores may miss them by a rounding
+        axes.errorbar(at, mean, spread, marker="o", markersize=4, linestyle=style, label=arm)
     axes.set_xscale("log")
     axes.set_xticks([100 * f for f in fractions], [f"{100 * f:g} %" for f in fractions])
     axes.set_xticks([], minor=True)
@@ -242,8 +243,10 @@ def _difference_cell(runs: dict[int, Run], base: dict[int, Run]) -> str:
     pairs = [(runs[seed], base[seed]) for seed in sorted(runs.keys() & base.keys())]
     differences = np.array([one.score - other.score for one, other in pairs if one.is_measured and other.is_measured])
     number = len(differences)
-    if number < 2:
-        return f"{differences[0]:+z.3f}, n 1" if number else "-"
+    if number == 0:
+        return "-"
+    if np.ptp(differences) == 0:  # one seed, or probes of one encoder with all labels: nothing is drawn
+        return f"{differences[0]:+z.3f}, n {number}"
     half = float(student.ppf(0.975, number - 1)) * differences.std(ddof=1) / number**0.5
     return f"{differences.mean():+z.3f} ({differences.mean() - half:+z.3f} to {differences.mean() + half:+z.3f}), n {number}"
 

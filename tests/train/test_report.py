@@ -12,7 +12,7 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from train.report import page, plots, report, tables
-from train.study_page import Run, budgets, read_runs, study_page
+from train.study_page import Run, budgets, read_runs, study_page, study_plot
 from train.tables import cell, find
 from train.targets import Target
 
@@ -307,6 +307,14 @@ def test_a_study_of_one_run_is_a_page(tmp_path: Path) -> None:
     assert "0.800 (0.800 to 0.800), n 1" in text
     assert 'difference to "scratch" |' not in text
     assert (tmp_path / "out" / "study-window-0.png").exists()
+
+
+def test_seeds_that_agree_are_drawn() -> None:
+    same = [Run("random-init probe", "csn", 1.0, seed, 0.7) for seed in range(3)]
+    assert np.mean([0.7, 0.7, 0.7]) < 0.7, "by a rounding"
+    study_plot(same)
+    both = [*same, *(Run("clear probe", "csn", 1.0, seed, 0.75) for seed in range(3))]
+    assert "| clear probe | +0.050, n 3 |" in study_page(both, {}), "no interval of nothing"
 
 
 def test_no_study_is_no_page(tmp_path: Path) -> None:

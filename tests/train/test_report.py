@@ -309,6 +309,15 @@ def test_a_study_of_one_run_is_a_page(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "study-window-0.png").exists()
 
 
+def test_an_arm_of_one_fraction_has_no_line() -> None:
+    legend = study_plot(runs()).axes[0].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["scratch", "ecgnat"]
+    one = study_plot([run for run in runs() if run.fraction == 0.01]).axes[0].get_legend()
+    assert one is not None
+    assert len(one.get_texts()) == 4
+
+
 def test_seeds_that_agree_are_drawn() -> None:
     same = [Run("random-init probe", "csn", 1.0, seed, 0.7) for seed in range(3)]
     assert np.mean([0.7, 0.7, 0.7]) < 0.7, "by a rounding"

@@ -2,9 +2,10 @@
 
 Neighborhood attention needs every token in its place, so nothing is dropped: masked samples are replaced in the input, in blocks
 of one last-stage token (0.32 s). The limb leads are linear functions of two of them and are masked together; every chest lead
-is masked on its own.
+is masked on its own. Blocks are masked one by one, or heartbeat by heartbeat: then a QRS complex cannot be guessed from the rest
+of its own beat in the same lead.
 
-Shapes: B batch, L lead (12), T time, P block of 32 samples, E embed, D decoder width.
+Shapes: B batch, L lead (12), T time, P block of 32 samples, N beat, E embed, D decoder width.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 from ecgnat_stream.model import EcgNat
 from ecgnat_stream.model.ecgnat import Block
 from ecgnat_stream.model.preprocess import TOKEN, prepare
-from ecgnat_stream.signal import LEADS
+from ecgnat_stream.signal import LEADS, MODEL_FS
 
 __all__ = ["MaskedAutoencoder", "draw_mask", "level_and_spread", "masked_loss", "reconstruction_loss"]
 
@@ -26,6 +27,9 @@ _LIMB = 6
 _STRIDE = 4
 _RAW = 0.1
 """Weight of the amplitude in mV beside the shape of every block."""
+
+_FAR = 1.0 * MODEL_FS
+"""Samples beyond which a block is of no heartbeat."""
 
 
 class MaskedAutoencoder(nn.Module):
@@ -55,10 +59,10 @@ class MaskedAutoencoder(nn.Module):
         self.predict = nn.Linear(decoder_embed_dim, 2 * _STRIDE * _L)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the loss for ``windows`` ``(B, 12, T)`` in mV, under a newly drawn mask."""
+        """Return the loss for ``windows`` ``(B, 12, T)`` in mV under a newly drawn mask; with ``beats``, of whole beats."""
         x = prepare(batch["windows"], self.encoder.config.scaling)
         there = x[:, _L : 2 * _L] > 0
-        mask = draw_mask(x.shape[0], x.shape[2] // TOKEN, self.mask_ratio, x.device)
+        mask = draw_mask(x.shape[0], x.shape[2] // TOKEN, self.mask_ratio, x.device, batch.get("beats"))
         shape, raw = self.reconstruct(x, mask)
         return masked_loss(x[:, :_L], there, mask, shape, raw)
 
@@ -83,13 +87,27 @@ class MaskedAutoencoder(nn.Module):
         return shape, raw
 
 
-def draw_mask(batch: int, blocks: int, mask_ratio: float, device: torch.device | None = None) -> Tensor:
+def draw_mask(
+    batch: int, blocks: int, mask_ratio: float, device: torch.device | None = None, beats: Tensor | None = None
+) -> Tensor:
     """Return a mask ``(B, L, P)``, 0 = keep, 1 = masked: one draw for the limb leads together, one for every chest lead.
 
     In every window and draw the same number of blocks is masked, ``round(mask_ratio * P)``.
+
+    Parameters
+    ----------
+    beats
+        ``(B, N)`` R peaks in samples, NaN behind the last: blocks are then masked beat by beat, the last beat of a draw in part.
+        A block is of the beat that is nearest; farther than 1 s from all it stands alone.
     """
     noise = torch.rand(batch, 1 + _L - _LIMB, blocks, device=device)
-    masked = (noise.argsort(dim=2).argsort(dim=2) < round(mask_ratio * blocks)).float()
+    if beats is not None and beats.shape[1]:
+        middle = (torch.arange(blocks, device=device) + 0.5) * TOKEN
+        distance, nearest = (middle[:, None] - beats[:, None]).abs().nan_to_num(nan=torch.inf).min(dim=2)
+        shared = torch.rand(batch, noise.shape[1], beats.shape[1], device=device)
+        own = shared.gather(2, nearest[:, None].expand_as(noise))
+        noise = torch.where((distance <= _FAR)[:, None], own, noise)
+    masked = (noise.argsort(dim=2, stable=True).argsort(dim=2) < round(mask_ratio * blocks)).float()
     return torch.cat([masked[:, :1].expand(-1, _LIMB, -1), masked[:, 1:]], dim=1)
 
 

@@ -45,8 +45,10 @@ def autoencoder(arguments: argparse.Namespace) -> Autoencoder:
     Raises
     ------
     ValueError
-        For dense attention of anything but CLEAR, and as :func:`~ecgnat_stream.model.configured`.
+        For dense attention of anything but CLEAR, masked blocks of CLEAR, and as :func:`~ecgnat_stream.model.configured`.
     """
+    if arguments.arch == "clear" and arguments.masking == "blocks":
+        raise ValueError("--masking blocks is ECG-NAT's: CLEAR masks beats")
     if arguments.arch == "ecgnat" and arguments.attention != "sparse":
         raise ValueError(f"--attention {arguments.attention} is CLEAR's: leave it out or take --arch clear")
     changes = {"attention": arguments.attention} if arguments.arch == "clear" else {}
@@ -64,7 +66,7 @@ def pretrain(arguments: argparse.Namespace, world: World) -> Autoencoder:
     torch.manual_seed(arguments.seed)
     cache = Cache(arguments.cache)
     module = autoencoder(arguments)
-    config, beats = module.encoder.config, module.encoder.needs_beats
+    config, beats = module.encoder.config, module.encoder.needs_beats or arguments.masking == "beats"
     source = Unlabelled(cache, ("train", "holdout"), arguments.length, arguments.batch, Augment(cache.noise), beats)
     unseen = Unlabelled(cache, ("val",), arguments.length, arguments.batch, None, beats)
     unseen.reseed(1)
@@ -110,7 +112,7 @@ def plot(module: Autoencoder, batch: dict[str, Tensor], path: Path, rows: int = 
     few = {name: tensor[:rows] for name, tensor in batch.items()}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        drawn = _beats(module, few) if isinstance(module, MaskedBeats) else _blocks(module, few["windows"])
+        drawn = _beats(module, few) if isinstance(module, MaskedBeats) else _blocks(module, few)
     figure = matplotlib.figure.Figure(figsize=(14, 2.2 * rows), layout="constrained")
     for row, (lead, pieces) in enumerate(drawn):
         axes = figure.add_subplot(rows, 1, row + 1)
@@ -124,10 +126,10 @@ def plot(module: Autoencoder, batch: dict[str, Tensor], path: Path, rows: int = 
     figure.savefig(path, dpi=70)
 
 
-def _blocks(module: MaskedAutoencoder, windows: Tensor) -> list[tuple[int, list[Piece]]]:
+def _blocks(module: MaskedAutoencoder, batch: dict[str, Tensor]) -> list[tuple[int, list[Piece]]]:
     """Return the lead of every window that has most samples, cut into blocks."""
-    x = prepare(windows, module.encoder.config.scaling)
-    mask = draw_mask(len(x), x.shape[2] // TOKEN, module.mask_ratio, x.device)
+    x = prepare(batch["windows"], module.encoder.config.scaling)
+    mask = draw_mask(len(x), x.shape[2] // TOKEN, module.mask_ratio, x.device, batch.get("beats"))
     shape, _ = module.reconstruct(x, mask)
     drawn = []
     for row in range(len(x)):
@@ -170,6 +172,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--size", default="nano", help="one of the architecture's sizes")
     parser.add_argument("--attention", default="sparse", choices=["sparse", "dense"], help="of CLEAR")
     parser.add_argument("--causal", action="store_true", help="the causal form")
+    parser.add_argument("--masking", choices=["blocks", "beats"], help="ECG-NAT: blocks if not said; CLEAR: always beats")
     parser.add_argument("--mask-ratio", type=float, default=0.0, help="0: 0.75 of the blocks, 0.8 of the beats")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--length", type=int, default=1000, help="samples per window, 100 Hz")

@@ -86,11 +86,14 @@ ARMS = {
     "clear-hug dense probe": Arm("clear", "clear-dense", probe=True, head="hug", attention="dense"),
     "scratch": Arm(),
     "no-contrastive": Arm(init="ecgnat"),
+    "no-contrastive beats": Arm(init="ecgnat-beats"),
+    "ecgnat-beats probe": Arm(init="ecgnat-beats", probe=True),
     "no-pretraining": Arm(contrast=0.5),
     "full-attention": Arm("full"),
 }
 """The three papers' recipes and the baselines, then what lies between. "clear-hug dense" has dense attention in the masked-beat
-pretraining and after it, "clear-hug dense pretraining" in the pretraining alone."""
+pretraining and after it, "clear-hug dense pretraining" in the pretraining alone; where "beats" is said of ECG-NAT its pretraining
+masked whole heartbeats."""
 
 MEMORY = 10
 """Part of a run, as its inverse, over which its averaged weights reach: 1 - MEMORY / steps is their decay."""
@@ -230,7 +233,9 @@ def options() -> argparse.ArgumentParser:
     """Return the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True, help="what train.prepare wrote")
-    parser.add_argument("--init", action="append", default=[], help="NAME=CHECKPOINT, pretrained: ecgnat, clear, clear-dense")
+    parser.add_argument(
+        "--init", action="append", default=[], help="NAME=CHECKPOINT, pretrained: ecgnat, ecgnat-beats, clear, clear-dense"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for one JSON file per run")
     parser.add_argument("--size", default="nano", help="nano, tiny, mini, small or paper")
     parser.add_argument("--task", default="cinc2017", choices=sorted(TASKS))

@@ -30,6 +30,8 @@ PAIRS = {
     "masked pretraining of ECG-NAT": ("no-contrastive", "scratch"),
     "masked pretraining and contrast of ECG-NAT": ("ecgnat", "scratch"),
     "contrast of ECG-NAT": ("ecgnat", "no-contrastive"),
+    "whole beats over blocks masked in ECG-NAT's pretraining": ("no-contrastive beats", "no-contrastive"),
+    "whole beats over blocks masked, encoder frozen": ("ecgnat-beats probe", "ecgnat probe"),
 }
 """What a pair of arms says: the first is what is claimed to be better than the second."""
 

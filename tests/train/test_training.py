@@ -62,6 +62,30 @@ def test_limb_leads_are_masked_together_and_the_ratio_holds() -> None:
     assert not torch.equal(mask[:, 6], mask[:, 7])
 
 
+def test_whole_beats_are_masked_and_the_ratio_holds() -> None:
+    beats = torch.tensor([[48.0, 144, 240, 336, 432, 528], [80, 240, torch.nan, torch.nan, torch.nan, torch.nan]])
+    masks = torch.cat([mae.draw_mask(2, 18, 0.5, beats=beats) for _ in range(50)])
+    assert (masks.sum(dim=2) == 9).all()
+    assert (masks[:, :6] == masks[:, :1]).all()
+    of_beats = masks[::2].view(50, 12, 6, 3).sum(dim=3)
+    assert (of_beats % 3 == 0).all(), "nine blocks are three beats of three blocks"
+    assert of_beats[:, 6:].std(dim=1).max() > 0, "chest leads draw for themselves"
+    assert of_beats.mean(dim=(0, 1)) == pytest.approx([1.5] * 6, abs=0.3), "every beat is masked as often"
+    alone = masks[1::2, :, 11:]
+    assert (alone[..., :-1] != alone[..., 1:]).float().mean() > 0.3, "what is of no beat is masked block by block"
+    none = mae.draw_mask(2, 18, 0.5, beats=torch.zeros(2, 0))
+    assert (none.sum(dim=2) == 9).all(), "no beats in any window"
+
+
+def test_pretraining_on_whole_beats_gives_an_encoder(cache: Path, tmp_path: Path) -> None:
+    pretrain.pretrain(pretrain_options(cache, tmp_path / "beats", "--steps", "2", "--masking", "beats"), ALONE)
+    assert losses(tmp_path / "beats") != []
+    assert (tmp_path / "beats" / "reconstruction.png").stat().st_size > 1000
+    finetune.load_encoder(EcgNat(size("nano")), tmp_path / "beats" / "checkpoint")
+    with pytest.raises(ValueError, match="CLEAR masks beats"):
+        pretrain.autoencoder(pretrain_options(cache, tmp_path, "--arch", "clear", "--masking", "blocks"))
+
+
 def test_a_masked_sample_cannot_be_seen() -> None:
     torch.manual_seed(0)
     module = mae.MaskedAutoencoder(EcgNat(size("nano"))).eval()

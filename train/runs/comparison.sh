@@ -11,9 +11,12 @@ export OMP_NUM_THREADS=1 # on a busy machine spinning threads that wait for each
 python -m train.pretrain --cache "$cache" --out runs/pretrained-clear --arch clear --minutes 38 --epoch-steps 500 --seed 0
 python -m train.pretrain --cache "$cache" --out runs/pretrained-clear-dense --arch clear --attention dense --minutes 38 \
   --epoch-steps 500 --seed 0
+# The same size, minutes and ratio as INIT, but whole heartbeats are masked.
+python -m train.pretrain --cache "$cache" --out runs/pretrained-beats --masking beats --minutes 38 --epoch-steps 250 --seed 0
 study() {
   python -m train.study --cache "$cache" --out "$out" --keep --init "ecgnat=$init" \
-    --init clear=runs/pretrained-clear/checkpoint --init clear-dense=runs/pretrained-clear-dense/checkpoint "$@"
+    --init clear=runs/pretrained-clear/checkpoint --init clear-dense=runs/pretrained-clear-dense/checkpoint \
+    --init ecgnat-beats=runs/pretrained-beats/checkpoint "$@"
 }
 arms="ecgnat,beatnet,clear,clear-hug,xresnet1d101,random-init probe"
 pretrained="ecgnat probe,clear probe,clear-hug probe,clear-hug dense probe"

@@ -163,7 +163,7 @@ def test_a_script_ends_with_a_table(root: Path, script: str, folder: str, arms: 
     assert {run["task"] for run in runs if run["auroc"] is not None} == {"cpsc2018"}
     assert all(any(run["robustness"].values()) for run in runs if run["auroc"] is not None and run["fraction"] == 1)
     page = (out / folder / "study.md").read_text()
-    assert page.count("### ") == len(tasks.split()) and done.stdout.rstrip().endswith(page.rstrip())
+    assert page.count("\n## ") == len(tasks.split()) and done.stdout.rstrip().endswith(page.rstrip())
     assert page.count("No class can be measured") == len(tasks.split()) - 1 and not re.search(r"\bnan\b", page)
 
 

@@ -4,7 +4,7 @@
 
 ``RESULTS/<name>.json`` with a section of train.evaluate gives ``OUT/<name>.md`` and ``OUT/<name>-<section>.png``. The runs of a
 study, one JSON file each, give ``OUT/study.jsonl`` (all of them), ``OUT/pairs.json`` (from their answers), ``OUT/study.md`` and a
-plot per task. Same input, same bytes; without STUDY, the files of OUT are read.
+plot per task. Same input, same bytes. What OUT held of other runs stays, so that a study goes on where its first runs are not.
 ``scripts/results_docs.py`` sums them up in docs/results.md.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from train.pairs import differences
-from train.study_page import budgets, read_runs, study_page, study_plot
+from train.study_page import budgets, joined, read_runs, study_page, study_plot
 from train.tables import is_interval, rows
 from train.targets import TARGETS, Target, target_table
 
@@ -189,16 +189,16 @@ def report(results: Path, study: Path, out: Path) -> list[Path]:
             images = {name: _save(figure, out / f"{file.stem}-{name}.png", written) for name, figure in plots(content).items()}
             written.append(out / f"{file.stem}.md")
             written[-1].write_text(page(content, images), encoding="utf-8")
-    runs = read_runs(study) or read_runs(out / "study.jsonl")
-    if runs:
+    if runs := joined(read_runs(out / "study.jsonl"), read_runs(study)):
         drawn = {name: some for name, members in budgets(runs).items() if (some := [run for run in members if run.is_measured])}
         images = {name: _save(study_plot(some), out / f"study-{name}.png", written) for name, some in drawn.items()}
         pairs = out / "pairs.json"
-        if apart := differences(study):
-            pairs.write_bytes(msgspec.json.format(msgspec.json.encode(apart), indent=1) + b"\n")
+        apart: dict[str, dict[str, Any]] = msgspec.json.decode(pairs.read_bytes()) if pairs.is_file() else {}
+        for name, found in differences(study).items():
+            apart.setdefault(name, {}).update(found)
+        if apart:
+            pairs.write_bytes(msgspec.json.format(msgspec.json.encode(apart, order="deterministic"), indent=1) + b"\n")
             written.append(pairs)
-        elif pairs.is_file():
-            apart = msgspec.json.decode(pairs.read_bytes())
         written += [out / "study.jsonl", out / "study.md"]
         written[-2].write_bytes(b"".join(msgspec.json.encode(run) + b"\n" for run in runs))
         written[-1].write_text(study_page(runs, images, apart), encoding="utf-8")

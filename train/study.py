@@ -4,12 +4,12 @@
         --init ecgnat=runs/pretrained/checkpoint --init clear=runs/pretrained-clear/checkpoint
 
 Every run gets the steps that its network makes in the same minutes of one thread (or the same steps, ``--steps``). What a step
-costs is measured once per arm and kept in ``OUT/<task>.steps``, so that other work on the machine takes nothing from a run and a
-study can be repeated to the last bit. A run chooses its epoch by the macro-AUROC on validation records and is measured once on
-the test records (:mod:`train.judging`). One JSON file per run, and beside it what was stated and said of the test records
-(``.npz``); a run whose file is there is left out, so that an interrupted study goes on. Runs with all labels and the first seed
-are read under noise, with fewer leads and with wrong beats too. With ``--keep`` the networks trained with all labels are kept
-beside their files.
+costs is measured once per network and kept in ``OUT/<task>.steps``, so that other work on the machine takes nothing from a run,
+and a study can be repeated to the last bit or go on elsewhere. A run chooses its epoch by the macro-AUROC on validation records
+and is measured once on the test records (:mod:`train.judging`). One JSON file per run, and beside it what was stated and said of
+the test records (``.npz``); a run whose file is there is left out, so that an interrupted study goes on. Runs with all labels and
+the first seed are read under noise, with fewer leads and with wrong beats too. With ``--keep`` the networks trained with all
+labels are kept beside their files.
 """
 
 from __future__ import annotations
@@ -66,6 +66,11 @@ class Arm:
     probe: bool = False
     head: str = ""
     attention: str = ""
+
+    @property
+    def trained(self) -> str:
+        """What a step's cost depends on, whatever the step begins with."""
+        return " ".join(filter(None, (self.arch, self.head, self.attention, "contrast" if self.contrast > 0 else "")))
 
 
 ARMS = {
@@ -150,7 +155,7 @@ def _train(
     views, beats, augment = 2 if arm.contrast > 0 else 1, network.needs_beats, Augment(cache.noise)
     source = Sampler(cache, records, MIXES["task"], lengths_of(task), batch, augment, views, beats=beats, task=task)
     ledger = arguments.out / f"{task.name}.steps"
-    steps = arguments.steps or steps_in(arguments.minutes, f"{name} {arguments.size} {batch}", module, source, ledger)
+    steps = arguments.steps or steps_in(arguments.minutes, f"{arm.trained} {arguments.size} {batch}", module, source, ledger)
     ema = max(1 - MEMORY / steps, 0.0)
     budget = Budget(steps=steps, epoch_steps=max(steps // LOOKS, 1), lr=arguments.lr, ema=ema, seed=seed)
     val_stated = task.targets(val)

@@ -15,7 +15,7 @@ from scipy.stats import t as student
 from train.study import ARMS
 from train.tables import rows
 
-__all__ = ["PAIRS", "Run", "budgets", "read_runs", "study_page", "study_plot"]
+__all__ = ["PAIRS", "Run", "budgets", "joined", "read_runs", "study_page", "study_plot"]
 
 PAIRS = {
     "BEAT-Net over a convolutional network": ("beatnet", "xresnet1d101"),
@@ -97,7 +97,16 @@ def read_runs(path: Path) -> list[Run]:
                 runs += msgspec.convert([value], list[Run])
         except msgspec.MsgspecError as error:
             raise ValueError(f"{file}: no run of a study ({error}): remove it, or run train.study again") from error
-    return sorted(runs, key=lambda run: (run.task, run.minutes, _arm_order(run.arm), run.size, run.fraction, run.seed))
+    return sorted(runs, key=_place)
+
+
+def joined(before: Sequence[Run], made: Sequence[Run]) -> list[Run]:
+    """Return all runs in the order of :func:`read_runs`; a run that was made again stands for the one before."""
+    return sorted({_place(run): run for run in (*before, *made)}.values(), key=_place)
+
+
+def _place(run: Run) -> tuple[Any, ...]:
+    return run.task, run.minutes, _arm_order(run.arm), run.size, run.fraction, run.seed
 
 
 def study_page(runs: Sequence[Run], images: dict[str, str], apart: dict[str, dict[str, list[float]]] | None = None) -> str:

@@ -75,3 +75,26 @@ def test_the_report_keeps_them_for_a_page_without_the_runs(tmp_path: Path) -> No
     assert line.split("|")[-2].strip().startswith("0.")
     report(tmp_path / "nowhere", tmp_path / "nowhere", out)
     assert (out / "study.md").read_text() == before
+
+
+def test_a_study_goes_on_where_its_first_runs_are_not(tmp_path: Path) -> None:
+    first, second, out = (tmp_path / name for name in ("first", "second", "out"))
+    first.mkdir()
+    second.mkdir()
+    for arm, skill in (("clear", 1), ("clear-hug", 2), ("beatnet", 3), ("xresnet1d101", 1)):
+        write(first, arm, 0, guess(0, skill))
+    report(tmp_path / "nowhere", first, out)
+    before = msgspec.json.decode((out / "pairs.json").read_bytes())["csn-1"]
+    for arm, skill in (("clear", 2), ("clear-hug", 1)):  # made again: HUG is worse now
+        write(second, arm, 0, guess(0, skill))
+    row = {"arm": "clear", "task": "csn", "fraction": 1, "seed": 0, "minutes": 1, "auroc": (0.9, 0.8, 1.0)}
+    (second / "csn-1min-clear-1-0.json").write_bytes(msgspec.json.encode(row))
+    report(tmp_path / "nowhere", second, out)
+    lines = [msgspec.json.decode(line) for line in (out / "study.jsonl").read_bytes().splitlines()]
+    assert [(line["arm"], line["auroc"][0]) for line in lines] == [
+        ("beatnet", 0.8), ("clear", 0.9), ("clear-hug", 0.8), ("xresnet1d101", 0.8)
+    ]  # fmt: skip
+    pairs = msgspec.json.decode((out / "pairs.json").read_bytes())["csn-1"]
+    assert pairs.keys() == before.keys() and len(pairs) == 2
+    assert pairs["BEAT-Net over a convolutional network"] == before["BEAT-Net over a convolutional network"]
+    assert pairs["HUG over a linear head"][0] < 0 < before["HUG over a linear head"][0]

@@ -63,3 +63,12 @@ def test_an_arm_that_begins_with_an_encoder_is_given_one(labelled: Path, tmp_pat
     with pytest.raises(SystemExit, match="give --init clear-dense=CHECKPOINT"):
         run(labelled, tmp_path / "study", "--steps", "1", "--arms", "clear-hug dense")
     assert study.ARMS["clear-hug dense"].attention == "dense"
+
+
+def test_arms_that_train_the_same_network_make_the_same_steps() -> None:
+    trained = {name: arm.trained for name, arm in study.ARMS.items()}
+    assert trained["clear-hug"] == trained["clear-hug dense pretraining"] == trained["clear-hug scratch"] == "clear hug"
+    assert trained["scratch"] == trained["no-contrastive"] == trained["no-contrastive beats"] == "ecgnat"
+    assert trained["ecgnat"] == trained["no-pretraining"] == "ecgnat contrast"
+    others = ("clear-hug dense", "clear", "clear-hug-gelu", "ecgnat-hug", "beatnet", "xresnet1d101", "full-attention")
+    assert len({trained[name] for name in (*others, "clear-hug", "scratch", "ecgnat")}) == 10

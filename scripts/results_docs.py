@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from train.study_page import PAIRS, Run, read_runs
+from train.study_page import PAIRS, Apart, Run, read_runs
 from train.tables import find, rows
 from train.targets import TARGETS
 
@@ -163,7 +163,10 @@ def side_by_side() -> str:
     body = ([arm, *(_by_fraction([run for run in runs if (run.task, run.arm) == (task, arm)]) for task in tasks)] for arm in arms)
     apart = {name.removesuffix("-1"): pairs for name, pairs in load("pairs").items() if name.endswith("-1")}
     titles = [title for title in PAIRS if any(title in pairs for pairs in apart.values())]
-    paired = ([title, " - ".join(PAIRS[title]), *(pairs.get(title) for pairs in apart.values())] for title in titles)
+    paired = (
+        [title, " - ".join(PAIRS[title]), *(Apart(**pairs[title]).cell if title in pairs else None for pairs in apart.values())]
+        for title in titles
+    )
     return f"""
 ## Networks side by side
 

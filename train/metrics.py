@@ -9,6 +9,7 @@ Shapes: R resample, N unit, C class, P token, Q calibration bin.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 
@@ -181,9 +182,14 @@ def best_thresholds(stated: NDArray[np.generic], said: NDArray[np.floating]) -> 
             continue
         precision, recall, thresholds = precision_recall_curve(truth, score)
         scores = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-        at = float(thresholds[scores[:-1].argmax()])
-        chosen.append(np.floor(at * 1e4) / 1e4)  # down: the score itself must still reach it
-    return tuple(float(one) for one in chosen)
+        chosen.append(_rounded_down(float(thresholds[scores[:-1].argmax()])))
+    return tuple(chosen)
+
+
+def _rounded_down(at: float) -> float:
+    """Return four digits, however small: a score of ``at`` must still reach it, and one far below must not."""
+    scale = 10.0 ** (3 - math.floor(math.log10(at))) if at > 0 else 1.0
+    return min(math.floor(at * scale) / scale, at)
 
 
 def decode_beats(

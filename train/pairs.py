@@ -6,51 +6,89 @@ choice of test records is. Only runs with all labels are compared so; their seed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from train.judging import judged
-from train.metrics import Interval, Statistic, auroc, difference, interval, macro
-from train.study_page import PAIRS, Run
+from train.metrics import Statistic, auroc, difference, interval, macro
+from train.study_page import PAIRS, Apart, Run
 
-__all__ = ["differences"]
+__all__ = ["Differences", "differences", "joined_differences"]
 
-Said = dict[int, NDArray[np.float64]]
-"""Seed to logits ``(R, C)``."""
+Differences = dict[str, dict[str, Apart]]
+"""Task and minutes as `budgets` names them, then the title of a pair."""
 
 
-def differences(study: Path) -> dict[str, dict[str, Interval]]:
-    """Return, by task and minutes as `budgets` names them, the macro-AUROC's difference of every pair of `PAIRS` that was run.
+class _Answers(NamedTuple):
+    """What a run said of the test records: their names, what they state and what was said, both ``(R, C)``."""
+
+    file: Path
+    records: NDArray[np.str_]
+    stated: NDArray[np.bool_]
+    said: NDArray[np.float64]
+
+
+def differences(study: Path) -> Differences:
+    """Return the macro-AUROC's difference of every pair of `PAIRS` that was run.
 
     Parameters
     ----------
     study
         Folder of train.study: runs as JSON with their answers (``.npz``). Runs without answers are left out.
+
+    Raises
+    ------
+    ValueError
+        For answers without a run, and where runs of one task were asked about different test records.
     """
-    stated: dict[str, NDArray[np.bool_]] = {}
-    said: dict[str, dict[str, Said]] = {}
+    said: dict[str, dict[str, dict[int, _Answers]]] = {}
     for file in sorted(study.glob("*.npz")):
-        run = msgspec.json.decode(file.with_suffix(".json").read_bytes(), type=Run)
+        path = file.with_suffix(".json")
+        if not path.is_file():
+            raise ValueError(f"{file}: answers without their run {path.name}: remove them, or run train.study again")
+        run = msgspec.json.decode(path.read_bytes(), type=Run)
         if run.fraction == 1:
-            answers = np.load(file)
-            name = f"{run.task}-{run.minutes:g}"
-            stated[name] = answers["stated"]
-            said.setdefault(name, {}).setdefault(run.arm, {})[run.seed] = answers["said"].astype(float)
-    return {name: found for name, arms in said.items() if (found := _pairs(stated[name], arms))}
+            found = np.load(file)
+            answers = _Answers(file, found["records"], found["stated"], found["said"].astype(float))
+            arms = said.setdefault(f"{run.task}-{run.minutes:g}", {})
+            for other in (one for seeds in arms.values() for one in seeds.values()):
+                _check_alike(other, answers)
+            arms.setdefault(run.arm, {})[run.seed] = answers
+    return {name: found for name, arms in said.items() if (found := _pairs(arms))}
 
 
-def _pairs(stated: NDArray[np.bool_], arms: dict[str, Said]) -> dict[str, Interval]:
-    found: dict[str, Interval] = {}
+def joined_differences(before: Differences, made: Differences) -> Differences:
+    """Return all pairs; one that was made again, of at least the same seeds, stands for the one before."""
+    out = {name: dict(pairs) for name, pairs in before.items()}
+    for name, pairs in made.items():
+        old = out.setdefault(name, {})
+        old |= {title: new for title, new in pairs.items() if title not in old or set(old[title].seeds) <= set(new.seeds)}
+    return {name: out[name] for name in sorted(out)}
+
+
+def _check_alike(one: _Answers, other: _Answers) -> None:
+    if not (np.array_equal(one.records, other.records) and np.array_equal(one.stated, other.stated)):
+        raise ValueError(
+            f"{other.file}: other test records, or other statements about them, than {one.file.name}: "
+            "runs of one study need one cache; take another --out"
+        )
+
+
+def _pairs(arms: Mapping[str, Mapping[int, _Answers]]) -> dict[str, Apart]:
+    stated = next(answers.stated for seeds in arms.values() for answers in seeds.values())
+    found: dict[str, Apart] = {}
     for title, (first, second) in PAIRS.items():
         seeds = sorted(arms.get(first, {}).keys() & arms.get(second, {}).keys())
         if seeds and judged(stated):
-            one, other = (_mean_auroc(stated, [arms[arm][seed] for seed in seeds]) for arm in (first, second))
+            one, other = (_mean_auroc(stated, [arms[arm][seed].said for seed in seeds]) for arm in (first, second))
             if apart := interval(difference(one, other), len(stated)):
-                found[title] = apart
+                value, low, high = apart
+                found[title] = Apart(tuple(seeds), (value, low, high))
     return found
 
 

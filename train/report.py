@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 from matplotlib.figure import Figure
 
-from train.pairs import differences
+from train.pairs import Differences, differences, joined_differences
 from train.study_page import budgets, joined, read_runs, study_page, study_plot
 from train.tables import is_interval, rows
 from train.targets import TARGETS, Target, target_table
@@ -193,11 +193,9 @@ def report(results: Path, study: Path, out: Path) -> list[Path]:
         drawn = {name: some for name, members in budgets(runs).items() if (some := [run for run in members if run.is_measured])}
         images = {name: _save(study_plot(some), out / f"study-{name}.png", written) for name, some in drawn.items()}
         pairs = out / "pairs.json"
-        apart: dict[str, dict[str, Any]] = msgspec.json.decode(pairs.read_bytes()) if pairs.is_file() else {}
-        for name, found in differences(study).items():
-            apart.setdefault(name, {}).update(found)
-        if apart:
-            pairs.write_bytes(msgspec.json.format(msgspec.json.encode(apart, order="deterministic"), indent=1) + b"\n")
+        before = msgspec.json.decode(pairs.read_bytes(), type=Differences) if pairs.is_file() else {}
+        if apart := joined_differences(before, differences(study)):
+            pairs.write_bytes(msgspec.json.format(msgspec.json.encode(apart), indent=1) + b"\n")
             written.append(pairs)
         written += [out / "study.jsonl", out / "study.md"]
         written[-2].write_bytes(b"".join(msgspec.json.encode(run) + b"\n" for run in runs))

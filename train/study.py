@@ -222,7 +222,8 @@ def main(arguments: argparse.Namespace, world: World) -> None:
         row, trained, (stated, said) = study(setting, network, name, float(fraction), int(seed))
         if arguments.keep and row["fraction"] == 1 and arm.arch in ARCHITECTURES and not arm.probe:
             save_checkpoint(path.with_suffix(""), trained, ModelCard(model=trained.config))
-        np.savez_compressed(path.with_suffix(".npz"), stated=stated.astype(bool), said=said.astype(np.float32))
+        names = [f"{record.database}/{record.name}" for record in setting.task.records(cache.records, "test")]
+        np.savez_compressed(path.with_suffix(".npz"), records=names, stated=stated.astype(bool), said=said.astype(np.float32))
         path.write_bytes(msgspec.json.encode(row) + b"\n")
         print(row, f"{time.perf_counter() - began:.0f} s", flush=True)
 

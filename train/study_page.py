@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from scipy.stats import t as student
 
 from train.study import ARMS
-from train.tables import rows
+from train.tables import cell, rows
 
-__all__ = ["PAIRS", "Run", "budgets", "joined", "read_runs", "study_page", "study_plot"]
+__all__ = ["PAIRS", "Apart", "Run", "budgets", "joined", "read_runs", "study_page", "study_plot"]
 
 PAIRS = {
     "BEAT-Net over a convolutional network": ("beatnet", "xresnet1d101"),
@@ -50,6 +50,8 @@ class Run(msgspec.Struct, frozen=True):
         The figure on the test records, of runs that were judged by one figure alone.
     auroc, auprc, f1
         Figures on the test records, ``(value, low, high)``; None where no class is stated often enough.
+    asked_steps, batch, lr
+        What a command set beside the minutes.
     robustness
         "clean": macro-AUROC; condition: what it loses, ``(value, low, high)``; None where it does not apply.
     """
@@ -62,6 +64,9 @@ class Run(msgspec.Struct, frozen=True):
     val: float | None = None
     minutes: float = 0.0
     steps: int = 0
+    asked_steps: int | None = None
+    batch: int | None = None
+    lr: float | None = None
     records: int = 0
     parameters: int = 0
     size: str = "nano"
@@ -80,6 +85,24 @@ class Run(msgspec.Struct, frozen=True):
     def is_measured(self) -> bool:
         """Whether there is a figure."""
         return math.isfinite(self.score)
+
+
+class Apart(msgspec.Struct, frozen=True):
+    """How far two arms lie apart with all labels: the difference of their macro-AUROC, ``(value, low, high)`` over test records.
+
+    Parameters
+    ----------
+    seeds
+        Those that both arms were run with.
+    """
+
+    seeds: tuple[int, ...]
+    interval: tuple[float, float, float]
+
+    @property
+    def cell(self) -> str:
+        """The figure as a table shows it."""
+        return f"{cell(list(self.interval))}, n {len(self.seeds)}"
 
 
 def read_runs(path: Path) -> list[Run]:
@@ -106,10 +129,11 @@ def joined(before: Sequence[Run], made: Sequence[Run]) -> list[Run]:
 
 
 def _place(run: Run) -> tuple[Any, ...]:
-    return run.task, run.minutes, _arm_order(run.arm), run.size, run.fraction, run.seed
+    setting = (run.asked_steps or 0, run.batch or 0, run.lr or 0.0)
+    return run.task, run.minutes, _arm_order(run.arm), run.size, run.fraction, run.seed, setting
 
 
-def study_page(runs: Sequence[Run], images: dict[str, str], apart: dict[str, dict[str, list[float]]] | None = None) -> str:
+def study_page(runs: Sequence[Run], images: dict[str, str], apart: Mapping[str, Mapping[str, Apart]] | None = None) -> str:
     """Return the Markdown of a study.
 
     Parameters
@@ -146,7 +170,12 @@ def study_page(runs: Sequence[Run], images: dict[str, str], apart: dict[str, dic
                 text.append(rows(head, *body))
         over_records = (apart or {}).get(name, {})
         paired: list[list[Any]] = [
-            [title, f"{a} - {b}", *(_difference_cell(of[a, f], of[b, f]) for f in fractions), over_records.get(title)]
+            [
+                title,
+                f"{a} - {b}",
+                *(_difference_cell(of[a, f], of[b, f]) for f in fractions),
+                over_records[title].cell if title in over_records else None,
+            ]
             for title, a, b in _pairs(arms)
         ]
         if paired and measured:
@@ -203,9 +232,23 @@ def _joined(runs: Sequence[Run], name: str) -> list[float] | None:
 
 
 def budgets(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Return the runs of every task and number of minutes: only these compare. Where sizes differ, arms are named with theirs."""
+    """Return the runs of every task and number of minutes: only these compare. Where sizes differ, arms are named with theirs.
+
+    Raises
+    ------
+    ValueError
+        For two runs of one arm, part of the labels and seed: they had other steps, batches or rates, and no table says which.
+    """
     groups: dict[str, list[Run]] = {}
+    seen: dict[tuple[Any, ...], Run] = {}
     for run in runs:
+        other = seen.setdefault((run.task, run.minutes, run.arm, run.size, run.fraction, run.seed), run)
+        if other is not run:
+            settings = (f"asked_steps={one.asked_steps}, batch={one.batch}, lr={one.lr}" for one in (other, run))
+            raise ValueError(
+                f"{run.task}, {run.arm}, {run.fraction:g} of the labels, seed {run.seed}: two runs, with "
+                f"{' and with '.join(settings)}; give every setting a folder of its own"
+            )
         groups.setdefault(f"{run.task}-{run.minutes:g}", []).append(run)
     for name, members in groups.items():
         if len({run.size for run in members}) > 1:

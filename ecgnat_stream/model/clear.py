@@ -199,6 +199,9 @@ class Clear(Network):
         self.window_head = LeadHead(config, len(config.window_classes))
         self.screen_head = LeadHead(config, len(config.screen_classes))
         self.apply(initialise)
+        for head in (self.window_head, self.screen_head):
+            if head.hug is not None:
+                head.hug.initialise()
         for table in (self.lead, self.cls, self.fixed):
             nn.init.trunc_normal_(table, std=0.02)
 

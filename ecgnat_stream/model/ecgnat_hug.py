@@ -123,8 +123,9 @@ class GroupHead(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(dim)
         self.linear = nn.Linear(2 * dim, dim)
-        self.hug = Hug(dim, classes, gelu)
         self.apply(initialise)
+        self.hug = Hug(dim, classes, gelu)
+        initialise(self.hug.linear)
 
     def forward(self, tokens: Tensor, present: Tensor) -> HugOutput:
         """Return logits and evidence for ``(B, G, P, E)``, of which ``present`` ``(B, G)`` are there."""

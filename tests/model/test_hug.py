@@ -6,6 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from ecgnat_stream.model import build, configured
+from ecgnat_stream.model.clear import Clear
+from ecgnat_stream.model.ecgnat_hug import EcgNatHug
 from ecgnat_stream.model.hug import EXPERTS, GROUPS, Hug
 
 
@@ -120,3 +123,18 @@ def test_nothing_there_is_finite_and_trains() -> None:
     logits.sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in hug.parameters() if p.grad is not None)
     assert hug.absent.grad is not None and hug.absent.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("gelu", [False, True])
+@pytest.mark.parametrize("arch", ["clear", "ecgnat-hug"])
+def test_every_expert_begins_with_a_say(arch: str, gelu: bool) -> None:
+    torch.manual_seed(0)
+    network = build(configured(arch, "nano", head="hug-gelu" if gelu else "hug")).eval()
+    assert isinstance(network, Clear | EcgNatHug)
+    windows = torch.randn(16, 12, 1000).cumsum(dim=2)
+    beats = torch.arange(8)[None] * 110 + 50 + 40 * torch.rand(16, 1)
+    with torch.no_grad():
+        evidence = network.evidence(network.encode(network.prepare(windows, beats)))
+    for of_head in evidence.values():
+        spread = of_head.std(dim=0).mean(dim=1)
+        assert spread.min() > 0.1 * spread.max(), "with weights of 0.02 throughout it is a fiftieth"

@@ -93,6 +93,16 @@ def test_calibration_error() -> None:
     assert calibration_gaps([1.0], [1.0]).shape == (1, 15)
 
 
+@pytest.mark.parametrize("shift", [0, -4, -12, -30])
+def test_best_thresholds_of_rare_classes_are_not_zero(shift: float) -> None:
+    stated = np.arange(200) % 10 == 0
+    logits = shift + 3.0 * stated + np.random.default_rng(0).normal(size=200)
+    said = 1 / (1 + np.exp(-logits))
+    (at,) = best_thresholds(stated[:, None], said[:, None])
+    assert 0 < at <= said[said >= at].min() < at * 1.001
+    assert 15 <= (said >= at).sum() <= 25
+
+
 def test_best_thresholds_maximise_f1(scored: tuple[NDArray[np.int64], NDArray[np.float64]]) -> None:
     stated, said = scored
     chosen, lonely = best_thresholds(np.stack([stated, np.zeros(300)], axis=1), np.stack([said, said], axis=1))

@@ -12,7 +12,7 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from train.report import page, plots, report, tables
-from train.study_page import Run, budgets, read_runs, study_page, study_plot
+from train.study_page import Apart, Run, budgets, read_runs, study_page, study_plot
 from train.tables import cell, find
 from train.targets import Target
 
@@ -218,8 +218,8 @@ def test_pairs_say_what_a_claim_says() -> None:
     some = [run for run in some if (run.arm, run.size) != ("xresnet1d101", "nano")]
     line = row_of(study_page(some, {}), "BEAT-Net over a convolutional network")
     assert line[1:] == ["beatnet (nano) - xresnet1d101 (tiny)", "+0.200, n 1", "-"]
-    text = study_page(some, {}, {"csn-0": {"BEAT-Net over a convolutional network": [0.2, 0.1, 0.3]}})
-    assert row_of(text, "BEAT-Net over a convolutional network")[3] == "0.200 (0.100 to 0.300)"
+    text = study_page(some, {}, {"csn-0": {"BEAT-Net over a convolutional network": Apart((0,), (0.2, 0.1, 0.3))}})
+    assert row_of(text, "BEAT-Net over a convolutional network")[3] == "0.200 (0.100 to 0.300), n 1"
 
 
 def test_runs_of_other_budgets_are_not_compared() -> None:
@@ -324,6 +324,14 @@ def test_seeds_that_agree_are_drawn() -> None:
     study_plot(same)
     both = [*same, *(Run("clear probe", "csn", 1.0, seed, 0.75) for seed in range(3))]
     assert "| clear probe | +0.050, n 3 |" in study_page(both, {}), "no interval of nothing"
+
+
+def test_runs_of_two_settings_do_not_share_a_page() -> None:
+    some = [Run("beatnet", "cinc2017", 1.0, 0, 0.5, asked_steps=steps, batch=32, lr=0.001) for steps in (10, 100_000)]
+    with pytest.raises(
+        ValueError, match=r"cinc2017, beatnet, 1 of the labels, seed 0: two runs.*=10, .*=100000,.*folder of its own"
+    ):
+        study_page(some, {})
 
 
 def test_no_study_is_no_page(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ecgnat_stream.beats import find_beats
 from ecgnat_stream.errors import EcgnatError
-from ecgnat_stream.model import Network, load_checkpoint, shipped
+from ecgnat_stream.model import Network, find_checkpoint, load_checkpoint
 from ecgnat_stream.model.beatnet import BeatNet
 from ecgnat_stream.model.clear import Clear
 from ecgnat_stream.model.ecgnat_hug import EcgNatHug
@@ -315,11 +315,12 @@ def _surest(looks: Sequence[Look], classes: int, count: int) -> list[tuple[Look,
     """Return windows to draw and the class to draw them for: of every class in turn those said most surely, each record once."""
     ranked = [sorted((one for one in looks if one.stated[c] > 0), key=lambda one, c=c: -one.said[c]) for c in range(classes)]  # type: ignore[misc]
     chosen: list[tuple[Look, int]] = []
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
     for depth in range(max(map(len, ranked), default=0)):
         for c, own in enumerate(ranked):
-            if depth < len(own) and own[depth].record.name not in seen and len(chosen) < count:
-                seen.add(own[depth].record.name)
+            record = own[depth].record if depth < len(own) and len(chosen) < count else None
+            if record is not None and (record.database, record.name) not in seen:
+                seen.add((record.database, record.name))
                 chosen.append((own[depth], c))
     return chosen
 
@@ -366,8 +367,7 @@ def _explain_groups(
 
 
 def _load(name: str) -> BeatNet | Clear | EcgNatHug:
-    path = Path(name).expanduser()
-    network, card = load_checkpoint(path if path.exists() or len(path.parts) > 1 else shipped(name))
+    network, card = load_checkpoint(find_checkpoint(name))
     if isinstance(network, BeatNet | EcgNatHug) or (isinstance(network, Clear) and network.config.head != "linear"):
         return network
     raise ValueError(

@@ -18,6 +18,7 @@ import argparse
 import copy
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -27,6 +28,7 @@ import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from ecgnat_stream.model import ARCHITECTURES, ModelCard, Network, save_checkpoint
 from train.augment import Augment
@@ -197,35 +199,67 @@ def _step_seconds(module: Finetuning, source: Sampler) -> float:
 
 
 def main(arguments: argparse.Namespace, world: World) -> None:
-    """Run what is asked for and not there yet."""
+    """Run what is asked for and not there yet.
+
+    Raises
+    ------
+    SystemExit
+        Before anything is run, for what cannot be run; and at a run that is there with other settings.
+    """
     torch.set_num_threads(1)
+    task, inits = TASKS[arguments.task], _checked(arguments)
     cache = Cache(arguments.cache)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    inits = dict(pair.split("=", 1) for pair in arguments.init)
-    setting = Setting(cache, TASKS[arguments.task], arguments, world)
-    wanted = product(arguments.seeds.split(","), arguments.fractions.split(","), arguments.arms.split(","))
-    for seed, fraction, name in wanted:
+    setting = Setting(cache, task, arguments, world)
+    for seed, fraction, name in product(arguments.seeds, arguments.fractions, arguments.arms):
         budget = f"{arguments.steps}steps" if arguments.steps else f"{arguments.minutes:g}min"
-        path = arguments.out / f"{arguments.task}-{budget}-{name.replace(' ', '-')}-{fraction}-{seed}.json"
+        path = arguments.out / f"{task.name}-{budget}-{name.replace(' ', '-')}-{fraction:g}-{seed}.json"
         if path.exists():
             _same(path, setting)
             continue
         began = time.perf_counter()
         arm = ARMS[name]
-        torch.manual_seed(int(seed))
-        changes: dict[str, Any] = {key: value for key, value in (("head", arm.head), ("attention", arm.attention)) if value}
-        network = build(arm.arch, arguments.size, window_classes=setting.task.classes, **changes)
+        torch.manual_seed(seed)
+        network = _build(arm, arguments.size, task)
         if arm.init:
-            if arm.init not in inits:
-                raise SystemExit(f"arm {name!r} begins with a pretrained encoder: give --init {arm.init}=CHECKPOINT")
-            load_encoder(network, Path(inits[arm.init]))
-        row, trained, (stated, said) = study(setting, network, name, float(fraction), int(seed))
-        if arguments.keep and row["fraction"] == 1 and arm.arch in ARCHITECTURES and not arm.probe:
+            load_encoder(network, inits[arm.init])
+        row, trained, (stated, said) = study(setting, network, name, fraction, seed)
+        if arguments.keep and fraction == 1 and arm.arch in ARCHITECTURES and not arm.probe:
             save_checkpoint(path.with_suffix(""), trained, ModelCard(model=trained.config))
-        names = [f"{record.database}/{record.name}" for record in setting.task.records(cache.records, "test")]
+        names = [f"{record.database}/{record.name}" for record in task.records(cache.records, "test")]
         np.savez_compressed(path.with_suffix(".npz"), records=names, stated=stated.astype(bool), said=said.astype(np.float32))
         path.write_bytes(msgspec.json.encode(row) + b"\n")
         print(row, f"{time.perf_counter() - began:.0f} s", flush=True)
+
+
+def _build(arm: Arm, size: str, task: Task) -> Network:
+    changes: dict[str, Any] = {key: value for key, value in (("head", arm.head), ("attention", arm.attention)) if value}
+    return build(arm.arch, size, window_classes=task.classes, **changes)
+
+
+def _checked(arguments: argparse.Namespace) -> dict[str, Path]:
+    """Return the pretrained encoders by name; refuse at once what would fail when its turn comes."""
+    inits = {name: Path(path) for name, path in arguments.init}
+    if min(arguments.minutes, arguments.batch, arguments.lr) <= 0 or arguments.steps < 0:
+        raise SystemExit(
+            f"want minutes, batch and lr above 0 and steps from 0, got {arguments.minutes=}, {arguments.batch=}, "
+            f"{arguments.lr=}, {arguments.steps=}"
+        )
+    if bad := [fraction for fraction in arguments.fractions if not 0 < fraction <= 1]:
+        raise SystemExit(f"--fractions {bad[0]:g}: want parts of the labelled records, above 0 and at most 1")
+    for name in arguments.arms:
+        if name not in ARMS:
+            raise SystemExit(f"unknown arm {name!r}: one of {', '.join(ARMS)}")
+        init = ARMS[name].init
+        if init and init not in inits:
+            raise SystemExit(f"arm {name!r} begins with a pretrained encoder: give --init {init}=CHECKPOINT")
+        try:
+            network = _build(ARMS[name], arguments.size, TASKS[arguments.task])
+            if init:
+                load_encoder(network, inits[init])
+        except (ValueError, OSError, SafetensorError) as error:
+            raise SystemExit(f"arm {name!r}: {error}") from error
+    return inits
 
 
 def _same(path: Path, setting: Setting) -> None:
@@ -235,19 +269,40 @@ def _same(path: Path, setting: Setting) -> None:
         raise SystemExit(f"{path}: made with {other}, now asked for with {wanted}: take another --out, or remove it")
 
 
+def _pair(text: str) -> tuple[str, str]:
+    name, found, path = text.partition("=")
+    if not (name and found and path):
+        raise argparse.ArgumentTypeError(f"want NAME=CHECKPOINT, got {text!r}")
+    return name, path
+
+
+def _numbers(kind: type[float]) -> Callable[[str], list[Any]]:
+    def between_commas(text: str) -> list[Any]:
+        try:
+            return [kind(part) for part in text.split(",")]
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"want numbers between commas, got {text!r}") from None
+
+    return between_commas
+
+
 def options() -> argparse.ArgumentParser:
     """Return the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True, help="what train.prepare wrote")
     parser.add_argument(
-        "--init", action="append", default=[], help="NAME=CHECKPOINT, pretrained: ecgnat, ecgnat-beats, clear, clear-dense"
+        "--init",
+        type=_pair,
+        action="append",
+        default=[],
+        help="NAME=CHECKPOINT, pretrained: ecgnat, ecgnat-beats, clear, clear-dense",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for one JSON file per run")
     parser.add_argument("--size", default="nano", help="nano, tiny, mini, small or paper")
     parser.add_argument("--task", default="cinc2017", choices=sorted(TASKS))
-    parser.add_argument("--arms", default=",".join(ARMS))
-    parser.add_argument("--fractions", default="0.01,0.1,0.3,1", help="parts of the labelled records")
-    parser.add_argument("--seeds", default="0,1,2", help="one run for each")
+    parser.add_argument("--arms", type=lambda text: text.split(","), default=",".join(ARMS), help="names of ARMS")
+    parser.add_argument("--fractions", type=_numbers(float), default="0.01,0.1,0.3,1", help="parts of the labelled records")
+    parser.add_argument("--seeds", type=_numbers(int), default="0,1,2", help="one run for each")
     parser.add_argument("--minutes", type=float, default=1.0, help="minutes of steps per run")
     parser.add_argument("--steps", type=int, default=0, help="steps per run, instead of minutes")
     parser.add_argument("--batch", type=int, default=32, help="rows per step at the shortest length, all views counted")

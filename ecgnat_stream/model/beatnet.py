@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from ecgnat_stream.codes import BEATS, RHYTHMS, SCREENS
 from ecgnat_stream.model.heads import RhythmHead
-from ecgnat_stream.model.network import HEADS, Network, NetworkOutput, initialise, stochastic_depth
+from ecgnat_stream.model.network import HEADS, Count, Network, NetworkOutput, Rate, Ratio, initialise, stochastic_depth
 from ecgnat_stream.model.preprocess import TOKEN
 from ecgnat_stream.model.tokens import TOKEN_SAMPLES, BeatTokens, beat_logits, beat_tokens, to_grid
 from ecgnat_stream.signal import LEADS
@@ -58,15 +58,15 @@ class BeatNetConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """
 
     name: str = "paper"
-    conv_dims: tuple[int, int, int] = (32, 64, 128)
-    conv_strides: tuple[int, int, int] = (2, 2, 1)
-    embed_dim: int = 192
-    depth: int = 4
-    num_heads: int = 6
-    mlp_ratio: float = 4.0
-    lead_heads: int = 6
-    dropout: float = 0.1
-    drop_path: float = 0.1
+    conv_dims: tuple[Count, Count, Count] = (32, 64, 128)
+    conv_strides: tuple[Count, Count, Count] = (2, 2, 1)
+    embed_dim: Count = 192
+    depth: Count = 4
+    num_heads: Count = 6
+    mlp_ratio: Ratio = 4.0
+    lead_heads: Count = 6
+    dropout: Rate = 0.1
+    drop_path: Rate = 0.1
     rhythm_classes: tuple[str, ...] = RHYTHMS
     beat_classes: tuple[str, ...] = BEATS
     window_classes: tuple[str, ...] = ("NORM", "MI", "STTC", "CD", "HYP")

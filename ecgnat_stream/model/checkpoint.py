@@ -7,24 +7,27 @@ silently: what does not fit is a :class:`CheckpointError` that says which file a
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from ecgnat_stream.codes import RHYTHMS
+from ecgnat_stream.codes import BEATS, RHYTHMS, SCREENS
 from ecgnat_stream.errors import CheckpointError
 from ecgnat_stream.model.network import Network
 from ecgnat_stream.model.networks import AnyConfig, build
 from ecgnat_stream.signal import LEADS, MODEL_FS
 
-__all__ = ["WEIGHTS", "Calibration", "ModelCard", "load_checkpoint", "save_checkpoint", "shipped"]
+__all__ = ["WEIGHTS", "Calibration", "ModelCard", "find_checkpoint", "load_checkpoint", "save_checkpoint", "shipped"]
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 """Where the shipped checkpoints lie: package data beside this package."""
 
 _WEIGHTS, _CONFIG, _CARD = "model.safetensors", "config.json", "README.md"
+
+
+Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,9 +51,9 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     bias: tuple[float, ...] = ()
     screen_temperature: float = 1.0
     window_temperature: float = 1.0
-    window_thresholds: tuple[float, ...] = ()
-    beat_threshold: float = 0.5
-    vf_threshold: float = 0.5
+    window_thresholds: tuple[Probability, ...] = ()
+    beat_threshold: Probability = 0.5
+    vf_threshold: Probability = 0.5
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,7 +103,8 @@ def load_checkpoint(path: Path | str) -> tuple[Network, ModelCard]:
     Raises
     ------
     CheckpointError
-        For a directory that is not a checkpoint: missing or damaged files, other labels or leads, weights of other shapes.
+        For a directory that is not a checkpoint: missing or damaged files, other labels or leads, a configuration that cannot be
+        built, weights of other shapes or kinds, or that are not numbers.
     """
     path = Path(path)
     for name in (_CONFIG, _WEIGHTS):
@@ -111,7 +115,10 @@ def load_checkpoint(path: Path | str) -> tuple[Network, ModelCard]:
         tensors = load_file(path / _WEIGHTS)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path / _WEIGHTS} cannot be read: {error}") from error
-    network = build(card.model)
+    try:
+        network = build(card.model)
+    except (ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
+        raise CheckpointError(f"{path / _CONFIG}: no network can be built from it: {error}") from error
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
@@ -121,8 +128,27 @@ def load_checkpoint(path: Path | str) -> tuple[Network, ModelCard]:
             f"{path / _WEIGHTS} does not fit {_CONFIG}: {len(wrong)} tensors differ, "
             f"first {name}: {wanted.get(name, 'absent')} wanted, {found.get(name, 'absent')} found"
         )
+    for name, tensor in network.state_dict().items():
+        if tensors[name].is_floating_point() != tensor.is_floating_point():
+            raise CheckpointError(f"{path / _WEIGHTS}: {name} is {tensors[name].dtype}, not {tensor.dtype}")
+        if not tensors[name].isfinite().all():
+            raise CheckpointError(
+                f"{path / _WEIGHTS}: {name} has values that are not finite: the training went wrong, or the file"
+            )
     network.load_state_dict(tensors)
     return network.eval(), card
+
+
+def find_checkpoint(name: str) -> Path:
+    """Return the folder that a name stands for: a path, a checkpoint in the working directory, or a shipped one.
+
+    Raises
+    ------
+    CheckpointError
+        If it is no path, and none of that name is shipped.
+    """
+    path = Path(name).expanduser()
+    return path if len(path.parts) > 1 or (path / _CONFIG).is_file() else shipped(name)
 
 
 def shipped(name: str = "ecgnat-nano") -> Path:
@@ -145,8 +171,11 @@ def _read_card(path: Path) -> ModelCard:
         card = msgspec.json.decode(path.read_bytes(), type=ModelCard)
     except (msgspec.DecodeError, ValueError, OSError) as error:
         raise CheckpointError(f"{path} is not a model configuration: {error}") from error
-    if card.model.rhythm_classes != RHYTHMS:
-        raise CheckpointError(f"{path}: rhythm classes {card.model.rhythm_classes} are not {RHYTHMS}")
+    for kind, classes in (("rhythm", RHYTHMS), ("beat", BEATS), ("screen", SCREENS)):
+        if (own := getattr(card.model, f"{kind}_classes")) != classes:
+            raise CheckpointError(f"{path}: {kind} classes {own} are not {classes}")
+    if len(set(card.model.window_classes)) != len(card.model.window_classes):
+        raise CheckpointError(f"{path}: a class stands twice in {card.model.window_classes}")
     if card.leads != LEADS or card.fs != MODEL_FS:
         raise CheckpointError(f"{path}: made for leads {card.leads} at {card.fs} Hz, not for {LEADS} at {MODEL_FS} Hz")
     calibration, statements = card.calibration, len(card.model.window_classes)

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from ecgnat_stream.codes import BEATS, RHYTHMS, SCREENS
 from ecgnat_stream.model.hug import GROUPS, Hug
-from ecgnat_stream.model.network import Network, NetworkOutput, initialise, stochastic_depth
+from ecgnat_stream.model.network import Count, Network, NetworkOutput, Rate, Ratio, initialise, stochastic_depth
 from ecgnat_stream.model.preprocess import TOKEN
 from ecgnat_stream.model.tokens import TOKEN_SAMPLES, BeatTokens, beat_logits, beat_tokens, to_grid
 from ecgnat_stream.signal import LEADS
@@ -58,14 +58,14 @@ class ClearConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """
 
     name: str = "nano"
-    embed_dim: int = 96
-    depth: int = 4
-    num_heads: int = 4
-    mlp_ratio: float = 2.0
+    embed_dim: Count = 96
+    depth: Count = 4
+    num_heads: Count = 4
+    mlp_ratio: Ratio = 2.0
     attention: AttentionKind = "sparse"
     rr: bool = True
     head: Literal["linear", "hug", "hug-gelu"] = "hug"
-    drop_path: float = 0.1
+    drop_path: Rate = 0.1
     rhythm_classes: tuple[str, ...] = RHYTHMS
     beat_classes: tuple[str, ...] = BEATS
     window_classes: tuple[str, ...] = ("NORM", "MI", "STTC", "CD", "HYP")

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from ecgnat_stream.codes import BEATS, RHYTHMS, SCREENS
 from ecgnat_stream.model.attention import Backend, neighborhood_attention
 from ecgnat_stream.model.heads import BeatHead, RhythmHead, WindowHead
-from ecgnat_stream.model.network import Network, NetworkOutput, initialise, stochastic_depth
+from ecgnat_stream.model.network import Count, Network, NetworkOutput, Rate, Ratio, initialise, stochastic_depth
 from ecgnat_stream.model.preprocess import IN_CHANNELS, Scaling, prepare
 
 __all__ = ["SIZES", "EcgNat", "EcgNatConfig", "size"]
@@ -50,16 +50,16 @@ class EcgNatConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """
 
     name: str = "nano"
-    embed_dim: int = 24
-    depths: tuple[int, ...] = (2, 2, 4, 2)
-    num_heads: tuple[int, ...] = (2, 4, 8, 16)
-    kernel_size: int = 13
-    dilations: tuple[int, ...] = (8, 4, 2, 1)
-    mlp_ratio: float = 3.0
+    embed_dim: Count = 24
+    depths: tuple[Count, ...] = (2, 2, 4, 2)
+    num_heads: tuple[Count, ...] = (2, 4, 8, 16)
+    kernel_size: Count = 13
+    dilations: tuple[Count, ...] = (8, 4, 2, 1)
+    mlp_ratio: Ratio = 3.0
     is_causal: bool = False
     stem: Literal["conv", "overlap"] = "conv"
     scaling: Scaling = "window"
-    drop_path: float = 0.1
+    drop_path: Rate = 0.1
     rhythm_classes: tuple[str, ...] = RHYTHMS
     beat_classes: tuple[str, ...] = BEATS
     window_classes: tuple[str, ...] = ("NORM", "MI", "STTC", "CD", "HYP")

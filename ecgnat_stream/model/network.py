@@ -9,12 +9,22 @@ Shapes: B batch, T time (100 Hz), P rhythm token of 0.32 s, N beat, E width, C c
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
-__all__ = ["HEADS", "Network", "NetworkOutput", "initialise", "stochastic_depth"]
+__all__ = ["HEADS", "Count", "Network", "NetworkOutput", "Rate", "Ratio", "initialise", "stochastic_depth"]
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+"""A width or a number of parts in a configuration."""
+
+Ratio = Annotated[float, msgspec.Meta(gt=0)]
+"""One width over another."""
+
+Rate = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+"""Share that is left out while training."""
 
 HEADS = ("rhythm_head.", "beat_head.", "window_head.", "screen_head.")
 """Parameters of these names belong to the heads; all others are the encoder."""

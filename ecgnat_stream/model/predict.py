@@ -10,7 +10,6 @@ import shutil
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -20,9 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ecgnat_stream.errors import ConfigError
+from ecgnat_stream.errors import CheckpointError, ConfigError
 from ecgnat_stream.model.attention import choose_backend
-from ecgnat_stream.model.checkpoint import load_checkpoint, shipped
+from ecgnat_stream.model.checkpoint import find_checkpoint, load_checkpoint
+from ecgnat_stream.model.ecgnat import EcgNatConfig
 from ecgnat_stream.model.network import Network
 from ecgnat_stream.model.preprocess import TOKEN_S
 from ecgnat_stream.model.tokens import BeatTokens, check_beats
@@ -103,7 +103,7 @@ class Predictor:
         _check(self.config)
         if self.config.threads:
             torch.set_num_threads(self.config.threads)
-        self.path = _find(self.config.name)
+        self.path = find_checkpoint(self.config.name)
         network, self.card = load_checkpoint(self.path)
         self.needs_beats = network.needs_beats
         self.device = _choose_device(self.config.device)
@@ -127,14 +127,18 @@ class Predictor:
 
     def describe(self) -> str:
         """Say in one line what runs."""
+        own = isinstance(self.card.model, EcgNatConfig)  # neighborhood attention has several back ends
+        attention = f"{choose_backend(self.device)} attention, " if own else ""
         return (
-            f"{self.path.name}: {self.card.model.name}, {self.parameters / 1e6:.2f} M parameters, "
-            f"{choose_backend(self.device)} attention, {'compiled' if self._compiled else 'eager'} ({self._why}), "
+            f"{self.path.name}: {self.card.model.__struct_config__.tag} {self.card.model.name}, "
+            f"{self.parameters / 1e6:.2f} M parameters, {attention}{'compiled' if self._compiled else 'eager'} ({self._why}), "
             f"{self.device}, {torch.get_num_threads()} threads"
         )
 
     def submit(self, windows: NDArray[np.float32], beats: NDArray[np.float32] | None = None) -> Future[Prediction]:
         """Predict in the worker thread; see :meth:`predict`."""
+        windows = np.asarray(windows, np.float32)
+        beats = None if beats is None else np.ascontiguousarray(beats, np.float32)
         _check_windows(windows, beats, self.needs_beats)
         return self._worker.submit(self._predict, windows, beats)
 
@@ -196,7 +200,9 @@ class Predictor:
         length = round(self.config.window_s * MODEL_FS)
         for size in self.buckets if self._compiled else (1,):
             beats = np.arange(50, length, 80, dtype=np.float32)
-            self.predict(np.zeros((size, len(LEADS), length), np.float32), np.tile(beats, (size, 1)))
+            said = self.predict(np.zeros((size, len(LEADS), length), np.float32), np.tile(beats, (size, 1)))
+            if not all(np.isfinite(part).all() for part in (said.rhythm, said.window, said.screen, said.beat)):
+                raise CheckpointError(f"{self.path}: the network's answers are not finite: its weights are too large")
 
 
 def calibrate(logits: Tensor, temperature: float, bias: tuple[float, ...]) -> Tensor:
@@ -217,11 +223,6 @@ def fold_batch_norm(network: Network) -> Network:
             if isinstance(conv, nn.Conv1d) and isinstance(norm, nn.BatchNorm1d):
                 module[at], module[at + 1] = fuse_conv_bn_eval(conv, norm), nn.Identity()
     return network
-
-
-def _find(name: str) -> Path:
-    path = Path(name).expanduser()
-    return path if path.exists() or len(path.parts) > 1 else shipped(name)
 
 
 def _padded(array: NDArray[np.float32], rows: int) -> Tensor:
@@ -265,7 +266,7 @@ def _check(config: ModelConfig) -> None:
 
 def _check_windows(windows: NDArray[np.float32], beats: NDArray[np.float32] | None, needs_beats: bool) -> None:
     if windows.ndim != 3 or windows.shape[1] != len(LEADS) or 0 in windows.shape:
-        raise ValueError(f"want windows (B, {len(LEADS)}, T), got {windows.shape}")
+        raise ValueError(f"want windows (B, {len(LEADS)}, T), none of them 0, got {windows.shape}")
     if beats is None and needs_beats:
         raise ValueError("this network reads heartbeats: give R peaks (B, N) too, see ecgnat_stream.beats.find_beats")
     if beats is not None and (beats.ndim != 2 or len(beats) != len(windows)):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from ecgnat_stream.errors import CheckpointError
 from ecgnat_stream.model import (
@@ -15,6 +16,7 @@ from ecgnat_stream.model import (
     ModelCard,
     build,
     configured,
+    find_checkpoint,
     load_checkpoint,
     save_checkpoint,
     shipped,
@@ -133,6 +135,55 @@ def test_an_impossible_network(checkpoint: Path) -> None:
     (checkpoint / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="four stages"):
         load_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("arch", "changes", "said"),
+    [
+        ("ecgnat", {"kernel_size": 0}, "kernel_size"),
+        ("ecgnat", {"drop_path": 2}, "drop_path"),
+        ("ecgnat-hug", {"num_heads": [2, 4, 8, 0]}, "num_heads"),
+        ("beatnet", {"num_heads": 0}, "num_heads"),
+        ("beatnet", {"conv_strides": [-3, 2, 1]}, "conv_strides"),
+        ("beatnet", {"dropout": 5}, "dropout"),
+        ("beatnet", {"embed_dim": 90}, "divide by twice the heads"),
+        ("clear", {"num_heads": 0}, "num_heads"),
+        ("clear", {"embed_dim": -96}, "embed_dim"),
+        ("clear", {"mlp_ratio": -1}, "mlp_ratio"),
+        ("clear", {"embed_dim": 96_000_000_000}, "no network can be built"),
+        ("clear", {"window_classes": ["A", "B", "A"]}, "a class stands twice"),
+        ("clear", {"beat_classes": ["F", "Q", "N", "S", "V"]}, "beat classes"),
+        ("beatnet", {"screen_classes": ["N", "O", "A", "~"]}, "screen classes"),
+    ],
+)
+def test_a_network_that_cannot_be(tmp_path: Path, arch: str, changes: dict[str, object], said: str) -> None:
+    network = build(configured(arch, "nano"))
+    save_checkpoint(tmp_path, network, ModelCard(model=network.config))
+    config = json.loads((tmp_path / "config.json").read_text())
+    edit(tmp_path, model=config["model"] | changes)
+    with pytest.raises(CheckpointError, match=rf"config\.json.*{said}"):
+        load_checkpoint(tmp_path)
+
+
+def test_weights_that_are_not_numbers(checkpoint: Path) -> None:
+    whole = load_file(checkpoint / "model.safetensors")
+    name = "rhythm_head.linear.weight"
+    for value in (torch.nan, torch.inf):
+        broken = whole[name].clone()
+        broken[0, 0] = value
+        save_file(whole | {name: broken}, checkpoint / "model.safetensors")
+        with pytest.raises(CheckpointError, match=rf"{name} has values that are not finite"):
+            load_checkpoint(checkpoint)
+    save_file(whole | {name: whole[name].to(torch.int8)}, checkpoint / "model.safetensors")
+    with pytest.raises(CheckpointError, match=rf"{name} is torch\.int8, not torch\.float32"):
+        load_checkpoint(checkpoint)
+
+
+def test_a_name_is_a_path_or_shipped(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(checkpoint.parent)
+    (checkpoint.parent / "beatnet").mkdir()
+    assert find_checkpoint("beatnet") == shipped("beatnet"), "a folder of results is no checkpoint"
+    assert find_checkpoint("model").resolve() == checkpoint.resolve()
 
 
 def test_an_unknown_shipped_name() -> None:

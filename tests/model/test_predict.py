@@ -145,6 +145,28 @@ def test_without_a_compiler_it_runs_eager_and_says_so(checkpoint: Path, monkeypa
         assert predictor.predict(windows(1)).rhythm.shape == (1, 32, 8)
 
 
+def test_foreign_beats(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = build(configured("beatnet", "nano"))
+    path = save_checkpoint(tmp_path, network, ModelCard(model=network.config))
+    beats = np.arange(50, 1000, 80, dtype=np.float32)[None].repeat(2, axis=0)
+    with Predictor(ModelConfig(name=str(path))) as predictor:
+        assert ": beatnet nano, " in predictor.describe() and "attention" not in predictor.describe()
+        plain = predictor.predict(windows(2), beats)
+        for foreign in (beats.tolist(), beats.astype(">f8"), np.asfortranarray(beats), beats[:, ::-1].copy()[:, ::-1]):
+            np.testing.assert_array_equal(predictor.predict(windows(2), foreign).rhythm, plain.rhythm)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(predictor.predict(windows(2).tolist(), beats).rhythm, plain.rhythm)  # type: ignore[arg-type]
+
+
+def test_weights_that_overflow(tmp_path: Path) -> None:
+    network = build(configured("clear", "nano"))
+    with torch.no_grad():
+        network.get_parameter("blocks.0.mlp.0.weight").fill_(1e38)
+    path = save_checkpoint(tmp_path, network, ModelCard(model=network.config))
+    with pytest.raises(CheckpointError, match="answers are not finite"):
+        Predictor(ModelConfig(name=str(path)))
+
+
 @pytest.mark.parametrize("shape", [(12, 1000), (0, 12, 1000), (1, 2, 1000), (1, 12, 0)])
 def test_other_shapes_are_refused_at_once(predictor: Predictor, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="want windows"):

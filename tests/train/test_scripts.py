@@ -55,8 +55,8 @@ def test_a_script_asks_for_what_there_is(calls: list[list[str]]) -> None:
         if name in ("train.pretrain", "train.finetune", "train.study"):
             asked = program.options().parse_args(given)
             if name == "train.study":
-                inits = dict(pair.split("=", 1) for pair in asked.init)
-                for arm in asked.arms.split(","):
+                inits = dict(asked.init)
+                for arm in asked.arms:
                     assert not ARMS[arm].init or inits[ARMS[arm].init] in made, arm
             elif name == "train.finetune":
                 assert asked.init is None or str(asked.init) in made

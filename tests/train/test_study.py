@@ -65,6 +65,31 @@ def test_an_arm_that_begins_with_an_encoder_is_given_one(labelled: Path, tmp_pat
     assert study.ARMS["clear-hug dense"].attention == "dense"
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--arms", "beatnet,foo"], "unknown arm 'foo': one of ecgnat, "),
+        (["--arms", "beatnet", "--fractions", "1,-1"], "--fractions -1: want parts"),
+        (["--arms", "beatnet", "--batch", "0"], "arguments.batch=0"),
+        (["--arms", "beatnet", "--minutes", "0"], "arguments.minutes=0"),
+        (["--arms", "beatnet", "--size", "huge"], "arm 'beatnet': unknown size 'huge'"),
+        (["--arms", "beatnet,ecgnat", "--init", "ecgnat=nowhere"], "arm 'ecgnat': .*nowhere"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_anything_is(labelled: Path, tmp_path: Path, given: list[str], said: str) -> None:
+    out = tmp_path / "study"
+    with pytest.raises(SystemExit, match=said):
+        run(labelled, out, "--seeds", "0", *given)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("given", [["--init", "foo"], ["--fractions", "x"], ["--seeds", "0.5"]])
+def test_options_that_cannot_be_read(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        study.options().parse_args(["--cache", "c", "--out", "o", *given])
+    assert f"argument {given[0]}: want" in capsys.readouterr().err
+
+
 def test_arms_that_train_the_same_network_make_the_same_steps() -> None:
     trained = {name: arm.trained for name, arm in study.ARMS.items()}
     assert trained["clear-hug"] == trained["clear-hug dense pretraining"] == trained["clear-hug scratch"] == "clear hug"

@@ -37,6 +37,9 @@ _LEAST_PERIOD = round(1.05 * FS)
 _FLAT_MV = 0.02
 """A lead whose samples differ by less shows no heart."""
 
+_MOST_MV = 1000.0
+"""No electrode gives more."""
+
 _LEAST = 2 * MODEL_FS
 """Samples from which on a lead's beats can be told."""
 
@@ -161,7 +164,7 @@ def _usable(windows: NDArray[np.floating]) -> NDArray[np.float32]:
 def _bridge(y: NDArray[np.floating]) -> NDArray[np.float32]:
     """Lay lines across missing samples, level ones at the ends; 0 where there is nothing. A step would look like a beat."""
     there = np.isfinite(y)
-    out = np.where(there, y, 0.0).astype(np.float32)
+    out = np.where(there, y, 0.0).clip(-_MOST_MV, _MOST_MV).astype(np.float32)
     place = np.arange(y.shape[2])
     for row, lead in np.argwhere(there.any(axis=2) & ~there.all(axis=2)):
         own = there[row, lead]

@@ -125,6 +125,14 @@ def test_noise_gives_ascending_beats_within_the_window() -> None:
         assert ((own >= 0) & (own < 1000)).all()
 
 
+@pytest.mark.parametrize("value", [1e30, -1e30, 1e300])
+def test_absurd_voltages_are_read_without_a_warning(value: float) -> None:
+    x = np.random.default_rng(0).standard_normal((2, 12, 1000))
+    x[0, :, 500:510] = value
+    x[1] = value
+    assert find_beats(x).shape[0] == 2
+
+
 def test_no_windows_give_no_rows_and_other_shapes_are_refused() -> None:
     assert find_beats(np.zeros((0, 12, 1000), np.float32)).shape[0] == 0
     with pytest.raises(ValueError, match="want windows"):

@@ -22,7 +22,7 @@ PAIRS = {
     "HUG over a linear head": ("clear-hug", "clear"),
     "HUG over a linear head, encoder frozen": ("clear-hug probe", "clear probe"),
     "HUG with a non-linearity over HUG": ("clear-hug-gelu", "clear-hug"),
-    "HUG over ECG-NAT's own head": ("ecgnat-hug", "ecgnat"),
+    "HUG over ECG-NAT's own head": ("ecgnat-hug", "no-contrastive"),
     "sparse over dense attention in pretraining": ("clear-hug", "clear-hug dense pretraining"),
     "sparse over dense attention throughout": ("clear-hug", "clear-hug dense"),
     "sparse over dense attention, encoder frozen": ("clear-hug probe", "clear-hug dense probe"),

@@ -307,6 +307,7 @@ def _bars(axes: Axes, own: Floats, others: Floats, name: str) -> None:
         axes.barh(places, others.mean(axis=0), fill=False, edgecolor="0.45", linewidth=0.9)
     axes.axvline(0, color="0.3", linewidth=0.8)
     axes.set_yticks(places, EXPERTS, fontsize=8)
+    axes.locator_params(axis="x", nbins=5)
     axes.tick_params(axis="x", labelsize=7, labelbottom=True)
     axes.set_title(f"{name} ({len(own)} of {len(own) + len(others)})", fontsize=10)
 

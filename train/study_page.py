@@ -259,13 +259,13 @@ def budgets(runs: Sequence[Run]) -> dict[str, list[Run]]:
 def study_plot(runs: Sequence[Run]) -> Figure:
     """Draw score over label fraction, from the least to the best seed; runs of one task and budget.
 
-    One line per arm; an arm of one fraction has none where others have.
+    One line per arm; an arm of fewer fractions than others has none.
     """
     figure = Figure(figsize=(7, 4.4), layout="constrained")
     axes = figure.add_subplot()
     fractions = sorted({run.fraction for run in runs})
     parts = {run.arm: len({other.fraction for other in runs if other.arm == run.arm}) for run in runs}
-    arms = [arm for arm, count in parts.items() if count > 1 or max(parts.values()) == 1]
+    arms = [arm for arm, count in parts.items() if count == max(parts.values())]
     for number, arm in enumerate(arms):
         scores = {f: list(found.values()) for f in fractions if (found := _by_seed(runs, arm, f))}
         mean = np.array([np.mean([run.score for run in some]) for some in scores.values()])

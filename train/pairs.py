@@ -47,6 +47,7 @@ def differences(study: Path) -> Differences:
         For answers without a run, and where runs of one task were asked about different test records.
     """
     said: dict[str, dict[str, dict[int, _Answers]]] = {}
+    firsts: dict[str, _Answers] = {}
     for file in sorted(study.glob("*.npz")):
         path = file.with_suffix(".json")
         if not path.is_file():
@@ -55,11 +56,10 @@ def differences(study: Path) -> Differences:
         if run.fraction == 1:
             found = np.load(file)
             answers = _Answers(file, found["records"], found["stated"], found["said"].astype(float))
-            arms = said.setdefault(f"{run.task}-{run.minutes:g}", {})
-            for other in (one for seeds in arms.values() for one in seeds.values()):
-                _check_alike(other, answers)
-            arms.setdefault(run.arm, {})[run.seed] = answers
-    return {name: found for name, arms in said.items() if (found := _pairs(arms))}
+            name = f"{run.task}-{run.minutes:g}"
+            _check_alike(firsts.setdefault(name, answers), answers)
+            said.setdefault(name, {}).setdefault(run.arm, {})[run.seed] = answers
+    return {name: pairs for name, arms in said.items() if (pairs := _pairs(firsts[name].stated, arms))}
 
 
 def joined_differences(before: Differences, made: Differences) -> Differences:
@@ -79,8 +79,7 @@ def _check_alike(one: _Answers, other: _Answers) -> None:
         )
 
 
-def _pairs(arms: Mapping[str, Mapping[int, _Answers]]) -> dict[str, Apart]:
-    stated = next(answers.stated for seeds in arms.values() for answers in seeds.values())
+def _pairs(stated: NDArray[np.bool_], arms: Mapping[str, Mapping[int, _Answers]]) -> dict[str, Apart]:
     found: dict[str, Apart] = {}
     for title, (first, second) in PAIRS.items():
         seeds = sorted(arms.get(first, {}).keys() & arms.get(second, {}).keys())

@@ -63,8 +63,8 @@ class Hug(nn.Module):
     def initialise(self) -> None:
         """Give every expert weights that keep the spread of what it reads (Glorot 2010; He 2015 with GELU).
 
-        Experts read experts: with the 0.02 of other linear maps the pairs begin with a tenth, "all" with a hundredth of it, and
-        training leaves them there.
+        Experts read experts: with the 0.02 of other linear maps the pairs begin with a seventh of a base expert's say, "all" with
+        a seventieth, and a short training leaves them there.
         """
         for module in (*self.groups.modules(), *self.pairs.modules(), *self.whole.modules()):
             if isinstance(module, nn.Linear):

@@ -137,4 +137,4 @@ def test_every_expert_begins_with_a_say(arch: str, gelu: bool) -> None:
         evidence = network.evidence(network.encode(network.prepare(windows, beats)))
     for of_head in evidence.values():
         spread = of_head.std(dim=0).mean(dim=1)
-        assert spread.min() > 0.1 * spread.max(), "with weights of 0.02 throughout it is a fiftieth"
+        assert spread.min() > 0.1 * spread.max(), "with weights of 0.02 throughout it is a seventieth"

@@ -239,7 +239,7 @@ def test_it_learns_to_copy_a_heartbeat_from_the_other_leads() -> None:
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    assert min(losses[:5]) > 0.7
+    assert losses[0] > 0.9, "nothing is known before the first step"
     assert sum(losses[-5:]) / 5 < 0.15
 
 

@@ -37,9 +37,11 @@ from ecgnat_stream.beats import find_beats
 from ecgnat_stream.errors import EcgnatError
 from ecgnat_stream.model import Network, find_checkpoint, load_checkpoint
 from ecgnat_stream.model.beatnet import BeatNet
+from ecgnat_stream.model.checkpoint import Calibration
 from ecgnat_stream.model.clear import Clear
 from ecgnat_stream.model.ecgnat_hug import EcgNatHug
 from ecgnat_stream.model.hug import EXPERTS
+from ecgnat_stream.model.tokens import R_AT, TOKEN_SAMPLES
 from ecgnat_stream.signal import LEADS, MODEL_FS
 from train.metrics import interval, ratio
 from train.prepare import Cached
@@ -77,8 +79,8 @@ class Look:
         ``(C, N)``, 1 in sum.
     encoder
         ``(L,)`` attention of the lead encoder, which all classes share; mean over beats.
-    bounds
-        ``(N, 2)`` samples of the window that a beat speaks for.
+    read
+        ``(N, 2)`` samples of the window that the token of a beat holds, ``[begin, end)``.
     timing
         ``(N,)`` RR interval before the beat as a part of the mean; NaN if unknown.
     """
@@ -90,7 +92,7 @@ class Look:
     share: Floats
     beats: Floats
     encoder: Floats
-    bounds: NDArray[np.int64]
+    read: NDArray[np.int64]
     timing: Floats
 
     @property
@@ -115,8 +117,16 @@ def _statements(network: Network, head: str, task: Task | None = None) -> Callab
 
 
 @torch.inference_mode()
-def look(network: BeatNet, cache: Cache, records: Sequence[Cached], head: str, task: Task | None = None) -> Iterator[Look]:
-    """Yield what a head, "window" or "screen", looked at in the middle of every record that states one of its classes."""
+def look(
+    network: BeatNet, cache: Cache, records: Sequence[Cached], head: str, task: Task | None = None, temperature: float = 1.0
+) -> Iterator[Look]:
+    """Yield what a head, "window" or "screen", looked at in the middle of every record that states one of its classes.
+
+    Parameters
+    ----------
+    temperature
+        That of the checkpoint for this head: logits are divided by it.
+    """
     states = _statements(network, head, task)
     stated = [(record, target) for record in records if (target := states(record)) is not None]
     exclusive = head == "screen" or (task is not None and task.kind == "exclusive")
@@ -127,10 +137,12 @@ def look(network: BeatNet, cache: Cache, records: Sequence[Cached], head: str, t
         windows = np.stack(cuts)
         x = network.prepare(torch.from_numpy(windows), torch.from_numpy(find_beats(windows)))
         features = network.encode(x)
-        logits = getattr(network.read(features), head).double()
+        logits = getattr(network.read(features), head).double() / temperature
         said = (logits.softmax(dim=1) if exclusive else logits.sigmoid()).numpy()
         evidence = network.explain(features)[head]
         share = (evidence.beats[..., None] * evidence.leads).double().numpy()
+        first = (x.at * MODEL_FS).round().long()[..., None] - R_AT
+        read = x.bounds.clamp(min=first, max=first + TOKEN_SAMPLES).numpy()
         known = torch.where(x.rr[..., 3] > 0, x.rr[..., 2], torch.nan).double().numpy()
         for row, (record, target) in enumerate(some):
             n = int(x.beat[row].sum())
@@ -143,7 +155,7 @@ def look(network: BeatNet, cache: Cache, records: Sequence[Cached], head: str, t
                 share=share[row, :, :n],
                 beats=evidence.beats[row, :, :n].double().numpy(),
                 encoder=encoder,
-                bounds=x.bounds[row, :n].numpy(),
+                read=read[row, :n],
                 timing=known[row, :n],
             )
 
@@ -231,7 +243,7 @@ def draw_record(cache: Cache, one: Look, classes: Sequence[str], c: int, path: P
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).T.ravel()
     time = np.arange(_WINDOW) / MODEL_FS
     for axes, lead in zip(grid, there, strict=False):
-        for (begin, end), value in zip(one.bounds, times[:, lead], strict=True):
+        for (begin, end), value in zip(one.read, times[:, lead], strict=True):
             axes.axvspan(begin / MODEL_FS, end / MODEL_FS, color=shades.to_rgba(value), linewidth=0, zorder=0)
         axes.plot(time, signal[lead], color="0.05", linewidth=0.8)
         axes.set_ylabel(
@@ -248,12 +260,12 @@ def draw_record(cache: Cache, one: Look, classes: Sequence[str], c: int, path: P
         axes.set_visible(False)
     grid[rows - 1].set_xlabel(f"s from {one.start / MODEL_FS:.1f} s of the record; mV")
     beat = int(one.beats[c].argmax())
-    middle = one.bounds[beat].mean() / MODEL_FS
+    middle = one.read[beat].mean() / MODEL_FS
     names = ", ".join(name for name, value in zip(classes, one.stated, strict=True) if value > 0) or "none of the classes"
     figure.suptitle(
         f"{one.record.database}/{one.record.name}: stated {names}; {classes[c]} said with {one.said[c]:.2f}\n"
         f"{classes[c]} looks most at {', '.join(f'{LEADS[lead]} {100 * by_lead[lead]:.0f} %' for lead in first)}; "
-        f"of {len(one.timing)} beats most at that around {middle:.1f} s ({100 * one.beats[c][beat]:.0f} %)",
+        f"of {len(one.timing)} tokens most at that around {middle:.1f} s ({100 * one.beats[c][beat]:.0f} %)",
         fontsize=10,
     )
     bar = figure.colorbar(shades, ax=list(grid), fraction=0.012, pad=0.005)
@@ -367,10 +379,10 @@ def _explain_groups(
     (out / "groups.json").write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
 
 
-def _load(name: str) -> BeatNet | Clear | EcgNatHug:
+def _load(name: str) -> tuple[BeatNet | Clear | EcgNatHug, Calibration]:
     network, card = load_checkpoint(find_checkpoint(name))
     if isinstance(network, BeatNet | EcgNatHug) or (isinstance(network, Clear) and network.config.head != "linear"):
-        return network
+        return network, card.calibration
     raise ValueError(
         f"{name} ({card.model.name}) explains nothing: give a checkpoint of BEAT-Net, or of a network with a HUG head"
     )
@@ -388,7 +400,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     task = TASKS[given.task] if given.task else None
     try:
-        network, cache = _load(given.model), Cache(given.cache)
+        (network, calibration), cache = _load(given.model), Cache(given.cache)
         check_classes(network.config.window_classes, task)
         own = [record for record in cache.records if record.split == given.split]
         records = own if task is None else task.records(cache.records, given.split)
@@ -400,7 +412,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _explain_groups(network, cache, records, heads, task, given.out)
         return
     names = {"window": network.config.window_classes, "screen": network.config.screen_classes}
-    seen = {head: looks for head in heads if (looks := list(look(network, cache, records, head, task)))}
+    temperature = {"window": calibration.window_temperature, "screen": calibration.screen_temperature}
+    seen = {h: looks for h in heads if (looks := list(look(network, cache, records, h, task, temperature[h])))}
     if not seen:
         parser.exit(1, f"no record of split {given.split} states a class of the checkpoint's\n")
     given.out.mkdir(parents=True, exist_ok=True)

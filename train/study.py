@@ -60,6 +60,8 @@ class Arm:
         The encoder is frozen, see :mod:`train.probe`.
     head, attention
         Of ``clear``.
+    gap_s
+        Of networks of heartbeats: stretches without beats are read from this length on; 0 for the size's own.
     """
 
     arch: str = "ecgnat"
@@ -68,10 +70,11 @@ class Arm:
     probe: bool = False
     head: str = ""
     attention: str = ""
+    gap_s: float = 0.0
 
     @property
     def trained(self) -> str:
-        """What a step's cost depends on, whatever the step begins with."""
+        """What a step's cost depends on, whatever the step begins with; a few more tiles are not counted."""
         return " ".join(filter(None, (self.arch, self.head, self.attention, "contrast" if self.contrast > 0 else "")))
 
 
@@ -87,6 +90,8 @@ ARMS = {
     "clear-hug dense": Arm("clear", "clear-dense", head="hug", attention="dense"),
     "clear-hug dense pretraining": Arm("clear", "clear-dense", head="hug"),
     "clear-hug scratch": Arm("clear", head="hug"),
+    "beatnet gaps": Arm("beatnet", gap_s=0.32),
+    "clear-hug gaps": Arm("clear", "clear", head="hug", gap_s=0.32),
     "ecgnat probe": Arm(init="ecgnat", probe=True),
     "clear probe": Arm("clear", "clear", probe=True, head="linear"),
     "clear-hug probe": Arm("clear", "clear", probe=True, head="hug"),
@@ -99,8 +104,8 @@ ARMS = {
     "full-attention": Arm("full"),
 }
 """The three papers' recipes and the baselines, then what lies between. "clear-hug dense" has dense attention in the masked-beat
-pretraining and after it, "clear-hug dense pretraining" in the pretraining alone; where "beats" is said of ECG-NAT its pretraining
-masked whole heartbeats."""
+pretraining and after it, "clear-hug dense pretraining" in the pretraining alone; "gaps" reads stretches without beats from 0.32 s
+on; where "beats" is said of ECG-NAT its pretraining masked whole heartbeats."""
 
 MEMORY = 10
 """Part of a run, as its inverse, over which its averaged weights reach: 1 - MEMORY / steps is their decay."""
@@ -233,7 +238,7 @@ def main(arguments: argparse.Namespace, world: World) -> None:
 
 
 def _build(arm: Arm, size: str, task: Task) -> Network:
-    changes: dict[str, Any] = {key: value for key, value in (("head", arm.head), ("attention", arm.attention)) if value}
+    changes: dict[str, Any] = {key: value for key in ("head", "attention", "gap_s") if (value := getattr(arm, key))}
     return build(arm.arch, size, window_classes=task.classes, **changes)
 
 

@@ -27,6 +27,8 @@ PAIRS = {
     "sparse over dense attention throughout": ("clear-hug", "clear-hug dense"),
     "sparse over dense attention, encoder frozen": ("clear-hug probe", "clear-hug dense probe"),
     "masked-beat pretraining of CLEAR-HUG": ("clear-hug", "clear-hug scratch"),
+    "stretches without beats read from 0.32 s on, BEAT-Net": ("beatnet gaps", "beatnet"),
+    "stretches without beats read from 0.32 s on, CLEAR-HUG": ("clear-hug gaps", "clear-hug"),
     "masked pretraining of ECG-NAT": ("no-contrastive", "scratch"),
     "masked pretraining and contrast of ECG-NAT": ("ecgnat", "scratch"),
     "contrast of ECG-NAT": ("ecgnat", "no-contrastive"),
@@ -157,7 +159,7 @@ def study_page(runs: Sequence[Run], images: dict[str, str], apart: Mapping[str, 
         arms = list(dict.fromkeys(run.arm for run in members))
         of = {(arm, fraction): _by_seed(members, arm, fraction) for arm in arms for fraction in fractions}
         measured = any(run.is_measured for run in members)
-        budget = f"{minutes:g} minutes per run" if minutes else "the same steps for all"
+        budget = f"{minutes:g} minute{'s' * (minutes != 1)} per run" if minutes else "the same steps for all"
         text.append(f"## {task}: {_MEASURES.get(task, 'macro-AUROC')}, {budget}\n")
         base = next((arm for arm in arms if arm.split(" (")[0] in _BASES), arms[0])
         if not measured:
@@ -306,7 +308,7 @@ def _difference_cell(runs: dict[int, Run], base: dict[int, Run]) -> str:
     if np.ptp(differences) == 0:  # one seed, or probes of one encoder with all labels: nothing is drawn
         return f"{differences[0]:+z.3f}, n {number}"
     half = float(student.ppf(0.975, number - 1)) * differences.std(ddof=1) / number**0.5
-    return f"{differences.mean():+z.3f} ({differences.mean() - half:+z.3f} to {differences.mean() + half:+z.3f}), n {number}"
+    return f"{differences.mean():+z.3f} ({differences.mean() - half:+.3f} to {differences.mean() + half:+.3f}), n {number}"
 
 
 def _steps_cell(runs: dict[int, Run], base: dict[int, Run]) -> str:

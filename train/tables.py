@@ -9,10 +9,14 @@ __all__ = ["cell", "find", "is_interval", "rows"]
 
 
 def cell(value: Any) -> str:
-    """Return a figure as text; ``[value, low, high]`` as value and interval, None as a dash."""
+    """Return a figure as text; ``[value, low, high]`` as value and interval, None as a dash.
+
+    The ends of an interval keep their sign, "-0.000": whether it holds 0 is what it is read for.
+    """
     if is_interval(value):
-        one, low, high = (f"{x:z.{_digits(*value)}f}" for x in value)
-        return f"{one} ({low} to {high})"
+        digits = _digits(*value)
+        low, high = (f"{x + 0.0:.{digits}f}" for x in value[1:])
+        return f"{value[0]:z.{digits}f} ({low} to {high})"
     if value is None or isinstance(value, bool):
         return {None: "-", True: "yes", False: "no"}[value]
     return f"{value:z.{_digits(value)}f}" if isinstance(value, float) else str(value).replace("|", "\\|")

@@ -42,7 +42,7 @@ from train.statements import (
     SCP_SUPER,
 )
 
-__all__ = ["FEWEST", "PARTS", "TASKS", "Task", "fraction_of_task", "measurable", "print_tasks", "task_named", "unread"]
+__all__ = ["FEWEST", "PARTS", "TASKS", "Task", "fraction_of_task", "measurable", "print_tasks", "unread"]
 
 FEWEST = 10
 """A class that fewer test records state is listed, and left out of macro figures."""
@@ -111,19 +111,6 @@ class Task:
         found = [target for record in records if (target := self.target(record)) is not None]
         assert len(found) == len(records), f"{self.name}: {len(records) - len(found)} records say nothing"
         return np.array(found, np.float32).reshape(len(found), len(self.classes))
-
-
-def task_named(name: str) -> Task:
-    """Return a task.
-
-    Raises
-    ------
-    ValueError
-        Names the tasks that there are.
-    """
-    if name not in TASKS:
-        raise ValueError(f"unknown task {name!r}: one of {', '.join(TASKS)}")
-    return TASKS[name]
 
 
 def measurable(task: Task, records: Sequence[Cached]) -> tuple[bool, ...]:

@@ -21,9 +21,9 @@ from torch.nn import functional as F
 
 from ecgnat_stream.codes import BEATS, RHYTHMS, SCREENS
 from ecgnat_stream.model.heads import RhythmHead
-from ecgnat_stream.model.network import HEADS, Count, Network, NetworkOutput, Rate, Ratio, initialise, stochastic_depth
+from ecgnat_stream.model.network import HEADS, Count, Gap, Network, NetworkOutput, Rate, Ratio, initialise, stochastic_depth
 from ecgnat_stream.model.preprocess import TOKEN
-from ecgnat_stream.model.tokens import TOKEN_SAMPLES, BeatTokens, beat_logits, beat_tokens, to_grid
+from ecgnat_stream.model.tokens import TOKEN_SAMPLES, TOKEN_SECONDS, BeatTokens, beat_logits, beat_tokens, to_grid
 from ecgnat_stream.signal import LEADS
 
 __all__ = ["BEATNET_SIZES", "BeatFeatures", "BeatNet", "BeatNetConfig", "Evidence"]
@@ -51,6 +51,8 @@ class BeatNetConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         Of the features of a lead of a beat and of the feed-forward parts.
     drop_path
         Stochastic depth of the last block; it grows linearly from 0.
+    gap_s
+        Stretches without beats are tiled from this length on, see :func:`~ecgnat_stream.model.tokens.beat_tokens`.
     window_classes
         Diagnostic statements, independent of each other.
     screen_classes
@@ -67,6 +69,7 @@ class BeatNetConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     lead_heads: Count = 6
     dropout: Rate = 0.1
     drop_path: Rate = 0.1
+    gap_s: Gap = TOKEN_SECONDS
     rhythm_classes: tuple[str, ...] = RHYTHMS
     beat_classes: tuple[str, ...] = BEATS
     window_classes: tuple[str, ...] = ("NORM", "MI", "STTC", "CD", "HYP")
@@ -112,6 +115,8 @@ class BeatFeatures(NamedTuple):
         ``(B, N, L)`` of the lead encoder, mean over its heads: 1 over the leads that are there, 0 for a beat without any.
     rhythm_weights
         ``(depth, B, H, N, N)`` of the rhythm encoder, from beat to beat; None unless asked for.
+    heard
+        ``(B, N)`` tokens with at least one lead, in a window without any all of its tokens: the others are attended to by none.
     tokens
         What was encoded.
     """
@@ -120,6 +125,7 @@ class BeatFeatures(NamedTuple):
     leads: Tensor
     lead_weights: Tensor
     rhythm_weights: Tensor | None
+    heard: Tensor
     tokens: BeatTokens
 
 
@@ -167,7 +173,7 @@ class BeatNet(Network):
         """Cut windows ``(B, 12, T)`` at their R peaks ``(B, N)``, see :func:`~ecgnat_stream.model.tokens.beat_tokens`."""
         if beats is None:
             raise ValueError("BEAT-Net reads beats: give R peaks (B, N), all NaN for a window in which none were found")
-        return beat_tokens(windows, beats)
+        return beat_tokens(windows, beats, self.config.gap_s)
 
     def encode(self, x: BeatTokens, weights: bool = False) -> BeatFeatures:
         """Return the features of every beat and of every lead of it; a lead counts where ``x.lead`` and ``x.beat`` are both True.
@@ -179,14 +185,16 @@ class BeatNet(Network):
         """
         there = x.lead & x.beat[..., None]
         leads = self.lead_encoder.normalise(self.morphology(x, there), x.amplitude, there)
+        heard = there.any(dim=2)
+        heard = torch.where(heard.any(dim=1, keepdim=True), heard, x.beat)
         pooled, lead_weights = self.lead_encoder(leads, there)
-        beats, rhythm_weights = self.rhythm_encoder(pooled, x, weights)
-        return BeatFeatures(beats, leads, lead_weights, rhythm_weights, x)
+        beats, rhythm_weights = self.rhythm_encoder(pooled, x, heard, weights)
+        return BeatFeatures(beats, leads, lead_weights, rhythm_weights, heard, x)
 
     def pool(self, features: BeatFeatures) -> Tensor:
-        """Return the mean over the beats, ``(B, D)``."""
-        beat = features.tokens.beat[..., None]
-        return (features.beats * beat).sum(dim=1) / beat.sum(dim=1)
+        """Return the mean over the beats that are heard, ``(B, D)``."""
+        heard = features.heard[..., None]
+        return (features.beats * heard).sum(dim=1) / heard.sum(dim=1)
 
     def read(self, features: BeatFeatures) -> NetworkOutput:
         """Return every head's logits. Each beat speaks for the samples up to the middle between it and its neighbours."""
@@ -312,15 +320,18 @@ class RhythmEncoder(nn.Module):
         pairs = dim // config.num_heads // 2
         self.register_buffer("frequencies", torch.linspace(low, high, pairs).exp(), persistent=False)
 
-    def forward(self, pooled: Tensor, x: BeatTokens, weights: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Return beats ``(B, N, D)``, 0 where padding, and the attention ``(depth, B, H, N, N)`` if asked for."""
+    def forward(self, pooled: Tensor, x: BeatTokens, heard: Tensor, weights: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Return beats ``(B, N, D)``, 0 where padding, and the attention ``(depth, B, H, N, N)`` if asked for.
+
+        Beats attend to those that are ``heard`` ``(B, N)``.
+        """
         rr = torch.cat([x.rr, (x.rr[..., 1:2] > 0).to(x.rr.dtype)], dim=-1)
         beats = pooled + self.intervals(rr.to(pooled.dtype)) + self.fixed * x.fixed[..., None]
         angle = x.at.float()[:, None, :, None] * self.frequencies
         turn = angle.cos(), angle.sin()
         seen = []
         for block in self.blocks:
-            beats, attention = block(beats, turn, x.beat[:, None, None], weights)
+            beats, attention = block(beats, turn, heard[:, None, None], weights)
             seen.append(attention)
         return self.norm(beats) * x.beat[..., None], torch.stack(seen) if weights else None
 
@@ -372,7 +383,7 @@ class ClassHead(nn.Module):
         there = tokens.lead & tokens.beat[..., None]
         leads = _masked_softmax(self.lead_score(features.leads).transpose(2, 3), there[:, :, None])
         joined = F.gelu(self.from_leads(leads @ features.leads) + self.from_beat(features.beats)[:, :, None])
-        beats = _masked_softmax((joined * self.beat_query).sum(dim=-1).transpose(1, 2), tokens.beat[:, None])
+        beats = _masked_softmax((joined * self.beat_query).sum(dim=-1).transpose(1, 2), features.heard[:, None])
         said = torch.einsum("bcn,bncd->bcd", beats, joined)
         return (said * self.weight).sum(dim=-1) + self.bias, Evidence(beats, leads.transpose(1, 2))
 

@@ -147,7 +147,10 @@ def find_checkpoint(name: str) -> Path:
     CheckpointError
         If it is no path, and none of that name is shipped.
     """
-    path = Path(name).expanduser()
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError as error:
+        raise CheckpointError(f"{name}: {error} Give the whole path.") from None
     return path if len(path.parts) > 1 or (path / _CONFIG).is_file() else shipped(name)
 
 

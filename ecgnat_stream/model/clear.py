@@ -23,9 +23,9 @@ from torch.nn import functional as F
 
 from ecgnat_stream.codes import BEATS, RHYTHMS, SCREENS
 from ecgnat_stream.model.hug import GROUPS, Hug
-from ecgnat_stream.model.network import Count, Network, NetworkOutput, Rate, Ratio, initialise, stochastic_depth
+from ecgnat_stream.model.network import Count, Gap, Network, NetworkOutput, Rate, Ratio, initialise, stochastic_depth
 from ecgnat_stream.model.preprocess import TOKEN
-from ecgnat_stream.model.tokens import TOKEN_SAMPLES, BeatTokens, beat_logits, beat_tokens, to_grid
+from ecgnat_stream.model.tokens import TOKEN_SAMPLES, TOKEN_SECONDS, BeatTokens, beat_logits, beat_tokens, to_grid
 from ecgnat_stream.signal import LEADS
 
 __all__ = ["CLEAR_SIZES", "AttentionKind", "Block", "Clear", "ClearConfig", "ClearFeatures", "Grid", "allowed", "time_code"]
@@ -55,6 +55,8 @@ class ClearConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         non-linearity.
     drop_path
         Stochastic depth of the last block; it grows linearly from 0.
+    gap_s
+        Stretches without beats are tiled from this length on, see :func:`~ecgnat_stream.model.tokens.beat_tokens`.
     """
 
     name: str = "nano"
@@ -66,6 +68,7 @@ class ClearConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     rr: bool = True
     head: Literal["linear", "hug", "hug-gelu"] = "hug"
     drop_path: Rate = 0.1
+    gap_s: Gap = TOKEN_SECONDS
     rhythm_classes: tuple[str, ...] = RHYTHMS
     beat_classes: tuple[str, ...] = BEATS
     window_classes: tuple[str, ...] = ("NORM", "MI", "STTC", "CD", "HYP")
@@ -214,7 +217,7 @@ class Clear(Network):
         """Return the windows cut into beat tokens."""
         if beats is None:
             raise ValueError("CLEAR reads heartbeats: give the R peaks of every window as beats (B, N)")
-        return beat_tokens(windows, beats)
+        return beat_tokens(windows, beats, self.config.gap_s)
 
     def embed(self, x: BeatTokens) -> Tensor:
         """Return what every token is before it saw any other, ``(B, N, L, E)``; also of those that are not there."""

@@ -15,7 +15,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-__all__ = ["HEADS", "Count", "Network", "NetworkOutput", "Rate", "Ratio", "initialise", "stochastic_depth"]
+__all__ = ["HEADS", "Count", "Gap", "Network", "NetworkOutput", "Rate", "Ratio", "initialise", "stochastic_depth"]
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 """A width or a number of parts in a configuration."""
@@ -25,6 +25,9 @@ Ratio = Annotated[float, msgspec.Meta(gt=0)]
 
 Rate = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 """Share that is left out while training."""
+
+Gap = Annotated[float, msgspec.Meta(gt=0, le=0.96)]
+"""Shortest stretch without beats that a network of heartbeats reads, s."""
 
 HEADS = ("rhythm_head.", "beat_head.", "window_head.", "screen_head.")
 """Parameters of these names belong to the heads; all others are the encoder."""

@@ -137,8 +137,8 @@ class Predictor:
 
     def submit(self, windows: NDArray[np.float32], beats: NDArray[np.float32] | None = None) -> Future[Prediction]:
         """Predict in the worker thread; see :meth:`predict`."""
-        windows = np.asarray(windows, np.float32)
-        beats = None if beats is None else np.ascontiguousarray(beats, np.float32)
+        windows = np.array(windows, np.float32)  # a copy: the caller may write into its own while this one waits
+        beats = None if beats is None else np.array(beats, np.float32, order="C")
         _check_windows(windows, beats, self.needs_beats)
         return self._worker.submit(self._predict, windows, beats)
 

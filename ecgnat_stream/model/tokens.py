@@ -2,7 +2,8 @@
 
 In: windows ``(B, 12, T)`` at 100 Hz in mV and their R peaks. Out: :class:`BeatTokens`, one token of 96 samples per beat with R at
 sample 48 (arXiv 2512.24002), with pad mask and without a limit on their number. Where no beat is (a pause, asystole, ventricular
-fibrillation, nothing connected) tiles of at most 0.96 s take the place of beats and say so, so that no stretch goes unread.
+fibrillation, nothing connected) tiles of at most 0.96 s take the place of beats and say so. What lies further than 0.48 s from
+every R peak is read from ``gap_s`` on, and shorter stretches are not read at all.
 
 Shapes: B batch, N token, T time (100 Hz), K R peak, G stretch between R peaks, M tile, P rhythm token of 0.32 s, C class.
 """
@@ -19,13 +20,26 @@ from ecgnat_stream.model.heads import BEAT_TOKEN
 from ecgnat_stream.model.preprocess import TOKEN, window_scale
 from ecgnat_stream.signal import LEADS, MODEL_FS
 
-__all__ = ["LONGEST_RR_S", "R_AT", "TOKEN_SAMPLES", "BeatTokens", "beat_logits", "beat_tokens", "check_beats", "to_grid"]
+__all__ = [
+    "LONGEST_RR_S",
+    "R_AT",
+    "TOKEN_SAMPLES",
+    "TOKEN_SECONDS",
+    "BeatTokens",
+    "beat_logits",
+    "beat_tokens",
+    "check_beats",
+    "to_grid",
+]
 
 TOKEN_SAMPLES = 96
 """Samples of a token, 0.96 s."""
 
 R_AT = 48
 """Sample of the R peak in its token."""
+
+TOKEN_SECONDS = TOKEN_SAMPLES / MODEL_FS
+"""The same in s."""
 
 LONGEST_RR_S = 3.0
 """Longer intervals count as this long."""
@@ -46,7 +60,7 @@ class BeatTokens(NamedTuple):
     waves
         ``(B, N, 12, 96)`` leads divided by the window's amplitude, R at sample 48; 0 where not valid.
     valid
-        ``(B, N, 12, 96)`` which samples are signal: there, within the window, and not beyond the mid-points to the neighbours.
+        ``(B, N, 12, 96)`` which samples are signal: there, within the window, and within the token's bounds.
     lead
         ``(B, N, 12)`` whether at least half of the samples that a beat could have in a lead are there.
     amplitude
@@ -59,7 +73,8 @@ class BeatTokens(NamedTuple):
         ``(B, N, 4)`` RR before and after in s, at most 3, 0 if unknown; RR before to the row's mean RR, 1 if unknown; 1 if RR
         before is known, else 0. Unknown for tiles, and where no lead has signal for 0.3 s or more between the two beats.
     bounds
-        ``(B, N, 2)`` samples ``[begin, end)`` that a token speaks for, which tile the window; ``(T, T)`` for padding.
+        ``(B, N, 2)`` samples ``[begin, end)`` that a token speaks for, which tile the window; ``(T, T)`` for padding. Two beats,
+        and two tiles, meet half-way; a beat and a tile 0.48 s from the R peak, so that a tile takes nothing from a beat.
     fixed
         ``(B, N)`` there was no beat: the token is a tile.
     length
@@ -78,11 +93,11 @@ class BeatTokens(NamedTuple):
     length: int
 
 
-def beat_tokens(windows: Tensor, beats: Tensor) -> BeatTokens:
+def beat_tokens(windows: Tensor, beats: Tensor, gap_s: float = TOKEN_SECONDS) -> BeatTokens:
     """Cut windows into their beats.
 
-    A stretch of 0.96 s or more that no beat's token reaches is cut into equal tiles: within an RR interval from 1.92 s on, before
-    the first beat, behind the last one.
+    A stretch of ``gap_s`` or more that no beat's token reaches is cut into equal tiles: between two beats, before the first one,
+    behind the last one. With 0.96 s that is within RR intervals from 1.92 s on, with 0.32 s from 1.28 s on.
 
     Parameters
     ----------
@@ -91,6 +106,8 @@ def beat_tokens(windows: Tensor, beats: Tensor) -> BeatTokens:
     beats
         ``(B, N)`` R peaks in samples from the start of the window, ascending, NaN behind the last. Those outside the window are
         left out.
+    gap_s
+        Shortest stretch that is tiled, above 0.
 
     Raises
     ------
@@ -105,7 +122,7 @@ def beat_tokens(windows: Tensor, beats: Tensor) -> BeatTokens:
     check_beats(beats)
     there = torch.isfinite(windows)
     peaks = _peaks(beats.to(windows.device, torch.float32), length)
-    tiles = _tiles(peaks, length)
+    tiles = _tiles(peaks, length, gap_s * MODEL_FS)
     intervals = pad(_intervals(peaks, there.any(dim=1)), (0, 0, 0, tiles.shape[1]))
     intervals[:, peaks.shape[1] :, 2] = 1.0
     at, order = torch.cat([peaks, tiles], dim=1).sort(dim=1)
@@ -114,7 +131,7 @@ def beat_tokens(windows: Tensor, beats: Tensor) -> BeatTokens:
     at, order, beat = at[:, :kept], order[:, :kept], beat[:, :kept]
     rr = intervals.gather(1, order[..., None].expand(-1, -1, intervals.shape[2]))
     fixed = beat & (order >= peaks.shape[1])
-    bounds = _bounds(at, beat, length)
+    bounds = _bounds(at, beat, fixed, length)
     at = torch.where(beat, at, 0.0)
 
     windows = windows.float()
@@ -154,22 +171,31 @@ def _peaks(beats: Tensor, length: int) -> Tensor:
     return torch.where((beats >= 0) & (beats < length), beats, torch.inf).sort(dim=1).values
 
 
-def _tiles(peaks: Tensor, length: int) -> Tensor:
+def _reach(peaks: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first sample of the tokens of peaks, and the one behind their last."""
+    begin = peaks.round() - R_AT
+    return begin, begin + TOKEN_SAMPLES
+
+
+def _tiles(peaks: Tensor, length: int, least: float) -> Tensor:
     """Return the middles of tiles, ``(B, G M)`` in samples: at least one in a row without peaks; infinite where there is none."""
-    begin = pad(peaks + (TOKEN_SAMPLES - R_AT), (1, 0))
-    end = pad(peaks - R_AT, (0, 1), value=length).clamp(max=length)
+    first, behind = _reach(peaks)
+    begin, end = pad(behind, (1, 0)), pad(first, (0, 1), value=length).clamp(max=length)
     gap = end - begin  # -inf behind the last peak
-    count = torch.where(gap >= TOKEN_SAMPLES, (gap / TOKEN_SAMPLES).ceil(), 0.0)
+    count = torch.where(gap >= least, (gap / TOKEN_SAMPLES).ceil(), 0.0)
     count[:, 0] = torch.where(torch.isinf(peaks).all(dim=1), max(-(-length // TOKEN_SAMPLES), 1), count[:, 0])
     tile = torch.arange(int(count.max()), device=peaks.device)
     middle = begin[..., None] + (tile + 0.5) * (gap / count.clamp(min=1))[..., None]
     return torch.where(tile < count[..., None], middle, torch.inf).flatten(1)
 
 
-def _bounds(peaks: Tensor, beat: Tensor, length: int) -> Tensor:
-    """Return ``(B, N, 2)`` from mid-point to mid-point, the first from 0, the last to the window's end."""
-    middle = (peaks[:, 1:] + peaks[:, :-1]) / 2
-    begin = pad(middle.ceil().clamp(max=length), (1, 0))  # a peak and padding: infinite, so the end of the window
+def _bounds(at: Tensor, beat: Tensor, fixed: Tensor, length: int) -> Tensor:
+    """Return ``(B, N, 2)`` as ``BeatTokens.bounds``, the first from 0, the last to the window's end."""
+    first, behind = _reach(at)
+    between = (at[:, 1:] + at[:, :-1]) / 2
+    between = torch.where(fixed[:, 1:] & ~fixed[:, :-1], behind[:, :-1], between)
+    between = torch.where(~fixed[:, 1:] & fixed[:, :-1] & beat[:, 1:], first[:, 1:], between)
+    begin = pad(between.ceil().clamp(max=length), (1, 0))  # a token and padding: infinite, so the end of the window
     begin = torch.where(beat, begin, length)
     end = pad(begin[:, 1:], (0, 1), value=float(length))
     return torch.stack([begin, end], dim=-1).long()

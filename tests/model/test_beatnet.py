@@ -215,7 +215,7 @@ def test_bad_input_gives_finite_outputs_and_gradients(name: str, train: bool) ->
     assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
 
 
-def test_a_beat_without_leads_still_counts() -> None:
+def test_what_has_no_lead_is_attended_to_by_none() -> None:
     net = network()
     signal, beats = windows(REGULAR)
     signal[:, :, 250:350] = torch.nan
@@ -223,9 +223,33 @@ def test_a_beat_without_leads_still_counts() -> None:
     silent = x.beat & ~x.lead.any(dim=-1)
     assert silent.any()
     with torch.inference_mode():
-        features = net.encode(x)
+        features = net.encode(x, weights=True)
+        evidence = net.explain(features)
         assert (features.lead_weights[silent] == 0).all()
+        assert features.rhythm_weights is not None
+        assert (features.rhythm_weights.permute(1, 4, 0, 2, 3)[silent] == 0).all()
+        for one in evidence.values():
+            assert (one.beats.transpose(1, 2)[silent] == 0).all()
         assert all(torch.isfinite(part).all() for part in net.read(features))
+
+
+def test_a_short_record_says_the_same_with_nothing_behind_it() -> None:
+    net = network()
+    signal, beats = windows(REGULAR[:7], length=600)
+    padded = torch.nn.functional.pad(signal, (0, 700), value=torch.nan)
+    alone, longer = net.prepare(signal, beats), net.prepare(padded, beats)
+    assert longer.fixed.any()
+    with torch.inference_mode():
+        one, other = net(alone), net(longer)
+        torch.testing.assert_close(net.pool(net.encode(alone)), net.pool(net.encode(longer)))
+    close(one, NetworkOutput(other.rhythm[:, :19], other.beat[:, :76], other.window, other.screen))
+
+
+def test_a_gap_of_the_configuration_is_read() -> None:
+    signal, beats = windows(SLOW)
+    for gap_s, tiles in ((0.96, 0), (0.32, 6)):
+        x = BeatNet(msgspec.structs.replace(BEATNET_SIZES["nano"], gap_s=gap_s)).prepare(signal, beats)
+        assert x.fixed.sum() == tiles
 
 
 def test_weights_sum_to_one_over_what_is_there() -> None:

@@ -186,6 +186,11 @@ def test_a_name_is_a_path_or_shipped(checkpoint: Path, monkeypatch: pytest.Monke
     assert find_checkpoint("model").resolve() == checkpoint.resolve()
 
 
+def test_the_home_of_nobody_is_refused() -> None:
+    with pytest.raises(CheckpointError, match=r"~nobody-of-that-name/run: .* Give the whole path"):
+        find_checkpoint("~nobody-of-that-name/run")
+
+
 def test_an_unknown_shipped_name() -> None:
     with pytest.raises(CheckpointError, match="no checkpoint named 'ecgnat-huge'"):
         shipped("ecgnat-huge")

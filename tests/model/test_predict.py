@@ -99,6 +99,19 @@ def test_submit_runs_in_the_worker_thread(predictor: Predictor) -> None:
     assert ready == sorted(ready)
 
 
+def test_what_was_submitted_may_be_written_over(checkpoint: Path) -> None:
+    with Predictor(ModelConfig(name=str(checkpoint))) as predictor:
+        x = windows(1)
+        wanted = predictor.predict(x).rhythm
+        started, go = threading.Event(), threading.Event()
+        predictor._worker.submit(lambda: (started.set(), go.wait(30)))
+        assert started.wait(30)
+        waiting = predictor.submit(x)
+        x[:] = 0
+        go.set()
+        np.testing.assert_allclose(waiting.result().rhythm, wanted, atol=1e-6)
+
+
 def test_batches_are_padded_to_few_sizes(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Predictor(ModelConfig(name=str(checkpoint), max_batch=12)) as predictor:
         assert predictor.buckets == (1, 2, 4, 8, 12)

@@ -30,41 +30,51 @@ def assert_finite(tokens: BeatTokens) -> None:
             assert torch.isfinite(value.float()).all(), name
 
 
-def with_tiles(peaks: list[float], length: int = 1000) -> list[float]:
-    """The definition: what is 0.96 s or longer, and farther than 0.48 s from every beat, is cut into equal tiles."""
+def with_tiles(peaks: list[float], least: int, length: int = 1000) -> list[float]:
+    """The definition: what is long enough, and farther than 0.48 s from every beat, is cut into equal tiles."""
     at = list(peaks)
-    ends = [0.0, *(edge for peak in peaks for edge in (peak - R_AT, peak + R_AT)), float(length)]
+    ends = [0, *(edge for peak in peaks for edge in (round(peak) - R_AT, round(peak) + R_AT)), length]
     for begin, end in zip(ends[::2], ends[1::2], strict=True):
-        tiles = math.ceil((end - begin) / TOKEN_SAMPLES) if end - begin >= TOKEN_SAMPLES or not peaks else 0
+        tiles = math.ceil((end - begin) / TOKEN_SAMPLES) if end - begin >= least or not peaks else 0
         at += [begin + (k + 0.5) * (end - begin) / tiles for k in range(tiles)]
     return sorted(at)
 
 
-def slow_waves(x: Tensor, peaks: list[float]) -> tuple[Tensor, Tensor]:
+def border(left: float, right: float, peaks: list[float]) -> float:
+    """Where two tokens meet: a beat keeps its 0.48 s beside a tile."""
+    if (left in peaks) == (right in peaks):
+        return (left + right) / 2
+    return round(left) + R_AT if left in peaks else round(right) - R_AT
+
+
+def slow_waves(x: Tensor, at: list[float], peaks: list[float]) -> tuple[Tensor, Tensor]:
     """The definition, sample by sample."""
     scale = float(window_scale(x[None].nan_to_num(), torch.isfinite(x)[None]))
-    waves, valid = torch.zeros(len(peaks), 12, TOKEN_SAMPLES), torch.zeros(len(peaks), 12, TOKEN_SAMPLES, dtype=torch.bool)
-    for n, peak in enumerate(peaks):
+    waves, valid = torch.zeros(len(at), 12, TOKEN_SAMPLES), torch.zeros(len(at), 12, TOKEN_SAMPLES, dtype=torch.bool)
+    for n, centre in enumerate(at):
         for k in range(TOKEN_SAMPLES):
-            at = round(peak) - R_AT + k
-            after_left = n == 0 or at >= (peaks[n - 1] + peak) / 2
-            before_right = n == len(peaks) - 1 or at < (peak + peaks[n + 1]) / 2
-            if 0 <= at < x.shape[1] and after_left and before_right:
-                valid[n, :, k] = torch.isfinite(x[:, at])
-                waves[n, :, k] = (x[:, at].nan_to_num() / scale).clamp(-20, 20)
+            sample = round(centre) - R_AT + k
+            after_left = n == 0 or sample >= border(at[n - 1], centre, peaks)
+            before_right = n == len(at) - 1 or sample < border(centre, at[n + 1], peaks)
+            if 0 <= sample < x.shape[1] and after_left and before_right:
+                valid[n, :, k] = torch.isfinite(x[:, sample])
+                waves[n, :, k] = (x[:, sample].nan_to_num() / scale).clamp(-20, 20)
     return waves, valid
 
 
-@pytest.mark.parametrize("peaks", [[5.0, 90.5, 180.0, 999.0], [300.0], [20.0 * k for k in range(50)], [0.0, 700.25, 850.75]])
-def test_tokens_equal_the_definition(peaks: list[float]) -> None:
+@pytest.mark.parametrize("gap_s", [0.96, 0.32])
+@pytest.mark.parametrize(
+    "peaks", [[5.0, 90.5, 180.0, 999.0], [300.0], [20.0 * k for k in range(50)], [0.0, 700.25, 850.75], [40.5, 168.5, 300.25]]
+)
+def test_tokens_equal_the_definition(peaks: list[float], gap_s: float) -> None:
     x = windows()
     x[0, 3] = NAN
     x[0, 5, 100:400] = NAN
-    tokens = beat_tokens(x, beats(peaks))
-    at = with_tiles(peaks)
+    tokens = beat_tokens(x, beats(peaks), gap_s)
+    at = with_tiles(peaks, round(100 * gap_s))
     torch.testing.assert_close(tokens.at[0], torch.tensor(at) / 100)
     assert tokens.fixed[0].tolist() == [centre not in peaks for centre in at]
-    waves, valid = slow_waves(x[0], at)
+    waves, valid = slow_waves(x[0], at, peaks)
     torch.testing.assert_close(tokens.waves[0], waves)
     torch.testing.assert_close(tokens.valid[0], valid)
     assert_finite(tokens)
@@ -121,17 +131,27 @@ def test_without_a_beat_there_are_tiles_and_they_say_so() -> None:
     torch.testing.assert_close(tokens.waves[1], beat_tokens(x[1:], torch.zeros(1, 0)).waves[0])
 
 
-@pytest.mark.parametrize("peaks", [[], [500.0], [30.0, 110.0, 190.0, 270.0], [60.0, 252.0, 443.0, 990.0]])
-def test_no_long_stretch_goes_unread(peaks: list[float]) -> None:
-    """What is read of a window without its beats: all of what is farther than 0.48 s + 0.96 s from them at the least."""
-    tokens = beat_tokens(windows(), beats(peaks))
+@pytest.mark.parametrize("gap_s", [0.96, 0.32, 0.01])
+@pytest.mark.parametrize(
+    "peaks", [[], [500.0], [30.0, 110.0, 190.0, 270.0], [60.0, 252.0, 443.0, 990.0], [80.5 + 128 * k for k in range(7)]]
+)
+def test_stretches_without_beats_are_read_once_from_a_length_on(peaks: list[float], gap_s: float) -> None:
+    tokens = beat_tokens(windows(), beats(peaks), gap_s)
     start = (tokens.at[0] * 100).round().long() - R_AT
     read = torch.zeros(1000, dtype=torch.long)
     for begin, valid in zip(start.tolist(), tokens.valid[0, :, 0], strict=True):
         read[torch.nonzero(valid).flatten() + begin] += 1
     assert read.max() == 1
     unread = "".join("." if own else "x" for own in read.tolist())
-    assert max(map(len, unread.split("."))) < TOKEN_SAMPLES
+    assert max(map(len, unread.split("."))) < 100 * gap_s
+
+
+@pytest.mark.parametrize("rr", [100.0, 127.0, 128.0, 191.0, 192.0, 193.0, 200.5, 290.0])
+def test_a_tile_takes_nothing_from_a_beat(rr: float) -> None:
+    peaks = [100 + rr * k for k in range(1, math.ceil(900 / rr) - 1)]
+    for gap_s in (0.96, 0.32):
+        tokens = beat_tokens(windows(), beats(peaks), gap_s)
+        assert (tokens.valid[0, ~tokens.fixed[0] & tokens.beat[0], 0].sum(dim=-1) == TOKEN_SAMPLES).all()
 
 
 @pytest.mark.parametrize("value", [NAN, 0.0, float("inf"), 1e30, -1e30])

@@ -79,15 +79,25 @@ def test_a_look_is_what_the_network_weighs(pack: Path, network: BeatNet) -> None
     assert [one.record.name for one in looks] == ["0", "1", "2", "3", "4", "5"]
     for number, one in enumerate(looks):
         assert one.stated.tolist() == [float(c == number % 3) for c in range(5)]
-        assert one.beats.shape == (5, len(one.bounds))
+        assert one.beats.shape == (5, len(one.read))
         np.testing.assert_allclose(one.beats.sum(axis=1), 1, atol=1e-6)
         np.testing.assert_allclose(one.share.sum(axis=(1, 2)), 1, atol=1e-6)
         np.testing.assert_allclose(one.encoder.sum(), 1, atol=1e-6)
-        assert one.bounds[0, 0] == 0
-        assert one.bounds[-1, 1] == LENGTH
-        assert len(one.bounds) == pytest.approx(LENGTH / (70 + 3 * number), abs=2)
+        assert one.read.min() >= 0
+        assert one.read.max() <= LENGTH
+        assert (one.read[:, 1] - one.read[:, 0] > 0).all()
+        assert (one.read[:, 1] - one.read[:, 0] <= 96).all()
+        assert len(one.read) == pytest.approx(LENGTH / (70 + 3 * number), abs=2)
         np.testing.assert_allclose(one.timing[1:], 1, atol=0.1)
         assert np.isnan(one.timing[0])
+
+
+def test_probabilities_are_those_of_the_checkpoint(pack: Path, network: BeatNet) -> None:
+    cache = Cache(pack)
+    records = [record for record in cache.records if record.split == "val"]
+    plain, softer = (list(look(network, cache, records, "window", temperature=t)) for t in (1.0, 2.0))
+    for one, other in zip(plain, softer, strict=True):
+        np.testing.assert_allclose(np.log(other.said / (1 - other.said)), np.log(one.said / (1 - one.said)) / 2)
 
 
 def test_a_class_that_reads_one_lead_is_said_to(pack: Path, network: BeatNet) -> None:

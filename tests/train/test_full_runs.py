@@ -138,7 +138,7 @@ def bash(*command: str, out: Path) -> subprocess.CompletedProcess[str]:
     ("script", "folder", "arms"),
     [
         ("beatnet.sh", "beatnet", "beatnet,xresnet1d101,random-init probe"),
-        ("clear_hug.sh", "clear-hug", "clear probe,clear-hug probe,random-init probe"),
+        ("clear_hug.sh", "clear-hug", "clear probe,clear-hug probe,random-init probe,xresnet1d101"),
         (
             "ecgnat_tables.sh",
             "ecgnat",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -31,6 +32,7 @@ def calls(tmp_path: Path, request: pytest.FixtureRequest) -> list[list[str]]:
     copy = tmp_path / "checkout" / "train" / "runs" / request.param
     copy.parent.mkdir(parents=True)  # a checkout of its own: what the script makes of folders and links stays in it
     copy.write_bytes((RUNS / request.param).read_bytes())
+    shutil.copytree(RUNS / "steps", copy.parent / "steps")
     for folder in ("ptbxl", "splits.csv"):
         (data / folder).mkdir()
     for name in ("python", "torchrun"):

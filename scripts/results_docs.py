@@ -149,8 +149,9 @@ def networks() -> str:
     return f"""
 ## Shipped networks
 
-`python -m train.evaluate --data ROOT --model NAME --robustness` (docs/training.md), 95 % intervals from resampling records; of
-mitdb, vfdb and cudb there are few: read the intervals. All classes and records, confusion, lead sets, noise and calibration:
+`python -m train.evaluate --data ROOT --model NAME --robustness --json FILE` (docs/training.md), 95 % intervals from resampling
+records; of mitdb, vfdb and cudb there are few: read the intervals. All classes and records, confusion, lead sets, noise and
+calibration:
 
 {pages}
 {rows(["task", "metric", "target", *NETWORKS], *body)}"""

@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
 # The commands behind "Networks side by side" in docs/results.md: small sizes, the data packs, processor minutes of one thread.
-# Parts do not wait for each other: run them side by side. Pretraining is in steps, those of 38 minutes where they were counted first.
-# A minute of fine-tuning is as many steps as the first run of a task measures ("$out/<task>.steps"). docs/results/study.md was made
-# on two machines, with the steps of the first: its table of steps, as 60 s / steps in those files, gives the same runs.
+# Parts do not wait for each other: run them side by side. All training is in steps: those of 38 minutes of pretraining, and of a minute
+# of fine-tuning as train/runs/steps holds it for every network, both as one machine measured them. Without these files train.study
+# measures the minute of the machine it runs on.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 cache="${1:-runs/cache}"
 out="${2:-runs/study}"
 export OMP_NUM_THREADS=1 # on a busy machine spinning threads that wait for each other cost more than they bring
+
+mkdir -p "$out"
+for file in train/runs/steps/*.steps; do [ -e "$out/${file##*/}" ] || cp "$file" "$out"; done
 
 pretrain() { python -m train.pretrain --cache "$cache" --out "runs/comparison/$1" --seed 0 "${@:2}"; }
 pretrain ecgnat --steps 3600 --epoch-steps 250
@@ -27,10 +30,15 @@ study --task ptbxl-super --fractions 0.01,1 --arms "no-contrastive,no-contrastiv
 for task in hospitals-shaoxing cinc2017; do
   study --task "$task" --arms "$arms,$pretrained"
 done
-study --task hospitals-ptbxl --fractions 0.1,0.3,1 --arms "$arms,$pretrained,scratch,clear-hug scratch" # 1 % is one record
+study --task hospitals-ptbxl --fractions 0.1,0.3,1 --arms "$arms,$pretrained,scratch,clear-hug scratch" # 1 % is one record of each group
 study --task ptbxl-rhythm --fractions 1 --arms "$arms"
 # Whether a minute decides: five times the budget.
 study --task ptbxl-super --fractions 1 --seeds 0 --minutes 5 --arms "ecgnat,beatnet,clear,clear-hug,xresnet1d101"
+# Where BEAT-Net, trained on rhythm elsewhere, looks in the hospital left out.
+for seed in 0 1 2; do
+  python -m train.explain --cache "$cache" --model "$out/hospitals-shaoxing-1min-beatnet-1-$seed" --task hospitals-shaoxing --split test \
+    --records 0 --out "$out/explain-$seed"
+done
 python -m train.cost --json docs/results/cost.json
 python -m train.report
 python scripts/results_docs.py

@@ -1,7 +1,7 @@
 # Sourced by beatnet.sh, clear_hug.sh and ecgnat_tables.sh: from the full public databases to the tables of a paper.
 # DATA holds ptbxl (PTB-XL), cinc2020 (CPSC2018: training/cpsc_2018 of the Challenge 2020), chapman (Chapman-Shaoxing-Ningbo:
 # WFDBRecords of ecg-arrhythmia 1.0.0) and nstdb (MIT-BIH Noise Stress Test: the noise of the augmentation and of the noise rows).
-# mimic-iv-ecg is taken for pretraining where it is there. A task that finds no records is skipped, and said to be.
+# ludb (tasks across hospitals) and mimic-iv-ecg (pretraining) are taken where they are there. A task that finds no records is skipped, and said to be.
 # GPUS: how many to use; tasks are spread over them. OUT: folder for all files; the cache is shared by the three scripts.
 # DRY=1 goes through all tasks and arms with the smallest networks, one step, two parts of the labels and one seed: only to see
 # that it works.
@@ -18,7 +18,7 @@ if [ ! -d "$data/nstdb" ]; then
   exit 1
 fi
 databases=ptbxl,cinc2020,chapman
-[ -d "$data/mimic-iv-ecg" ] && databases="$databases,mimic-iv-ecg"
+for more in ludb mimic-iv-ecg; do [ -d "$data/$more" ] && databases="$databases,$more"; done
 if [ ! -f "$cache/records.json" ] || ! grep -q '"noise":true' "$cache/manifest.json"; then
   python -m train.prepare --data "$data" --cache "$cache" --published-splits --databases "$databases"
   python -m train.tasks --cache "$cache"

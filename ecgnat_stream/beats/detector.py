@@ -87,7 +87,7 @@ class BeatsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     floor_mv
         Smallest QRS complex, mV peak to peak; IEC 60601-2-27 wants none reported below 0.15 mV.
     refractory_s
-        Shortest time between two beats.
+        Shortest time between two beats: that of 300 bpm, less the 5 ms by which places differ.
     threshold
         Log-odds from which a peak is a beat. Lower: fewer beats missed, more false ones in noise.
     min_sqi
@@ -95,7 +95,7 @@ class BeatsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """
 
     floor_mv: float = 0.15
-    refractory_s: float = 0.2
+    refractory_s: float = 0.195
     threshold: float = -0.5
     min_sqi: float = 0.05
 

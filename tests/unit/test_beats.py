@@ -44,7 +44,7 @@ def detect(leads: dict[str, np.ndarray], detector: QrsDetector | None = None, ro
     return np.array(at), np.array(said), label
 
 
-@pytest.mark.parametrize("bpm", [30, 60, 120, 180, 250, 290])
+@pytest.mark.parametrize("bpm", [30, 60, 120, 180, 250, 290, 300])
 @pytest.mark.parametrize("amplitude", [0.3, 1.0, 3.0])
 def test_every_beat_is_found_in_time_and_place(bpm, amplitude):
     truth = np.arange(3.0, 28.0, 60 / bpm)

@@ -34,7 +34,7 @@ def known(beats: NDArray[np.float32]) -> NDArray[np.float32]:
     return beats[np.isfinite(beats)]
 
 
-@pytest.mark.parametrize("bpm", [40, 60, 75, 120, 180])
+@pytest.mark.parametrize("bpm", [40, 60, 75, 120, 180, 300])
 @pytest.mark.parametrize("phase", [0.07, 0.3, 0.55, 0.8])
 def test_every_beat_of_a_window_is_found_the_first_and_last_second_too(bpm: int, phase: float) -> None:
     rr = 6000 / bpm

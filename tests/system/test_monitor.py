@@ -132,14 +132,9 @@ async def test_a_heart_that_stops_is_seen_by_every_shipped_network(name: str) ->
     assert len(began) == 1
     last = [rhythm for rhythm in run.of(Rhythm) if 33 < rhythm.at_s < 36.5]
     assert last
-    if (
-        name == "clear-hug"
-    ):  # knows asystole badly (its card): the alarm waits for as long as it may for a network that says sinus
-        assert 28 < began[0] < 32
-        assert last[-1].probabilities["SINUS"] < 0.4
-    else:
-        assert 28 < began[0] < 30
-        assert {rhythm.label for rhythm in last} == {"ASYSTOLE"}
+    assert {rhythm.label for rhythm in last} == {"ASYSTOLE"}
+    # clear-hug sees it late (its card): the alarm waits for as long as it may for a network that says sinus.
+    assert 28 < began[0] < (32 if name == "clear-hug" else 30)
 
 
 async def test_live_at_a_finite_speed_decides_as_the_recording_does(untrained: Path) -> None:

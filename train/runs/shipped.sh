@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The commands behind the shipped weights and their tables in docs/results.md (comparison.sh makes the others); budgets in processor minutes, one thread each.
+# The commands behind the shipped weights and their tables in docs/results.md (comparison.sh makes the others); budgets in processor minutes, one thread each,
+# or in the steps of 45 and, for CLEAR's pretraining, 38 of them where they were first counted.
 # DATA is the folder with mitdb, vfdb, ... and splits.csv. The two forms do not wait for each other: on two cores run them side by side.
 # The shipped runs were stopped once, after epoch 5, and went on with the mix that the code has now (train/LOG.md).
 set -euo pipefail
@@ -16,10 +17,10 @@ python -m train.finetune --cache runs/cache --out runs/causal --causal --init ru
   --epoch-steps 400 --layer-decay 0.85 --seed 0
 python -m train.finetune --cache runs/cache --out runs/diag --init runs/pretrained/checkpoint --mix diagnosis --lengths 1000 \
   --minutes 3 --epoch-steps 60 --patience 6 --layer-decay 0.85 --ema 0.99 --seed 0
-python -m train.finetune --cache runs/cache --arch beatnet --out runs/beatnet --contrast 0 --minutes 45 --epoch-steps 400 --seed 0
-python -m train.pretrain --cache runs/cache --out runs/pretrained-clear --arch clear --minutes 38 --epoch-steps 500 --seed 0
+python -m train.finetune --cache runs/cache --arch beatnet --out runs/beatnet --contrast 0 --steps 9047 --epoch-steps 400 --seed 0
+python -m train.pretrain --cache runs/cache --out runs/pretrained-clear --arch clear --steps 5907 --epoch-steps 500 --seed 0
 python -m train.finetune --cache runs/cache --arch clear --out runs/clear-hug --contrast 0 --init runs/pretrained-clear/checkpoint \
-  --layer-decay 0.85 --minutes 45 --epoch-steps 400 --seed 0
+  --layer-decay 0.85 --steps 7468 --epoch-steps 400 --seed 0
 for name in ecgnat-nano ecgnat-nano-causal ecgnat-nano-12lead beatnet clear-hug; do
   run="runs/$name" root="$data" options=(--cache runs/cache --robustness)
   [ "$name" = ecgnat-nano ] && run=runs/nano

@@ -24,7 +24,6 @@ from torch.nn import functional as F
 
 from ecgnat_stream.codes import BEATS, RHYTHMS
 from ecgnat_stream.model import ARCHITECTURES, HEADS, ModelCard, Network, save_checkpoint
-from ecgnat_stream.model.tokens import TOKEN_SECONDS
 from train.augment import Augment
 from train.baselines import TRAINED, build
 from train.loop import World, add_arguments, budget_of, processes, run
@@ -207,13 +206,10 @@ def _middles(cache: Cache, records: list[Cached], length: int, beats: bool) -> d
 
 def finetune(arguments: argparse.Namespace, world: World) -> Finetuning:
     """Train and return the averaged module, of its best epoch where the run may end early."""
-    if arguments.gap is not None and arguments.arch not in ("beatnet", "clear"):
-        raise SystemExit(f"--gap is of beatnet and clear, which read heartbeats, not of {arguments.arch}")
     budget = budget_of(arguments, arguments.patience)
     torch.manual_seed(arguments.seed)
     cache = Cache(arguments.cache)
-    changes = {} if arguments.gap is None else {"gap_s": arguments.gap}
-    network = build(arguments.arch, arguments.size, arguments.causal, **changes)
+    network = build(arguments.arch, arguments.size, arguments.causal)
     beats = network.needs_beats
     if arguments.init is not None:
         load_encoder(network, arguments.init, arguments.heads)
@@ -243,13 +239,6 @@ def finetune(arguments: argparse.Namespace, world: World) -> Finetuning:
     return trained
 
 
-def _gap(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= TOKEN_SECONDS:
-        raise argparse.ArgumentTypeError(f"want above 0 and at most {TOKEN_SECONDS:g} s, got {text}")
-    return value
-
-
 def options() -> argparse.ArgumentParser:
     """Return the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -260,7 +249,6 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--arch", default="ecgnat", choices=TRAINED, help="network; full and xresnet1d101 are baselines")
     parser.add_argument("--size", default="nano", help="size of the network: nano, tiny, mini, small or paper")
     parser.add_argument("--causal", action="store_true", help="the causal form")
-    parser.add_argument("--gap", type=_gap, help="of beatnet and clear: shortest stretch without beats that is read, s")
     parser.add_argument("--mix", default="monitor", choices=sorted(MIXES), help="what to learn")
     parser.add_argument("--contrast", type=float, default=0.5, help="weight of the contrastive loss")
     parser.add_argument("--layer-decay", type=float, default=1.0, help="factor of the learning rate per level below the heads")

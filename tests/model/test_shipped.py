@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import wfdb
 
+from ecgnat_devices.simulator import Patient, Signal
+from ecgnat_devices.simulator.script import Segment
 from ecgnat_stream.beats import find_beats
 from ecgnat_stream.codes import BEATS, RHYTHMS
 from ecgnat_stream.condition import condition_record
 from ecgnat_stream.model import ModelConfig, Predictor, load_checkpoint, shipped
+from ecgnat_stream.signal import LEADS
 from train.metrics import decode_beats
 
 NAMES = ("ecgnat-nano", "ecgnat-nano-causal")
@@ -59,6 +62,23 @@ def test_a_network_of_heartbeats_is_there_with_its_card(name: str) -> None:
     text = (shipped(name) / "README.md").read_text()
     for part in ("not a medical device", "ODC-By", "CC BY 4.0", "train.evaluate", "find_beats", *card.trained_on):
         assert part in text
+
+
+@pytest.mark.parametrize("name", OF_HEARTBEATS)
+@pytest.mark.parametrize("bpm", [60, 34, 30, 26])
+def test_a_slow_regular_heart_is_in_sinus_rhythm(name: str, bpm: int) -> None:
+    """Below 31 bpm tiles lie between the beats; they once took the T waves, and BEAT-Net gave sinus rhythm 0.41 at 30 bpm."""
+    patient = Patient(
+        Signal(fs=500.0, leads=("II", "V1"), script=(Segment(rhythm="sinus", seconds=60, rate_bpm=bpm),), loop=False)
+    )
+    raw = np.full((12, 30_000), np.nan, np.float32)
+    raw[[LEADS.index(lead) for lead in ("II", "V1")]] = patient.read(30_000)
+    signal = condition_record(raw, 500.0)
+    x = np.stack([signal[:, 2 * start : 2 * start + 2000 : 2] for start in range(500, 4900, 110)])
+    with Predictor(ModelConfig(name=name, threads=1)) as predictor:
+        rhythm = predictor.predict(x, find_beats(x)).rhythm
+    assert rhythm[..., RHYTHMS.index("SINUS")].mean() > 0.7
+    assert rhythm[..., RHYTHMS.index("NOISE")].mean() < 0.12
 
 
 def test_all_weights_are_small() -> None:

@@ -64,3 +64,14 @@ def test_a_script_asks_for_what_there_is(calls: list[list[str]]) -> None:
                 assert asked.init is None or str(asked.init) in made
             made.add(f"{asked.out}/checkpoint")
     assert made
+
+
+@pytest.mark.parametrize("calls", ["comparison.sh"], indirect=True)
+def test_the_minute_of_every_network_that_is_compared_is_kept(calls: list[list[str]]) -> None:
+    """What a file of steps does not hold is measured, and another machine makes other runs."""
+    studies = [import_module("train.study").options().parse_args(call[2:]) for call in calls if call[:2] == ["-m", "train.study"]]
+    assert len(studies) > 5
+    for asked in studies:
+        known = json.loads((RUNS / "steps" / f"{asked.task}.steps").read_bytes())
+        for arm in (ARMS[name] for name in asked.arms):
+            assert arm.probe or f"{arm.trained} {asked.size} {asked.batch}" in known

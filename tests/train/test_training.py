@@ -171,17 +171,6 @@ def test_finetuning_learns_every_head_and_says_what_it_was_trained_on(cache: Pat
     assert card.trained_on == {"mitdb": 8}
 
 
-def test_the_gap_is_of_networks_of_heartbeats(cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = ("--arch", "beatnet", "--gap", "0.32", "--contrast", "0", "--steps", "1")
-    finetune.finetune(finetune_options(cache, tmp_path / "run", *given), ALONE)
-    assert load_checkpoint(tmp_path / "run" / "checkpoint")[0].config.gap_s == 0.32
-    with pytest.raises(SystemExit, match="--gap is of beatnet and clear, which read heartbeats, not of ecgnat"):
-        finetune.finetune(finetune_options(cache, tmp_path / "other", "--gap", "0.32", "--steps", "1"), ALONE)
-    with pytest.raises(SystemExit):
-        finetune_options(cache, tmp_path / "other", "--gap", "1.5")
-    assert "want above 0 and at most 0.96 s, got 1.5" in capsys.readouterr().err
-
-
 def test_early_stopping_keeps_the_best_epoch(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([0.5, 0.9, 0.1, 0.1, 0.1, 0.1])
     monkeypatch.setattr(finetune, "validate", lambda *_: {"score": next(scores)})

@@ -16,7 +16,7 @@ from scipy.signal import butter, lfilter
 from ecgnat_stream.signal import LEADS, MODEL_FS
 from train.labels import UNSTATED
 
-__all__ = ["Augment", "Window", "swapped"]
+__all__ = ["Augment", "Window", "stack_beats", "swapped", "wrong_beats"]
 
 _SPECTRUM_SLOTS = (1, 6, 10)
 """II, V1, V5: where an unspecified lead is put."""
@@ -31,6 +31,9 @@ _SWAPS: tuple[dict[int, tuple[int, int]], ...] = (
     {_I: (_II, 1), _II: (_I, 1), _III: (_III, -1), _AVL: (_AVF, 1), _AVF: (_AVL, 1)},
 )
 """Right arm with left arm, right arm with left leg, left arm with left leg: lead -> (lead it then shows, sign)."""
+
+_LATE = round(0.35 * MODEL_FS)
+"""Samples at the end of a window whose beats a monitor does not know: 0.225 s until the detector decides, and up to a frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +66,12 @@ class Augment:
     noise
         ``(N, T)`` recorded noise in mV at 100 Hz, two leads per recording, or empty; only its first ``share`` is used: the rest
         stays for tests.
+    beat_errors
+        Part of the windows whose R peaks get a detector's errors, see :meth:`beats`.
     """
 
-    def __init__(self, noise: NDArray[np.float32], share: float = 0.7) -> None:
-        self.noise = noise[:, : int(noise.shape[1] * share)]
+    def __init__(self, noise: NDArray[np.float32], share: float = 0.7, beat_errors: float = 0.0) -> None:
+        self.noise, self.beat_errors = noise[:, : int(noise.shape[1] * share)], beat_errors
 
     def __call__(self, window: Window, rng: np.random.Generator, whole: bool = False) -> Window:
         """Return a changed copy; ``whole`` forbids gaps (a bag must be seen as a whole)."""
@@ -94,6 +99,21 @@ class Augment:
             window = _gap(window, rng)
         return window
 
+    def beats(self, found: NDArray[np.float32], length: int, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Change the R peaks ``(B, N)`` found in windows of ``length`` samples.
+
+        In a monitor the beats of the last moment are not known yet when a window is cut: half of the windows lack them. Of
+        ``beat_errors`` of the windows up to 40 % of the beats are missed, up to 20 % more are false, and all are up to 20 ms
+        (standard deviation) beside their place.
+        """
+        if self.beat_errors > 0:
+            rows = [row[np.isfinite(row)] for row in found]
+            for at in np.flatnonzero(rng.random(len(rows)) < self.beat_errors):
+                rows[at] = wrong_beats(rows[at], length, rng, rng.uniform(0, 20), rng.uniform(0, 0.4), rng.uniform(0, 0.2))
+            found = stack_beats(rows)
+        late = (rng.random(len(found)) < 0.5)[:, None] & (found > length - _LATE)
+        return np.where(late, np.float32(np.nan), found)
+
     def _noisy(self, leads: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
         """Add recorded noise at 0 to 24 dB below each lead."""
         length = leads.shape[1]
@@ -114,6 +134,34 @@ def swapped(leads: NDArray[np.float32], which: int) -> NDArray[np.float32]:
     out = leads.copy()
     for lead, (source, sign) in _SWAPS[which].items():
         out[lead] = sign * leads[source]
+    return out
+
+
+def wrong_beats(
+    peaks: NDArray[np.floating], length: int, rng: np.random.Generator, jitter_ms: float, missed: float, false: float
+) -> NDArray[np.float32]:
+    """Return the R peaks ``(N,)`` of a window of ``length`` samples as a detector with errors would find them.
+
+    Parameters
+    ----------
+    jitter_ms
+        Standard deviation of a normal displacement of every R peak.
+    missed
+        Share of the beats that is taken away.
+    false
+        Share of the beats beside which another is put, anywhere in the window.
+    """
+    peaks = peaks[rng.random(len(peaks)) >= missed]
+    peaks = peaks + rng.normal(0, jitter_ms * MODEL_FS / 1000, len(peaks))
+    extra = rng.uniform(0, length, rng.binomial(len(peaks), false) if false else 0)
+    return np.unique(np.clip(np.concatenate([peaks, extra]), 0, length - 1).astype(np.float32))
+
+
+def stack_beats(rows: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return R peaks of several windows as ``(B, N)``, NaN behind the last."""
+    out = np.full((len(rows), max([1, *map(len, rows)])), np.nan, np.float32)
+    for row, peaks in zip(out, rows, strict=True):
+        row[: len(peaks)] = peaks
     return out
 
 

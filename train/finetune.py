@@ -220,7 +220,8 @@ def finetune(arguments: argparse.Namespace, world: World) -> Finetuning:
         records = fraction_of([r for r in records if r.screen >= 0 or r.window >= 0], arguments.fraction, arguments.seed)
     lengths = tuple(int(length) for length in arguments.lengths.split(","))
     views = 2 if arguments.contrast > 0 else 1
-    source = Sampler(cache, records, MIXES[arguments.mix], lengths, arguments.batch, Augment(cache.noise), views, beats=beats)
+    augment = Augment(cache.noise, beat_errors=arguments.beat_errors)
+    source = Sampler(cache, records, MIXES[arguments.mix], lengths, arguments.batch, augment, views, beats=beats)
     batches = validation_batches(cache, arguments.mix, ("val",) if arguments.holdout else ("val", "holdout"), beats)
     # A baseline is measured where it is trained, and has no place in a monitor.
     card = ModelCard(model=network.config, trained_on=cache.count(splits)) if arguments.arch in ARCHITECTURES else None
@@ -255,6 +256,9 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--probe", action="store_true", help="freeze the encoder")
     parser.add_argument("--fraction", type=float, default=1.0, help="part of the labelled records")
     parser.add_argument("--holdout", action="store_true", help="train on the held-out mitdb, vfdb and cudb records too")
+    parser.add_argument(
+        "--beat-errors", type=float, default=0.0, help="part of the windows whose R peaks get a detector's errors"
+    )
     parser.add_argument("--batch", type=int, default=32, help="rows per step at the shortest length, all views counted")
     parser.add_argument("--lengths", default="1000,2000", help="samples per window, 100 Hz; every step takes one of them")
     parser.add_argument("--patience", type=int, default=0, help="end after so many epochs without a better validation score")

@@ -22,6 +22,7 @@ from rich.progress import track
 from ecgnat_stream.beats import find_beats
 from ecgnat_stream.codes import BEATS, RHYTHMS
 from ecgnat_stream.signal import LEADS, MODEL_FS
+from train.augment import stack_beats, wrong_beats
 from train.metrics import Interval, Statistic, auroc, difference, f1, interval, macro
 from train.prepare import Cached
 from train.reading import WINDOW, Change, Reader
@@ -88,32 +89,15 @@ class AddNoise:
 
 
 def disturb_beats(jitter_ms: float = 0.0, missed: float = 0.0, false: float = 0.0) -> FindBeats:
-    """Return a detector with errors: the runtime's own, and then these. The same windows get the same errors.
-
-    Parameters
-    ----------
-    jitter_ms
-        Standard deviation of a normal displacement of every R peak.
-    missed
-        Share of the beats that is taken away.
-    false
-        Share of the beats beside which another is put, anywhere in the window.
-    """
+    """Return a detector with errors: the runtime's own, then those of ``wrong_beats``. The same windows get the same errors."""
 
     def find(windows: NDArray[np.float32]) -> NDArray[np.float32]:
         found, length = find_beats(windows), windows.shape[2]
         rows = []
         for window, row in zip(windows, found, strict=True):
             rng = np.random.default_rng(crc32(window.tobytes()))
-            peaks = row[np.isfinite(row)]
-            peaks = peaks[rng.random(len(peaks)) >= missed]
-            peaks = peaks + rng.normal(0, jitter_ms * MODEL_FS / 1000, len(peaks))
-            extra = rng.uniform(0, length, rng.binomial(len(peaks), false) if false else 0)
-            rows.append(np.unique(np.clip(np.concatenate([peaks, extra]), 0, length - 1).astype(np.float32)))
-        out = np.full((len(rows), max([1, *map(len, rows)])), np.nan, np.float32)
-        for row, peaks in zip(out, rows, strict=True):
-            row[: len(peaks)] = peaks
-        return out
+            rows.append(wrong_beats(row[np.isfinite(row)], length, rng, jitter_ms, missed, false))
+        return stack_beats(rows)
 
     return find
 

@@ -18,7 +18,7 @@ from ecgnat_stream.beats import find_beats
 from ecgnat_stream.codes import BEATS
 from ecgnat_stream.model.heads import BEAT_TOKEN
 from ecgnat_stream.model.preprocess import TOKEN
-from ecgnat_stream.signal import LEADS, MODEL_FS
+from ecgnat_stream.signal import LEADS
 from train.augment import Augment, Window
 from train.labels import BEAT_UNSTATED, UNSTATED, allow, token_sets
 from train.prepare import Cached, check_pack
@@ -55,9 +55,6 @@ BEAT_NONE, BEAT_OTHER, BEAT_HIDDEN = -1, len(BEATS), -2
 """Beat tokens without a beat, with one of unstated class, and those about which nothing is stated; else an index into BEATS."""
 
 _VF = allow("VF")
-
-_LATE = round(0.35 * MODEL_FS)
-"""Samples at the end of a window whose beats a monitor does not know: 0.225 s until the detector decides, and up to a frame."""
 
 
 class Cache:
@@ -177,9 +174,7 @@ class Sampler:
                 rows.append(batch_row(record, changed, bag, self.task))
         batch = as_batch(rows, self.beats)
         if self.beats and self.augment is not None:
-            # In a monitor the beats of the last moment are not known yet when a window is cut.
-            late = torch.from_numpy(self.rng.random(len(rows)) < 0.5)[:, None] & (batch["beats"] > length - _LATE)
-            batch["beats"].masked_fill_(late, torch.nan)
+            batch["beats"] = torch.from_numpy(self.augment.beats(batch["beats"].numpy(), length, self.rng))
         return batch
 
     def _find(self, kind: str) -> tuple[list[Cached], NDArray[np.float64], list[NDArray[np.int64]]]:

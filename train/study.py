@@ -62,6 +62,8 @@ class Arm:
         Of ``clear``.
     gap_s
         Of networks of heartbeats: stretches without beats are read from this length on; 0 for the size's own.
+    beat_errors
+        Of networks of heartbeats: part of the windows whose R peaks get a detector's errors in training.
     """
 
     arch: str = "ecgnat"
@@ -71,6 +73,7 @@ class Arm:
     head: str = ""
     attention: str = ""
     gap_s: float = 0.0
+    beat_errors: float = 0.0
 
     @property
     def trained(self) -> str:
@@ -92,6 +95,8 @@ ARMS = {
     "clear-hug scratch": Arm("clear", head="hug"),
     "beatnet gaps": Arm("beatnet", gap_s=0.32),
     "clear-hug gaps": Arm("clear", "clear", head="hug", gap_s=0.32),
+    "beatnet errors": Arm("beatnet", beat_errors=0.5),
+    "clear-hug errors": Arm("clear", "clear", head="hug", beat_errors=0.5),
     "ecgnat probe": Arm(init="ecgnat", probe=True),
     "clear probe": Arm("clear", "clear", probe=True, head="linear"),
     "clear-hug probe": Arm("clear", "clear", probe=True, head="hug"),
@@ -105,7 +110,8 @@ ARMS = {
 }
 """The three papers' recipes and the baselines, then what lies between. "clear-hug dense" has dense attention in the masked-beat
 pretraining and after it, "clear-hug dense pretraining" in the pretraining alone; "gaps" reads stretches without beats from 0.32 s
-on; where "beats" is said of ECG-NAT its pretraining masked whole heartbeats."""
+on; "errors" gives the R peaks of half of the training windows a detector's errors; where "beats" is said of ECG-NAT its
+pretraining masked whole heartbeats."""
 
 MEMORY = 10
 """Part of a run, as its inverse, over which its averaged weights reach: 1 - MEMORY / steps is their decay."""
@@ -159,7 +165,7 @@ def _train(
     cache, task, arguments = setting.cache, setting.task, setting.arguments
     arm, batch = ARMS[name], arguments.batch
     module = Finetuning(network, arm.contrast, exclusive=task.kind == "exclusive")
-    views, beats, augment = 2 if arm.contrast > 0 else 1, network.needs_beats, Augment(cache.noise)
+    views, beats, augment = 2 if arm.contrast > 0 else 1, network.needs_beats, Augment(cache.noise, beat_errors=arm.beat_errors)
     source = Sampler(cache, records, MIXES["task"], lengths_of(task), batch, augment, views, beats=beats, task=task)
     ledger = arguments.out / f"{task.name}.steps"
     steps = arguments.steps or steps_in(arguments.minutes, f"{arm.trained} {arguments.size} {batch}", module, source, ledger)

@@ -29,6 +29,8 @@ PAIRS = {
     "masked-beat pretraining of CLEAR-HUG": ("clear-hug", "clear-hug scratch"),
     "stretches without beats read from 0.32 s on, BEAT-Net": ("beatnet gaps", "beatnet"),
     "stretches without beats read from 0.32 s on, CLEAR-HUG": ("clear-hug gaps", "clear-hug"),
+    "trained with a detector's errors, BEAT-Net": ("beatnet errors", "beatnet"),
+    "trained with a detector's errors, CLEAR-HUG": ("clear-hug errors", "clear-hug"),
     "masked pretraining of ECG-NAT": ("no-contrastive", "scratch"),
     "masked pretraining and contrast of ECG-NAT": ("ecgnat", "scratch"),
     "contrast of ECG-NAT": ("ecgnat", "no-contrastive"),

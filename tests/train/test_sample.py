@@ -10,8 +10,9 @@ import torch
 
 from ecgnat_stream.beats import find_beats
 from ecgnat_stream.codes import BEATS
+from ecgnat_stream.model.tokens import check_beats
 from ecgnat_stream.signal import LEADS
-from train.augment import Augment, Window, _more_leads, _projected, _warped, swapped
+from train.augment import Augment, Window, _more_leads, _projected, _warped, stack_beats, swapped
 from train.labels import UNSTATED, allow
 from train.prepare import Cached
 from train.sample import BEAT_HIDDEN, BEAT_NONE, BEAT_OTHER, MIXES, Cache, Sampler, _chances, beat_targets, fraction_of
@@ -71,6 +72,26 @@ def test_beats_are_found_in_what_is_drawn_and_the_last_moment_is_often_unknown(c
         late += int((whole > 965).sum())
         unknown += int(gone.sum())
     assert 0.25 < unknown / late < 0.75
+
+
+def test_beats_get_a_detectors_errors_in_as_many_windows_as_asked_for() -> None:
+    rng, length = np.random.default_rng(0), 1000
+    rows = [np.arange(30.0, 930, 60, dtype=np.float32)] * 400 + [np.empty(0, np.float32)]
+    found = stack_beats(rows)
+    noise = np.zeros((0, 0), np.float32)
+    np.testing.assert_array_equal(Augment(noise).beats(found, length, rng), found)
+    changed = Augment(noise, beat_errors=0.5).beats(found, length, rng)
+    known = [row[np.isfinite(row)] for row in changed]
+    wrong = [row for row in known[:-1] if not np.array_equal(row, rows[0])]
+    assert 0.4 < len(wrong) / 400 < 0.6
+    near = [np.abs(row[:, None] - rows[0]).min(axis=1) < 10 for row in wrong]
+    missed = [1 - (np.abs(row[:, None] - rows[0]) < 10).any(axis=0).mean() for row in wrong]
+    assert 0.15 < np.mean(missed) < 0.25
+    assert 0.03 < np.mean([(~some).sum() / len(rows[0]) for some in near]) < 0.10
+    for row in wrong:
+        assert (np.diff(row) > 0).all() and row[0] >= 0 and row[-1] < length
+    check_beats(torch.from_numpy(changed))
+    assert not len(known[-1]), "a window without beats stays without"
 
 
 def test_a_mix_that_no_record_serves_is_refused(cache: Path) -> None:

@@ -30,7 +30,8 @@ for task in cinc2017 ptbxl-rhythm; do study --task "$task" --arms "$arms"; done
 study --task ptbxl-super --fractions 1 --arms "ecgnat-hug,scratch,ecgnat-beats probe,clear-hug-gelu,clear-hug scratch"
 study --task ptbxl-super --fractions 1 --arms "clear-hug dense,clear-hug dense pretraining,clear-hug dense probe"
 study --task ptbxl-super --fractions 0.01,1 --arms "no-contrastive,no-contrastive beats"
-for task in ptbxl-super hospitals-shaoxing cinc2017; do study --task "$task" --fractions 1 --arms "beatnet gaps,clear-hug gaps"; done
+of_beats="beatnet gaps,clear-hug gaps,beatnet errors,clear-hug errors"
+for task in ptbxl-super hospitals-shaoxing cinc2017; do study --task "$task" --fractions 1 --arms "$of_beats"; done
 # Whether a minute decides: five times the budget.
 study --task ptbxl-super --fractions 1 --seeds 0 --minutes 5 --arms "ecgnat,beatnet,clear,clear-hug,xresnet1d101"
 study --task ptbxl-super --fractions 1 --seeds 1 --minutes 5 --arms "beatnet,xresnet1d101"

@@ -29,7 +29,7 @@ from train import judging
 from train.cost import measure
 from train.prepare import DATABASES, Cached, Manifest, check_pack, prepare
 from train.reading import Reader
-from train.robustness import leads_section, noise_section
+from train.robustness import beat_errors_section, leads_section, noise_section
 from train.sample import Cache
 from train.sections import check_classes, long_sections, screen_section, window_section
 from train.tables import cell, rows
@@ -44,10 +44,13 @@ SECTIONS = {
     "window": "no record states diagnostic superclasses",
     "leads": "no twelve-lead record states a rhythm, or superclasses often enough",
     "noise": "nstdb is absent, or no record to add noise to",
+    "beat_errors": "the network is not given heartbeats, or no record to read by wrong ones",
     "calibration": "nothing is stated to calibrate against",
     "cost": "",
 }
 """The sections, and why each may be absent."""
+
+_ROBUSTNESS = ("noise", "beat_errors")
 
 
 def evaluate(predictor: Predictor, cache: Cache, split: str = "test", robustness: bool = False) -> dict[str, Any]:
@@ -68,11 +71,13 @@ def evaluate(predictor: Predictor, cache: Cache, split: str = "test", robustness
         calibration[name] = section.pop("calibration") if section else None
     results |= long | {"screen": screen, "window": window, "leads": leads_section(reader, records)}
     results["noise"] = noise_section(reader, records) if robustness else None
+    results["beat_errors"] = beat_errors_section(reader, records) if robustness else None
     results["calibration"] = calibration if any(calibration.values()) else None
     results["cost"] = measure(predictor)
     for name, reason in SECTIONS.items():
         if results[name] is None:
-            results["skipped"][name] = "not asked for: --robustness" if name == "noise" and not robustness else reason
+            asked = robustness or name not in _ROBUSTNESS
+            results["skipped"][name] = reason if asked else "not asked for: --robustness"
     return results
 
 
@@ -172,7 +177,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--task", choices=sorted(TASKS), help="of a checkpoint of train.study: what it was trained for")
     parser.add_argument("--split", default="test", choices=("test", "val", "holdout"), help="not with --task: it has its own")
     parser.add_argument("--cache", type=Path, help="prepared records: read if they are there, else written and kept")
-    parser.add_argument("--robustness", action="store_true", help="also with recorded noise, or all that a task is read under")
+    parser.add_argument(
+        "--robustness", action="store_true", help="also with recorded noise and wrong R peaks, or all that a task is read under"
+    )
     given = parser.parse_args(arguments)
     task = TASKS[given.task] if given.task else None
     if task is not None and given.split != "test":

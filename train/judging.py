@@ -24,7 +24,7 @@ from ecgnat_stream.signal import MODEL_FS
 from train.metrics import Interval, Statistic, auroc, average_precision, best_thresholds, difference, f1, interval, macro
 from train.prepare import Cached
 from train.reading import Change, starts
-from train.robustness import AddNoise, FindBeats, disturb_beats, keep
+from train.robustness import BEAT_ERRORS, AddNoise, FindBeats, disturb_beats, keep
 from train.sample import Cache
 from train.tasks import FEWEST, Task
 
@@ -128,9 +128,7 @@ CONDITIONS: dict[str, tuple[str, float]] = (
     {f"noise {snr} dB": ("snr_db", snr) for snr in (24, 18, 12, 6, 0)}
     | {f"{count} lead{'s' * (count > 1)}": ("leads", count) for count in (6, 3, 2, 1)}
     | {f"amplitude x {factor:g}": ("amplitude", factor) for factor in (0.5, 2)}
-    | {f"R jitter {ms} ms": ("jitter_ms", ms) for ms in (20, 50, 100)}
-    | {f"{share} % beats missed": ("missed", share / 100) for share in (5, 20)}
-    | {f"{share} % beats false": ("false", share / 100) for share in (5, 20)}
+    | BEAT_ERRORS
 )
 """What a reading may suffer: recorded electrode motion, fewer leads (II; I II; I II V2; the limb leads), another gain, and errors
 of the R peaks, which networks without beat tokens do not notice."""

@@ -33,6 +33,7 @@ SECTIONS = {
     "window": "Diagnostic statements",
     "leads": "By lead set",
     "noise": "By signal-to-noise ratio",
+    "beat_errors": "By errors of the R peaks",
     "calibration": "Calibration",
     "cost": "Cost",
 }
@@ -185,7 +186,7 @@ def report(results: Path, study: Path, out: Path) -> list[Path]:
     written: list[Path] = []
     for file in sorted(results.glob("*.json")):
         content = msgspec.json.decode(file.read_bytes())
-        if isinstance(content, dict) and {"command", "skipped", *SECTIONS} <= content.keys():
+        if isinstance(content, dict) and {"command", "skipped"} <= content.keys() and not SECTIONS.keys().isdisjoint(content):
             images = {name: _save(figure, out / f"{file.stem}-{name}.png", written) for name, figure in plots(content).items()}
             written.append(out / f"{file.stem}.md")
             written[-1].write_text(page(content, images), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The sections about harder input: fewer leads, and recorded noise.
+"""The sections about harder input: fewer leads, recorded noise, and R peaks that are wrong.
 
 Leads that are taken away are missing, also those that the monitor would derive from the ones left. Noise comes from the last 30 %
 of the noise records, which no network sees in training; the detector of R peaks was fitted with all of it. Its level is per
@@ -30,11 +30,27 @@ from train.sample import Cache
 from train.score_beats import summarise_beats
 from train.sections import class_f1, judged_beats, screen_f1, superclasses, window_classes
 
-__all__ = ["LEAD_SETS", "AddNoise", "FindBeats", "disturb_beats", "keep", "leads_section", "noise_section"]
+__all__ = [
+    "BEAT_ERRORS",
+    "LEAD_SETS",
+    "AddNoise",
+    "FindBeats",
+    "beat_errors_section",
+    "disturb_beats",
+    "keep",
+    "leads_section",
+    "noise_section",
+]
 
 LEAD_SETS = {"1": LEADS[1:2], "2": LEADS[:2], "3": (*LEADS[:2], "V2"), "6": LEADS[:6], "12": LEADS}
 NOISES = ("bw", "em", "ma")
 SNRS_DB = (24, 18, 12, 6, 0)
+BEAT_ERRORS: dict[str, tuple[str, float]] = (
+    {f"R jitter {ms} ms": ("jitter_ms", ms) for ms in (20, 50, 100)}
+    | {f"{share} % beats missed": ("missed", share / 100) for share in (5, 20)}
+    | {f"{share} % beats false": ("false", share / 100) for share in (5, 20)}
+)
+"""Errors of :func:`disturb_beats`: which, and how much of it."""
 
 FindBeats = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """R peaks ``(B, N)`` of windows ``(B, 12, T)``, in samples, NaN behind the last."""
@@ -162,20 +178,11 @@ def _one_rhythm(cache: Cache, record: Cached) -> int:
 
 def noise_section(reader: Reader, records: Sequence[Cached]) -> dict[str, Any] | None:
     """Return the section "noise": screening of at most 300 records, beats in the middle 3 minutes of databases that mark V."""
-    screened = sorted((record for record in records if record.screen >= 0), key=lambda record: (record.database, record.name))
-    if len(screened) > _SCREENED:
-        chosen = np.random.default_rng(0).choice(len(screened), _SCREENED, replace=False)
-        screened = [screened[i] for i in np.sort(chosen)]
-    ectopic = {record.database for record in records if _has_v(reader.cache, record)}
-    beating = [record for record in records if record.database in ectopic and record.beats > 0]
+    screened, beating = _read_under_conditions(reader, records)
     if not reader.cache.noise.size or not (screened or beating):
         return None
-    section: dict[str, Any] = {
-        "snr": "std of the conditioned signal to std of the conditioned noise, per lead of a record",
-        "screen_records": len(screened),
-        "beat_records": len(beating),
-        "clean": _under(reader, screened, beating),
-    }
+    section: dict[str, Any] = {"snr": "std of the conditioned signal to std of the conditioned noise, per lead of a record"}
+    section |= _clean(reader, screened, beating)
     spans = {(record.database, record.name): _middle(record) for record in beating}
     for kind, name in enumerate(NOISES):
         section[name] = {}
@@ -183,6 +190,31 @@ def noise_section(reader: Reader, records: Sequence[Cached]) -> dict[str, Any] |
             noisy = replace(reader, change=AddNoise(reader.cache, kind, snr_db, spans))
             section[name][f"{snr_db} dB"] = _under(noisy, screened, beating)
     return section
+
+
+def beat_errors_section(reader: Reader, records: Sequence[Cached]) -> dict[str, Any] | None:
+    """Return the section "beat_errors" of a network that is given R peaks: what "noise" measures, with peaks that are wrong."""
+    screened, beating = _read_under_conditions(reader, records)
+    if not reader.predictor.needs_beats or not (screened or beating):
+        return None
+    section = _clean(reader, screened, beating)
+    for name, (kind, value) in track(BEAT_ERRORS.items(), "wrong beats"):
+        section[name] = _under(replace(reader, beats=disturb_beats(**{kind: value})), screened, beating)
+    return section
+
+
+def _read_under_conditions(reader: Reader, records: Sequence[Cached]) -> tuple[list[Cached], list[Cached]]:
+    """Return at most 300 screened records, and all with beats of databases that mark V."""
+    screened = sorted((record for record in records if record.screen >= 0), key=lambda record: (record.database, record.name))
+    if len(screened) > _SCREENED:
+        chosen = np.random.default_rng(0).choice(len(screened), _SCREENED, replace=False)
+        screened = [screened[i] for i in np.sort(chosen)]
+    ectopic = {record.database for record in records if _has_v(reader.cache, record)}
+    return screened, [record for record in records if record.database in ectopic and record.beats > 0]
+
+
+def _clean(reader: Reader, screened: Sequence[Cached], beating: Sequence[Cached]) -> dict[str, Any]:
+    return {"screen_records": len(screened), "beat_records": len(beating), "clean": _under(reader, screened, beating)}
 
 
 def _under(reader: Reader, screened: Sequence[Cached], beating: Sequence[Cached]) -> dict[str, Interval | None]:

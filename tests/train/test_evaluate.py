@@ -25,7 +25,7 @@ from train.evaluate import SECTIONS, evaluate, main, summary
 from train.labels import BEAT_UNSTATED, UNSTATED, allow
 from train.prepare import Cached
 from train.reading import Reader
-from train.robustness import AddNoise, keep, leads_section, noise_section
+from train.robustness import BEAT_ERRORS, AddNoise, beat_errors_section, keep, leads_section, noise_section
 from train.sample import Cache
 from train.score_beats import count_beats, summarise_beats
 from train.sections import check_classes, judged_beats, long_sections, screen_section, window_section
@@ -65,6 +65,20 @@ class Oracle:
         bits = padded[:, WINDOW_LEAD, 0].round().astype(int)
         window = np.where(bits[:, None] >> np.arange(len(SUPERCLASSES)) & 1, 0.9, 0.1).astype(np.float32)
         return SimpleNamespace(rhythm=rhythm, beat=beat, screen=screen, window=window)
+
+
+class OfBeats(Oracle):
+    """Says a normal beat at every R peak that it is given."""
+
+    needs_beats = True
+
+    def predict(self, windows: NDArray[np.float32], beats: NDArray[np.float32]) -> Any:  # type: ignore[override]
+        prediction = super().predict(windows)
+        prediction.beat[:] = 0
+        for row, peaks in enumerate(beats):
+            at = peaks[np.isfinite(peaks)] / BEAT_TOKEN
+            prediction.beat[row, at.astype(int), :3] = np.stack([np.full_like(at, 0.9), at % 1, np.ones_like(at)], axis=1)
+        return prediction
 
 
 class Pack:
@@ -247,6 +261,18 @@ def test_noise_section(pack: Cache) -> None:
     assert (section["clean"]["screen_mean_f1"][0], section["clean"]["r_peak_f1"][0], section["clean"]["v_f1"][0]) == (1, 1, 1)
     assert list(section["em"]) == ["24 dB", "18 dB", "12 dB", "6 dB", "0 dB"]
     assert section["em"]["0 dB"]["r_peak_f1"][0] < section["em"]["24 dB"]["r_peak_f1"][0] + 1e-9
+
+
+def test_wrong_beats_cost_what_is_said_of_them(pack: Cache) -> None:
+    section = beat_errors_section(Reader(OfBeats(), pack), records(pack))  # type: ignore[arg-type]
+    assert section is not None
+    assert (section["screen_records"], section["beat_records"]) == (12, 2)
+    assert set(section) == {"screen_records", "beat_records", "clean", *BEAT_ERRORS}
+    found = {name: row["r_peak_f1"][0] for name, row in section.items() if isinstance(row, dict)}
+    assert found["clean"] > 0.97
+    assert found["20 % beats missed"] == pytest.approx(2 * 0.8 / 1.8, abs=0.04)
+    assert found["20 % beats false"] < found["5 % beats false"] < found["clean"]
+    assert beat_errors_section(reader(pack), records(pack)) is None, "finds beats for itself"
 
 
 def test_what_is_absent_is_named_and_null(tmp_path: Path, untrained: Path) -> None:

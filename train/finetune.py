@@ -211,6 +211,11 @@ def finetune(arguments: argparse.Namespace, world: World) -> Finetuning:
     cache = Cache(arguments.cache)
     network = build(arguments.arch, arguments.size, arguments.causal)
     beats = network.needs_beats
+    if not 0 <= arguments.beat_errors <= (1 if beats else 0):
+        raise ValueError(
+            f"--beat-errors {arguments.beat_errors:g}: want a part of the windows, 0 to 1, and 0 for networks that are given no "
+            f"R peaks (all but beatnet and clear)"
+        )
     if arguments.init is not None:
         load_encoder(network, arguments.init, arguments.heads)
     module = Finetuning(network, arguments.contrast, arguments.probe)

@@ -171,6 +171,21 @@ def test_finetuning_learns_every_head_and_says_what_it_was_trained_on(cache: Pat
     assert card.trained_on == {"mitdb": 8}
 
 
+def test_a_detectors_errors_are_for_networks_of_heartbeats(cache: Path, tmp_path: Path) -> None:
+    drawn = []
+    for name, share in (("a", "0"), ("b", "0.9")):
+        options = finetune_options(
+            cache, tmp_path / name, "--arch", "beatnet", "--contrast", "0", "--steps", "3", "--beat-errors", share
+        )
+        finetune.finetune(options, ALONE)
+        drawn.append(losses(tmp_path / name))
+    assert np.isfinite(drawn).all()
+    assert drawn[0] != drawn[1]
+    for options in (["--beat-errors", "0.5"], ["--arch", "beatnet", "--beat-errors", "1.5"]):
+        with pytest.raises(ValueError, match="part of the windows"):
+            finetune.finetune(finetune_options(cache, tmp_path / "c", "--steps", "3", *options), ALONE)
+
+
 def test_early_stopping_keeps_the_best_epoch(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([0.5, 0.9, 0.1, 0.1, 0.1, 0.1])
     monkeypatch.setattr(finetune, "validate", lambda *_: {"score": next(scores)})

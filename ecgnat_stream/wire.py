@@ -6,6 +6,7 @@ is a :class:`~ecgnat_stream.errors.FrameError` that says what is wrong with it; 
 
 from __future__ import annotations
 
+import inspect
 import math
 import struct
 from dataclasses import dataclass
@@ -209,9 +210,15 @@ def schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "ecgnat-stream messages, version 1",
         **events,
-        "$defs": dict(sorted(components.items())),
+        "$defs": {name: _dedented(component) for name, component in sorted(components.items())},
         "x-command-request": request,
     }
+
+
+def _dedented(component: dict[str, Any]) -> dict[str, Any]:
+    """Return a message's schema without its docstring's indent, which only some versions of msgspec and Python take away."""
+    text = component.get("description")
+    return component if text is None else component | {"description": inspect.cleandoc(text)}
 
 
 @dataclass(frozen=True, slots=True)

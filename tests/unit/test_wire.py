@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 from datetime import UTC, datetime, timedelta
@@ -106,6 +107,12 @@ def test_an_alarm_of_no_bed_has_its_state_at_the_engine() -> None:
     assert wire.alarm_state_topic(alarm, "home/engine/w1") == f"ecg/v1/home/engine/w1/alarm/state/{alarm.condition}"
     with pytest.raises(ValueError, match="Alarm without a bed"):
         wire.alarm_state_topic(alarm)
+
+
+def test_descriptions_in_the_schema_have_no_indent_of_the_source() -> None:
+    described = {name: message["description"] for name, message in wire.schema()["$defs"].items()}
+    assert described == {name: inspect.cleandoc(text) for name, text in described.items()}
+    assert "\n    Counts the bed's streams" in described["BedStatus"]
 
 
 def test_the_schema_is_the_published_one() -> None:

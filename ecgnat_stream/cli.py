@@ -371,7 +371,7 @@ def _devices(_: argparse.Namespace) -> int:
 
     from ecgnat_stream.device import adapter, device_names
 
-    console = Console()
+    console = Console(markup=False, highlight=False)
     for name in device_names():
         kind = adapter(name)
         title = f"{name}: {(kind.__doc__ or '').strip().splitlines()[0]}"

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ecgnat_stream.errors import EcgnatError
 from ecgnat_stream.signal import LEADS, MODEL_FS
@@ -37,11 +38,11 @@ class Finding(NamedTuple):
 
 def examine(mqtt: str | None = None) -> int:
     """Print every finding; return 1 if one is a failure."""
-    console = Console()
+    console = Console(markup=False, highlight=False)  # findings hold foreign text: [natten] is an extra, not a style
     table = Table("", "what", "found")
     worst = 0
     for finding in _findings(mqtt):
-        table.add_row(f"[{_STYLES[finding.verdict]}]{finding.verdict}[/]", finding.what, finding.detail)
+        table.add_row(Text(finding.verdict, _STYLES[finding.verdict]), finding.what, finding.detail)
         worst |= finding.verdict == "FAIL"
     console.print(table)
     return worst

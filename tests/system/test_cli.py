@@ -10,11 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import wfdb
 
-from ecgnat_stream import __version__
+from ecgnat_stream import __version__, device, doctor
 from ecgnat_stream.cli import main
 
 COMMAND = [sys.executable, "-m", "ecgnat_stream.cli"]
@@ -218,6 +219,32 @@ def test_the_doctor_finds_everything_a_monitor_needs(capsys: pytest.CaptureFixtu
     assert "FAIL" not in out
     for word in ("torch", "ecgnat-nano", "eager", "device replay", "embedded MQTT broker"):
         assert word in out
+
+
+def test_the_doctor_prints_foreign_text_as_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    detail = "pip install 'ecgnat-stream[natten]' [/red] [bold]"
+    monkeypatch.setattr(doctor, "_findings", lambda _: iter([doctor.Finding("note", "[green]natten", detail)]))
+    assert ecgnat("doctor") == 0
+    assert "[green]natten" in (out := capsys.readouterr().out)
+    assert detail in " ".join(out.split())
+
+
+def test_options_of_a_foreign_device_are_printed_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+        shade: str = "[red]"
+
+    class Foreign:
+        """A [bold]device[/bold] of somebody."""
+
+    Foreign.Options = Options  # type: ignore[attr-defined]
+    monkeypatch.setattr(device, "device_names", lambda: ("foreign",))
+    monkeypatch.setattr(device, "adapter", lambda _: Foreign)
+    assert ecgnat("devices") == 0
+    out = capsys.readouterr().out
+    assert "A [bold]device[/bold] of somebody." in out
+    assert "'[red]'" in out
 
 
 def test_the_doctor_says_that_a_broker_is_not_there(free_port: int, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Write docs/results.md from the measurements in docs/results/*.json: ``python scripts/results_docs.py``."""
+"""Write docs/measured/index.md from the measurements in results/: ``python scripts/results_docs.py``."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from train.tables import find, rows
 from train.targets import TARGETS
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "docs" / "results"
-PAGE = ROOT / "docs" / "results.md"
+RESULTS = ROOT / "results"
+PAGE = ROOT / "docs" / "measured" / "index.md"
 
 HEAD = """# Results
 
 Measured on the test records of the databases' splits (`splits.csv`, patient-wise), with the shipped checkpoint and default
 settings, on two shared CPU cores. Each section names its command; `ROOT` is a folder of unpacked databases. The numbers stand as
-JSON in [results/](results). This page is written from them by `python scripts/results_docs.py`.
+JSON in the folder `results` of the repository. This page is written from them by `python scripts/results_docs.py`.
 
 ecgnat-stream is not a certified medical device, and these figures are not a clinical validation.
 """
@@ -51,8 +51,8 @@ def alarms() -> str:
     return f"""
 ## Alarms
 
-The whole monitor, as shipped, over the test records as fast as possible; [scoring](scoring.md) defines every figure. ECG only, no
-pressure, no pleth. With `--html FILE` there is a strip for every mistake.
+The whole monitor, as shipped, over the test records as fast as possible; [scoring](../scoring.md) defines every figure. ECG only,
+no pressure, no pleth. With `--html FILE` there is a strip for every mistake.
 
 `ecgnat score ROOT/mitdb ROOT/vfdb ROOT/cudb ROOT/cinc2015 ROOT/nsrdb --split test`. One rule changed after it: an extreme
 bradycardia may end with its shortest interval, seen on training records and needed on mitdb/232. mitdb and cinc2015 were
@@ -105,10 +105,10 @@ def latency() -> str:
     return f"""
 ## Latency, start-up, memory
 
-`python tests/bench/latency.py --models ecgnat-nano,ecgnat-nano-causal,beatnet,clear-hug --json docs/results/latency.json`:
+`python tests/bench/latency.py --models ecgnat-nano,ecgnat-nano-causal,beatnet,clear-hug --json results/latency.json`:
 simulated beds at 250 Hz in real time, all windows due at the same instant (the worst case). Latency runs from the last sample of
 the window to the published rhythm event; about 0.12 s of it are the resampling filter's look-ahead and the device's blocks of
-0.1 s. A network of heartbeats reads those that the bed's detector has found by then: docs/models.md.
+0.1 s. A network of heartbeats reads those that the bed's detector has found by then: [models](../models.md).
 
 {table}
 The demo's first event comes {start["first_event_s"]} s after the command, the first beat after {start["first_beat_s"]} s, the
@@ -128,7 +128,7 @@ def cost() -> str:
     return f"""
 ## Cost
 
-`python -m train.cost --json docs/results/cost.json`: untrained networks, one window of 10 s and twelve leads at 75 bpm, one
+`python -m train.cost --json results/cost.json`: untrained networks, one window of 10 s and twelve leads at 75 bpm, one
 thread, {found["runs"]} runs.
 
 {rows(["network", "parameters", "GMAC per 10 s", "ms p50", "ms p99"], *networks)}
@@ -145,13 +145,13 @@ def networks() -> str:
         [target.task, target.metric, target.wanted, *(find(results, target.path) for results in found.values())]
         for target in targets
     )
-    pages = "".join(f"- [{name}](results/{name}.md): {text}\n" for name, text in NETWORKS.items())
+    pages = "".join(f"- [{name}]({name}.md): {text}\n" for name, text in NETWORKS.items())
     return f"""
 ## Shipped networks
 
-`python -m train.evaluate --data ROOT --model NAME --robustness --json FILE` (docs/training.md), 95 % intervals from resampling
-records; of mitdb, vfdb and cudb there are few: read the intervals. All classes and records, confusion, lead sets, noise and
-calibration:
+`python -m train.evaluate --data ROOT --model NAME --robustness --json FILE` ([training](../training.md)), 95 % intervals from
+resampling records; of mitdb, vfdb and cudb there are few: read the intervals. All classes and records, confusion, lead sets,
+noise and calibration:
 
 {pages}
 {rows(["task", "metric", "target", *NETWORKS], *body)}"""
@@ -173,8 +173,8 @@ def side_by_side() -> str:
 
 Arms trained alike (`train/runs/comparison.sh`), as many steps as their network makes in one processor minute, after 38 minutes of
 pretraining where there is any: macro-AUROC on test records with 1 / 10 / 30 / 100 % of the labels, mean of the seeds. Spread,
-differences, intervals, noise, fewer leads and wrong beats: [results/study.md](results/study.md). What this says of the papers'
-claims: [claims](claims.md).
+differences, intervals, noise, fewer leads and wrong beats: [the study](study.md). What this says of the papers'
+claims: [claims](../claims.md).
 
 {rows(["", *tasks], *body)}
 With all labels, the difference of two arms in macro-AUROC, seeds together, and its interval from resampling test records:

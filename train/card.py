@@ -1,6 +1,6 @@
 """Write what was measured into a shipped checkpoint: key figures into its configuration, the targets table into its model card.
 
-    python -m train.card --name ecgnat-nano --results docs/results/ecgnat-nano.json
+    python -m train.card --name ecgnat-nano --results results/ecgnat-nano.json
 
 In the card everything between the two marker lines is replaced.
 """

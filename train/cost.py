@@ -1,6 +1,6 @@
 """What a network costs: parameters, multiplications per 10 s, and the time of one window.
 
-    python -m train.cost --json docs/results/cost.json
+    python -m train.cost --json results/cost.json
 
 Linear maps, convolutions and attention are counted while they run, for a heart at 75 bpm; neighborhood attention by its formula
 (every token has ``kernel_size`` keys), because the masked form that runs on a CPU multiplies with every token and throws most of

@@ -1,11 +1,11 @@
 """Turn measurements into pages: the JSON of train.evaluate and of train.study to Markdown tables and plots.
 
-    python -m train.report --results docs/results --study runs/study --out docs/results
+    python -m train.report --results results --study runs/study --out results --pages docs/measured
 
-``RESULTS/<name>.json`` with a section of train.evaluate gives ``OUT/<name>.md`` and ``OUT/<name>-<section>.png``. The runs of a
-study, one JSON file each, give ``OUT/study.jsonl`` (all of them), ``OUT/pairs.json`` (from their answers), ``OUT/study.md`` and a
-plot per task. Same input, same bytes. What OUT held of other runs stays, so that a study goes on where its first runs are not.
-``scripts/results_docs.py`` sums them up in docs/results.md.
+``RESULTS/<name>.json`` with a section of train.evaluate gives ``PAGES/<name>.md`` and ``PAGES/<name>-<section>.png``. The runs
+of a study, one JSON file each, give ``OUT/study.jsonl`` (all of them), ``OUT/pairs.json`` (from their answers),
+``PAGES/study.md`` and a plot per task. Same input, same bytes. What OUT held of other runs stays, so that a study goes on where
+its first runs are not. ``scripts/results_docs.py`` sums them up in docs/measured/index.md.
 """
 
 from __future__ import annotations
@@ -180,25 +180,27 @@ def _draw_lines(axes: Any, places: dict[str, dict[str, Any]]) -> None:
         axes.legend(fontsize=6)
 
 
-def report(results: Path, study: Path, out: Path) -> list[Path]:
-    """Write all pages and plots and return their paths."""
-    out.mkdir(parents=True, exist_ok=True)
+def report(results: Path, study: Path, out: Path, pages: Path | None = None) -> list[Path]:
+    """Write all pages and plots to PAGES (OUT if there is none), what they are made of to OUT, and return the paths."""
+    pages = pages or out
+    for folder in (out, pages):
+        folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     for file in sorted(results.glob("*.json")):
         content = msgspec.json.decode(file.read_bytes())
         if isinstance(content, dict) and {"command", "skipped"} <= content.keys() and not SECTIONS.keys().isdisjoint(content):
-            images = {name: _save(figure, out / f"{file.stem}-{name}.png", written) for name, figure in plots(content).items()}
-            written.append(out / f"{file.stem}.md")
+            images = {name: _save(figure, pages / f"{file.stem}-{name}.png", written) for name, figure in plots(content).items()}
+            written.append(pages / f"{file.stem}.md")
             written[-1].write_text(page(content, images), encoding="utf-8")
     if runs := joined(read_runs(out / "study.jsonl"), read_runs(study)):
         drawn = {name: some for name, members in budgets(runs).items() if (some := [run for run in members if run.is_measured])}
-        images = {name: _save(study_plot(some), out / f"study-{name}.png", written) for name, some in drawn.items()}
+        images = {name: _save(study_plot(some), pages / f"study-{name}.png", written) for name, some in drawn.items()}
         pairs = out / "pairs.json"
         before = msgspec.json.decode(pairs.read_bytes(), type=Differences) if pairs.is_file() else {}
         if apart := joined_differences(before, differences(study)):
             pairs.write_bytes(msgspec.json.format(msgspec.json.encode(apart), indent=1) + b"\n")
             written.append(pairs)
-        written += [out / "study.jsonl", out / "study.md"]
+        written += [out / "study.jsonl", pages / "study.md"]
         written[-2].write_bytes(b"".join(msgspec.json.encode(run) + b"\n" for run in runs))
         written[-1].write_text(study_page(runs, images, apart), encoding="utf-8")
     return written
@@ -217,9 +219,10 @@ def _words(key: str) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=Path("docs/results"), help="folder of what train.evaluate wrote")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of what train.evaluate wrote")
     parser.add_argument("--study", type=Path, default=Path("runs/study"), help="folder of what train.study wrote")
-    parser.add_argument("--out", type=Path, default=Path("docs/results"), help="folder for the pages and plots")
+    parser.add_argument("--out", type=Path, default=Path("results"), help="folder for study.jsonl and pairs.json")
+    parser.add_argument("--pages", type=Path, default=Path("docs/measured"), help="folder for the pages and plots")
     arguments = parser.parse_args()
-    for one in report(arguments.results, arguments.study, arguments.out):
+    for one in report(arguments.results, arguments.study, arguments.out, arguments.pages):
         print(one)

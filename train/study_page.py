@@ -149,7 +149,7 @@ def study_page(runs: Sequence[Run], images: dict[str, str], apart: Mapping[str, 
     """
     text = [
         "# Networks side by side\n",
-        "Arms trained alike (`train.study`), every run a line of [study.jsonl](study.jsonl). Mean over seeds (least to most), n "
+        "Arms trained alike (`train.study`), every run a line of `study.jsonl`. Mean over seeds (least to most), n "
         "seeds. A seed also draws the labelled records, so arms are compared seed by seed: the mean of the differences with its "
         "95 % t interval over seeds, which knows nothing of the choice of test records. Intervals over test records are 95 % "
         "bootstrap intervals; of a figure with all labels their ends are averaged over the seeds, of a pair the same records "

@@ -1,6 +1,6 @@
 """How long the model takes on a CPU: attention back ends, batches, eager against compiled, start-up.
 
-    python tests/bench/bench_model.py --threads 2 --out docs/results/model_speed.json
+    python tests/bench/bench_model.py --threads 2 --out results/model_speed.json
 
 A measurement, no test: read the ratios; the milliseconds belong to one machine and to what else it did.
 """

@@ -255,6 +255,18 @@ def test_report_writes_the_same_bytes_from_any_order(tmp_path: Path) -> None:
     assert [run.arm for run in read_runs(study)][:2] == ["ecgnat"] * 2
 
 
+def test_pages_go_to_a_folder_of_their_own(tmp_path: Path) -> None:
+    results, study, pages = tmp_path / "results", tmp_path / "study", tmp_path / "pages"
+    results.mkdir()
+    study.mkdir()
+    (results / "nano.json").write_text(json.dumps(EVALUATION))
+    for number, run in enumerate(runs()):
+        (study / f"{number}.json").write_text(json.dumps({name: getattr(run, name) for name in run.__struct_fields__}))
+    report(results, study, results, pages)
+    assert {path.suffix for path in pages.iterdir()} == {".md", ".png"}
+    assert {"nano.json", "study.jsonl"} == {path.name for path in results.iterdir()}
+
+
 def test_runs_with_all_labels_have_figures_with_intervals_and_conditions() -> None:
     figure = (0.8, 0.7, 0.9)
     some = [

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The commands behind "Networks side by side" in docs/results.md: small sizes, the data packs, processor minutes of one thread.
+# The commands behind "Networks side by side" in docs/measured/index.md: small sizes, the data packs, processor minutes of one thread.
 # Parts do not wait for each other: run them side by side. All training is in steps: those of 38 minutes of pretraining, and of a minute
 # of fine-tuning as train/runs/steps holds it for every network, both as one machine measured them. Without these files train.study
 # measures the minute of the machine it runs on.
@@ -40,6 +40,6 @@ for seed in 0 1 2; do
   python -m train.explain --cache "$cache" --model "$out/hospitals-shaoxing-1min-beatnet-1-$seed" --task hospitals-shaoxing --split test \
     --records 0 --out "$out/explain-$seed"
 done
-python -m train.cost --json docs/results/cost.json
+python -m train.cost --json results/cost.json
 python -m train.report
 python scripts/results_docs.py

@@ -26,4 +26,4 @@ for task in cinc2017 ptbxl-super; do
     --task "$task" --arms "ecgnat,scratch,no-contrastive,no-pretraining,full-attention,xresnet1d101,random-init probe" \
     --batch 128 --steps 6500
 done
-python -m train.report --results runs/full --study runs/full/study --out runs/full
+python -m train.report --results runs/full --study runs/full/study --out runs/full --pages runs/full

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The commands behind the shipped weights and their tables in docs/results.md (comparison.sh makes the others); budgets in processor minutes, one thread each,
+# The commands behind the shipped weights and their tables in docs/measured/index.md (comparison.sh makes the others); budgets in processor minutes, one thread each,
 # or in the steps of 45 and, for CLEAR's pretraining, 38 of them where they were first counted.
 # DATA is the folder with mitdb, vfdb, ... and splits.csv. The two forms do not wait for each other: on two cores run them side by side.
 # The shipped ECG-NAT was stopped once, after epoch 5, and went on with the mix that the code has now; the shipped BEAT-Net learned before a
@@ -31,8 +31,8 @@ for name in ecgnat-nano ecgnat-nano-causal ecgnat-nano-12lead beatnet clear-hug;
     mkdir -p "$root" && ln -sfn "$(realpath "$data/ptbxl")" "$(realpath "$data/splits.csv")" "$root"
   fi
   python -m train.ship --cache runs/cache --run "$run" --name "$name" --text "ecgnat_stream/weights/$name/README.md"
-  python -m train.evaluate --data "$root" "${options[@]}" --model "$name" --json "docs/results/$name.json"
-  python -m train.card --name "$name" --results "docs/results/$name.json"
+  python -m train.evaluate --data "$root" "${options[@]}" --model "$name" --json "results/$name.json"
+  python -m train.card --name "$name" --results "results/$name.json"
 done
 python -m train.report
 python scripts/results_docs.py

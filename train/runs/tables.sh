@@ -106,7 +106,7 @@ spread() {
 tables() {
   [ -z "$dry" ] || studies
   mkdir -p "$1/evaluations"
-  python -m train.report --results "$1/evaluations" --study "$1/study" --out "$1"
+  python -m train.report --results "$1/evaluations" --study "$1/study" --out "$1" --pages "$1"
   cat "$1/study.md"
 }
 

@@ -242,7 +242,7 @@ def test_options_of_a_foreign_device_are_printed_as_they_are(
     monkeypatch.setattr(device, "device_names", lambda: ("foreign",))
     monkeypatch.setattr(device, "adapter", lambda _: Foreign)
     assert ecgnat("devices") == 0
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
     assert "A [bold]device[/bold] of somebody." in out
     assert "'[red]'" in out
 

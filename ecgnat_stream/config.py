@@ -25,7 +25,7 @@ from ecgnat_stream.rhythm import RhythmConfig
 from ecgnat_stream.schedule import ScheduleConfig
 from ecgnat_stream.sink.dashboard.config import DashboardConfig
 from ecgnat_stream.sink.history import HistoryConfig
-from ecgnat_stream.sink.mqtt_config import MqttConfig
+from ecgnat_stream.sink.mqtt.config import MqttConfig
 from ecgnat_stream.sink.record import RecordConfig
 from ecgnat_stream.sink.zmq import ZmqConfig
 

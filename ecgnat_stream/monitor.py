@@ -29,7 +29,7 @@ from ecgnat_stream.events import Command, EngineStatus, Technical
 from ecgnat_stream.model import Predictor
 from ecgnat_stream.signal import SampleBlock, StreamInfo, Window
 from ecgnat_stream.sink.history import HistorySink
-from ecgnat_stream.sink.history_read import unfinished
+from ecgnat_stream.sink.history.read import unfinished
 from ecgnat_stream.sink.mqtt import MqttSink
 from ecgnat_stream.sink.record import RecordSink
 from ecgnat_stream.sink.zmq import ZmqSink

@@ -18,7 +18,7 @@ from ecgnat_stream.config import Config
 from ecgnat_stream.fibrillation import FibrillationDetector
 from ecgnat_stream.quality import QualityEstimator
 from ecgnat_stream.ring import RingBuffer
-from ecgnat_stream.stages import Stages
+from ecgnat_stream.ward.signal_path import Stages
 
 RATE = 250.0
 STAGES = ("ring", "condition", "stages", "quality", "beats", "classes", "fibrillation")

@@ -29,9 +29,9 @@ from ecgnat_stream.cli import main, parser
 from ecgnat_stream.clock import ManualClock, SystemClock
 from ecgnat_stream.config import parse_config
 from ecgnat_stream.events import Alarm, Command, CommandResult, DeviceStatus, Vitals
-from ecgnat_stream.sink.broker import EmbeddedBroker
 from ecgnat_stream.sink.history import HistoryConfig, HistorySink
 from ecgnat_stream.sink.mqtt import MqttConfig, MqttSink
+from ecgnat_stream.sink.mqtt.broker import EmbeddedBroker
 
 if TYPE_CHECKING:
     from tests.system.conftest import Mosquitto

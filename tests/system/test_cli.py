@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import wfdb
 
-from ecgnat_stream import __version__, device, doctor
-from ecgnat_stream.cli import main
+from ecgnat_stream import __version__, device
+from ecgnat_stream.cli import doctor, main
 
 COMMAND = [sys.executable, "-m", "ecgnat_stream.cli"]
 

@@ -27,8 +27,8 @@ from ecgnat_stream.clock import ManualClock, SystemClock
 from ecgnat_stream.config import parse_config
 from ecgnat_stream.events import Alarm, Command, Meta, Vitals, Wave
 from ecgnat_stream.signal import SampleBlock
-from ecgnat_stream.sink.home_assistant import discovery_topic
 from ecgnat_stream.sink.mqtt import MqttConfig, MqttSink
+from ecgnat_stream.sink.mqtt.home_assistant import discovery_topic
 from ecgnat_stream.sink.record import RecordConfig, RecordSink
 from ecgnat_stream.sink.zmq import ZmqConfig, ZmqSink
 

@@ -14,8 +14,8 @@ import pytest
 import wfdb
 from wfdb.processing import compare_annotations
 
+from ecgnat_stream.cli.score import add
 from ecgnat_stream.errors import ConfigError, EcgnatError
-from ecgnat_stream.score.command import add_parser
 
 FS = 200
 DATA = os.environ.get("ECGNAT_DATA")
@@ -23,7 +23,7 @@ DATA = os.environ.get("ECGNAT_DATA")
 
 def score(*options: str | Path) -> int:
     parser = argparse.ArgumentParser()
-    add_parser(parser.add_subparsers())
+    add(parser.add_subparsers())
     arguments = parser.parse_args(["score", *map(str, options)])
     return int(arguments.command(arguments))
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from ecgnat_stream.alarm import AlarmConfig, Evidence
-from ecgnat_stream.bed import Bed, Moment
 from ecgnat_stream.bus import Published
 from ecgnat_stream.clock import ManualClock
 from ecgnat_stream.codes import RHYTHMS
@@ -16,6 +15,7 @@ from ecgnat_stream.device import LinkState
 from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.events import Alarm, DeviceStatus, Meta, Vitals, Wave
 from ecgnat_stream.signal import LEADS, SampleBlock, StreamInfo
+from ecgnat_stream.ward.bed import Bed, Moment
 
 VF = Evidence(label="VF", stop_s=0.0, seconds=tuple(6.0 if name == "VF" else 0.0 for name in RHYTHMS))
 

@@ -20,9 +20,9 @@ from ecgnat_stream.bus import Bus
 from ecgnat_stream.clock import ManualClock
 from ecgnat_stream.errors import ConfigError, SinkError
 from ecgnat_stream.events import Alarm, Command, CommandResult, DeviceStatus, EngineStatus, Technical, Vitals
-from ecgnat_stream.sink import history_store
 from ecgnat_stream.sink.history import HistoryConfig, HistorySink, unfinished
-from ecgnat_stream.sink.history_read import AlarmRecord, History, Selection
+from ecgnat_stream.sink.history import store as history_store
+from ecgnat_stream.sink.history.read import AlarmRecord, History, Selection
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BED = "home/icu/1"
@@ -543,8 +543,8 @@ async def test_the_schema_is_brought_up_to_date_with_what_is_in_the_file(tmp_pat
     path = tmp_path / "alarms.db"
     await keep(path, alarm(1))
     migrations = (*history_store.MIGRATIONS, "ALTER TABLE run ADD COLUMN host TEXT;\nUPDATE run SET host = 'here';\n")
-    for module in ("history_store", "history_read"):
-        monkeypatch.setattr(f"ecgnat_stream.sink.{module}.MIGRATIONS", migrations)
+    for module in ("store", "read"):
+        monkeypatch.setattr(f"ecgnat_stream.sink.history.{module}.MIGRATIONS", migrations)
     with pytest.raises(SinkError, match=r"earlier version \(schema 1\)"):
         History(path)
     await keep(path, end(2, 4), clock=ManualClock(wall=at(100)))
@@ -591,7 +591,7 @@ async def test_a_defect_leaves_the_bus(tmp_path: Path, monkeypatch: pytest.Monke
     def break_down(*_: object) -> None:
         raise Broken
 
-    monkeypatch.setattr("ecgnat_stream.sink.history_store.wire.encode_json", break_down)
+    monkeypatch.setattr("ecgnat_stream.sink.history.store.wire.encode_json", break_down)
     bus = Bus()
     sink = HistorySink(HistoryConfig(path=str(tmp_path / "alarms.db")), bus, ManualClock())
     bus.publish(alarm(1))

@@ -15,7 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from ecgnat_stream import wire
 from ecgnat_stream.codes import RHYTHM_CODES
 from ecgnat_stream.events import Alarm, DeviceStatus, EngineStatus, Event, LeadQuality, Quality, Rhythm, Timing, Vitals
-from ecgnat_stream.sink.home_assistant import HomeAssistant, discovery, discovery_topic
+from ecgnat_stream.sink.mqtt.home_assistant import HomeAssistant, discovery, discovery_topic
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BED = "home/icu/bed-1"

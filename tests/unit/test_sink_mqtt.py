@@ -21,11 +21,11 @@ from ecgnat_stream.clock import ManualClock, SystemClock
 from ecgnat_stream.errors import ConfigError, SinkError
 from ecgnat_stream.events import Command, CommandResult, DeviceStatus, Technical, Vitals, Wave
 from ecgnat_stream.signal import SampleBlock
-from ecgnat_stream.sink import mqtt_link
-from ecgnat_stream.sink.broker import EmbeddedBroker
-from ecgnat_stream.sink.home_assistant import discovery_topic
 from ecgnat_stream.sink.mqtt import MqttConfig, MqttSink
-from ecgnat_stream.sink.mqtt_config import target
+from ecgnat_stream.sink.mqtt import link as mqtt_link
+from ecgnat_stream.sink.mqtt.broker import EmbeddedBroker
+from ecgnat_stream.sink.mqtt.config import target
+from ecgnat_stream.sink.mqtt.home_assistant import discovery_topic
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BED = "home/icu/1"

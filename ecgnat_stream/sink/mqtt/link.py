@@ -20,7 +20,7 @@ from paho.mqtt.properties import Properties
 
 from ecgnat_stream import wire
 from ecgnat_stream.clock import Clock
-from ecgnat_stream.sink.mqtt_config import MqttConfig, Target
+from ecgnat_stream.sink.mqtt.config import MqttConfig, Target
 
 __all__ = ["STATES_IN_FLIGHT", "BedLink", "Link", "Message", "publish", "subscribe"]
 

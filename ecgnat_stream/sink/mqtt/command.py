@@ -18,7 +18,7 @@ from paho.mqtt.properties import Properties
 from ecgnat_stream import wire
 from ecgnat_stream.errors import FrameError, SinkError
 from ecgnat_stream.events import CommandResult
-from ecgnat_stream.sink.mqtt_config import MqttConfig, Target, target
+from ecgnat_stream.sink.mqtt.config import MqttConfig, Target, target
 
 __all__ = ["send_command"]
 
@@ -43,7 +43,7 @@ async def send_command(config: MqttConfig, bed: str, request: wire.CommandReques
     Raises
     ------
     ConfigError
-        As :func:`~ecgnat_stream.sink.mqtt_config.target`.
+        As :func:`~ecgnat_stream.sink.mqtt.config.target`.
     SinkError
         If the broker cannot be reached or refuses, or no monitor answers.
     """

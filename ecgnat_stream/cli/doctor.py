@@ -1,10 +1,11 @@
-"""What ``ecgnat doctor`` finds out: what is installed, what is compiled, what is reachable.
+"""``ecgnat doctor``: what is installed, what is compiled, what is reachable.
 
 Each check gives a line: ``ok``, ``note`` (works without it) or ``FAIL`` (the monitor will not run), with what to do.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import platform
@@ -13,17 +14,11 @@ import sys
 import time
 from collections.abc import Coroutine, Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
-from typing import NamedTuple
-
-import numpy as np
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import Any, NamedTuple
 
 from ecgnat_stream.errors import EcgnatError
-from ecgnat_stream.signal import LEADS, MODEL_FS
 
-__all__ = ["Finding", "examine"]
+__all__ = ["Finding", "add", "examine"]
 
 _STYLES = {"ok": "green", "note": "yellow", "FAIL": "bold red"}
 
@@ -36,8 +31,23 @@ class Finding(NamedTuple):
     detail: str
 
 
+def add(commands: Any) -> None:
+    """Add ``ecgnat doctor`` to the parser."""
+    parser = commands.add_parser("doctor", help="check what is installed, compiled and reachable")
+    parser.add_argument("--mqtt", metavar="URL", help="also try this broker, for example mqtt://localhost:1883")
+    parser.set_defaults(command=_doctor)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    return examine(arguments.mqtt)
+
+
 def examine(mqtt: str | None = None) -> int:
     """Print every finding; return 1 if one is a failure."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     console = Console(markup=False, highlight=False)  # findings hold foreign text: [natten] is an extra, not a style
     table = Table("", "what", "found")
     worst = 0
@@ -92,7 +102,10 @@ def _torch() -> Iterator[Finding]:
 
 
 def _model() -> Iterator[Finding]:
+    import numpy as np
+
     from ecgnat_stream.model import ModelConfig, Predictor
+    from ecgnat_stream.signal import LEADS, MODEL_FS
 
     try:
         began = time.perf_counter()
@@ -125,6 +138,8 @@ def _terminal() -> Iterator[Finding]:
     if not sys.stdout.isatty():
         yield Finding("note", "terminal", "standard output is no terminal: only --headless works here")
         return
+    from rich.console import Console
+
     console = Console()
     size = f"{console.width}x{console.height}, {console.color_system or 'no'} colour, {console.encoding}"
     yield Finding(
@@ -141,14 +156,14 @@ def _brokers(mqtt: str | None) -> Iterator[Finding]:
 
 
 async def _embedded() -> str:
-    from ecgnat_stream.sink.broker import EmbeddedBroker
+    from ecgnat_stream.sink.mqtt.broker import EmbeddedBroker
 
     async with EmbeddedBroker() as broker:
         return f"starts, for example at {broker.url}"
 
 
 async def _reach(url: str) -> str:
-    from ecgnat_stream.sink.mqtt_config import MqttConfig, target
+    from ecgnat_stream.sink.mqtt.config import MqttConfig, target
 
     broker = target(MqttConfig(url=url))
     async with asyncio.timeout(5):

@@ -1,4 +1,4 @@
-"""The commands about alarms: ``ecgnat alarms`` reads a history, ``ecgnat command`` acknowledges, pauses, resumes or resets.
+"""``ecgnat alarms``: read an alarm history.
 
 Tables are for a person; with ``--json`` and ``--csv`` the same goes to another program. All times are UTC.
 """
@@ -6,10 +6,7 @@ Tables are for a person; with ``--json`` and ``--csv`` the same goes to another 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import csv
-import getpass
-import math
 import re
 import sys
 import time
@@ -27,10 +24,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ecgnat_stream.events import Alarm
-    from ecgnat_stream.sink.history_read import AlarmRecord, CommandRecord, History, Selection
-    from ecgnat_stream.sink.mqtt_config import MqttConfig
+    from ecgnat_stream.sink.history.read import AlarmRecord, CommandRecord, History, Selection
 
-__all__ = ["add_alarms", "add_command"]
+__all__ = ["add"]
 
 _POLL_S = 0.5
 _DAY_S = 86_400.0
@@ -68,7 +64,7 @@ class SummaryRow(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", ta
     bed_days: float
 
 
-def add_alarms(commands: Any) -> None:
+def add(commands: Any) -> None:
     """Add ``ecgnat alarms`` to the parser."""
     parser = commands.add_parser(
         "alarms",
@@ -102,30 +98,6 @@ def add_alarms(commands: Any) -> None:
     parser.set_defaults(command=_alarms)
 
 
-def add_command(commands: Any) -> None:
-    """Add ``ecgnat command`` to the parser."""
-    parser = commands.add_parser(
-        "command",
-        help="acknowledge, pause, resume or reset alarms of a running monitor",
-        description="Send a command over MQTT to the monitor of a bed and print its answer. Exit code 0: accepted, 1: refused or "
-        "not answered, 2: wrong usage. User and password of the broker come from ECGNAT_MQTT_USER and ECGNAT_MQTT_PASSWORD.",
-        epilog="example: ecgnat command pause --bed home/icu/1 --duration 60 --by 'nurse 7' --mqtt mqtt://localhost",
-    )
-    parser.add_argument("action", choices=("acknowledge", "pause", "resume", "reset"))
-    parser.add_argument("--bed", required=True, metavar="SITE/UNIT/BED", help="or SITE/engine/WORKER for the worker's own alarms")
-    parser.add_argument("--condition", metavar="C", help="only this condition (default: all of the bed)")
-    parser.add_argument("--duration", type=float, metavar="S", help="length of a pause in seconds, at most 600")
-    parser.add_argument("--by", metavar="NAME", help="who orders it (default: the name of the account)")
-    broker = parser.add_mutually_exclusive_group(required=True)
-    broker.add_argument("--mqtt", metavar="URL", help="the broker: mqtt://[user@]host[:port] or mqtts://...")
-    broker.add_argument("--config", type=Path, metavar="CONFIG.toml", help="take the broker from [mqtt] of a configuration")
-    parser.add_argument(
-        "--timeout", type=float, default=5.0, metavar="S", help="longest wait for the answer (default %(default)s)"
-    )
-    parser.add_argument("--json", action="store_true", help="print the answer as JSON")
-    parser.set_defaults(command=_command)
-
-
 def _moment(text: str) -> datetime:
     """Return the time that ``2h`` (ago) or an ISO 8601 date or time stands for; one without a zone is UTC."""
     ago = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]+)", text)
@@ -141,7 +113,7 @@ def _moment(text: str) -> datetime:
 
 
 def _alarms(arguments: argparse.Namespace) -> int:
-    from ecgnat_stream.sink.history_read import AlarmRecord, CommandRecord, History, Selection
+    from ecgnat_stream.sink.history.read import AlarmRecord, CommandRecord, History, Selection
 
     since, until = arguments.since, arguments.until
     if since and until and since >= until:
@@ -207,7 +179,7 @@ def _show(table: Table) -> None:
     Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, markup=False, highlight=False).print(table)
 
 
-def _cell(value: object) -> str:
+def printable(value: object) -> str:
     """Return what a person may safely see: text from a network does not move the cursor."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
 
@@ -241,7 +213,7 @@ def _table(rows: Iterable[tuple[str, Sequence[object]]], *columns: str, title: s
         justify: Literal["left", "right"] = "right" if column in right else "left"
         table.add_column(column, justify=justify, overflow="fold", no_wrap=whole, min_width=None if whole else _BROKEN[column])
     for style, row in rows:
-        table.add_row(*map(_cell, row), style=style)
+        table.add_row(*map(printable, row), style=style)
     return table
 
 
@@ -365,43 +337,5 @@ def _follow(history: History, selection: Selection, *, as_json: bool) -> None:
                 print(msgspec.json.encode(event).decode(), flush=True)
             else:
                 cells = (_clock(event.time), _stream(event), event.bed or "worker", *_event_cells(event))
-                print("  ".join(_cell(cell) for cell in cells if cell), flush=True)
+                print("  ".join(printable(cell) for cell in cells if cell), flush=True)
         time.sleep(_POLL_S)
-
-
-def _command(arguments: argparse.Namespace) -> int:
-    from ecgnat_stream.sink.mqtt_command import send_command
-    from ecgnat_stream.wire import CommandRequest
-
-    parts = arguments.bed.split("/")
-    if len(parts) != 3 or not all(parts) or set(arguments.bed) & set("+#\0"):
-        raise ConfigError(f"--bed {arguments.bed}: write site/unit/bed, as the topics of the bed have it")
-    if arguments.duration is not None:
-        if arguments.action != "pause":
-            raise ConfigError("--duration goes with pause")
-        if not 0 < arguments.duration <= 600:
-            raise ConfigError(f"--duration {arguments.duration:g}: above 0 and at most 600 s")
-    if not 0 < arguments.timeout < math.inf:
-        raise ConfigError(f"--timeout {arguments.timeout:g}: a number of seconds above 0")
-    source = getpass.getuser() if arguments.by is None else arguments.by
-    request = CommandRequest(action=arguments.action, condition=arguments.condition, duration_s=arguments.duration, source=source)
-    result = asyncio.run(send_command(_broker(arguments), arguments.bed, request, arguments.timeout))
-    if arguments.json:
-        print(msgspec.json.encode(result).decode())
-    else:
-        about = f"{arguments.action} {arguments.condition or 'all alarms'} of {arguments.bed}"
-        print(f"accepted: {about}" if result.accepted else f"refused: {about}: {_cell(result.reason)}")
-    return 0 if result.accepted else 1
-
-
-def _broker(arguments: argparse.Namespace) -> MqttConfig:
-    if arguments.config is not None:
-        from ecgnat_stream.config import load_config
-
-        config = load_config(arguments.config)
-        if config.mqtt is None:
-            raise ConfigError(f"{arguments.config}: has no [mqtt]")
-        return config.mqtt
-    from ecgnat_stream.sink.mqtt_config import MqttConfig
-
-    return MqttConfig(url=arguments.mqtt)

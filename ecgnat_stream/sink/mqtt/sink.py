@@ -22,10 +22,10 @@ from ecgnat_stream.bus import Bus, Published
 from ecgnat_stream.clock import Clock
 from ecgnat_stream.errors import FrameError
 from ecgnat_stream.events import Alarm, Command, CommandResult, DeviceStatus, EngineStatus, Event, Technical, Wave
-from ecgnat_stream.sink.broker import EmbeddedBroker
-from ecgnat_stream.sink.home_assistant import HomeAssistant
-from ecgnat_stream.sink.mqtt_config import MqttConfig, target
-from ecgnat_stream.sink.mqtt_link import STATES_IN_FLIGHT, BedLink, Link, Message, publish, subscribe
+from ecgnat_stream.sink.mqtt.broker import EmbeddedBroker
+from ecgnat_stream.sink.mqtt.config import MqttConfig, target
+from ecgnat_stream.sink.mqtt.home_assistant import HomeAssistant
+from ecgnat_stream.sink.mqtt.link import STATES_IN_FLIGHT, BedLink, Link, Message, publish, subscribe
 
 __all__ = ["MqttConfig", "MqttSink"]
 

@@ -24,8 +24,8 @@ from ecgnat_stream.bus import Bus, Published
 from ecgnat_stream.clock import Clock
 from ecgnat_stream.errors import ConfigError, SinkError
 from ecgnat_stream.events import Alarm, Command, CommandResult, DeviceStatus, EngineStatus, Technical, Vitals
-from ecgnat_stream.sink.history_read import unfinished
-from ecgnat_stream.sink.history_store import Store, Stored, Stretches, utc_text
+from ecgnat_stream.sink.history.read import unfinished
+from ecgnat_stream.sink.history.store import Store, Stored, Stretches, utc_text
 
 __all__ = ["HistoryConfig", "HistorySink", "unfinished"]
 

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from ecgnat_stream.alarm import AlarmEngine, BeatMark, Evidence, pvc_per_min
 from ecgnat_stream.beats import BeatFrame, refine
-from ecgnat_stream.bed import Bed, Moment
 from ecgnat_stream.bus import Published
 from ecgnat_stream.clock import Clock
 from ecgnat_stream.codes import RHYTHM_CODES, RHYTHM_TEXTS, RHYTHMS
@@ -43,7 +42,8 @@ from ecgnat_stream.rhythm import RhythmDecision, RhythmTimeline, label_text
 from ecgnat_stream.ring import RingBuffer
 from ecgnat_stream.schedule import Scheduler
 from ecgnat_stream.signal import FRAME, FRAME_S, FS, LEADS, MODEL_FS, SampleBlock, StreamInfo, Window
-from ecgnat_stream.stages import Stages
+from ecgnat_stream.ward.bed import Bed, Moment
+from ecgnat_stream.ward.signal_path import Stages
 
 __all__ = ["Progress", "Ward"]
 

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from ecgnat_stream.score.run import Observed, Task
     from ecgnat_stream.score.truth import Truth
 
-__all__ = ["add_parser", "run"]
+__all__ = ["add", "run"]
 
 _SNR_DB = 6.0
 _SHORT_S, _SHORT_FACTOR = 300.0, 4
 """So many times more of the records that are short are replayed at once: starting the network is what takes time there."""
 
 
-def add_parser(commands: Any) -> None:
+def add(commands: Any) -> None:
     """Add the command to those of ``ecgnat``."""
     score = commands.add_parser(
         "score",

@@ -1,0 +1,62 @@
+"""The command line: ``ecgnat demo | run | replay | alarms | command | score | devices | doctor``, one module per command.
+
+Events go to standard output, one JSON object per line, or to the dashboard; everything meant for a person goes to standard error.
+Heavy modules are imported by the commands that need them, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from ecgnat_stream import __version__
+from ecgnat_stream.cli import alarms, command, demo, devices, doctor, replay, run, score
+from ecgnat_stream.cli.live import NOT_A_DEVICE
+from ecgnat_stream.errors import ConfigError, EcgnatError
+
+__all__ = ["main", "parser"]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command and exit: 0 done, 1 something failed, 2 wrong usage or configuration."""
+    arguments = parser().parse_args(argv)
+    try:
+        code = arguments.command(arguments)
+    except ConfigError as error:
+        print(f"ecgnat: {error}", file=sys.stderr)
+        code = 2
+    except EcgnatError as error:
+        print(f"ecgnat: {error}", file=sys.stderr)
+        code = 1
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        # The reader has seen enough; the interpreter would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    raise SystemExit(code)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="ecgnat",
+        description=f"Real-time ECG rhythm monitoring.\n{NOT_A_DEVICE}",
+        epilog="""examples:
+  ecgnat demo                                   simulated beds in the dashboard, nothing else needed
+  ecgnat demo --headless --seconds 30 | jq .    the same as JSON, one event per line
+  ecgnat replay mitdb/100 --speed 1             a WFDB record in the dashboard, in real time
+  ecgnat replay a.edf b.hea --headless --speed max --record out | jq 'select(.type == "alarm")'
+  ecgnat run --example > ward.toml; ecgnat run ward.toml
+  ecgnat alarms alarms.db --since 8h --summary  what a monitor with a [history] has written down
+  ecgnat command acknowledge --bed home/icu/1 --mqtt mqtt://localhost
+  ecgnat doctor                                 what is installed, compiled, reachable""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"ecgnat-stream {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for one in (demo, run, replay, alarms, command, score, devices, doctor):
+        one.add(commands)
+    return parser

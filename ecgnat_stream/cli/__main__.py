@@ -1,0 +1,5 @@
+"""``python -m ecgnat_stream.cli``."""
+
+from ecgnat_stream.cli import main
+
+main()

@@ -1,0 +1,135 @@
+"""Run a monitor from the command line: with the dashboard, or headless with one JSON object per line."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ecgnat_stream import __version__
+from ecgnat_stream.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ecgnat_stream.config import Config
+    from ecgnat_stream.monitor import Monitor
+
+__all__ = ["NOT_A_DEVICE", "check_devices", "monitor"]
+
+NOT_A_DEVICE = "ecgnat-stream is not a certified medical device: do not use it to monitor a patient."
+
+
+def check_devices(config: Config) -> None:
+    """Refuse a device or an option that does not exist before anything runs."""
+    from ecgnat_stream.clock import SystemClock
+    from ecgnat_stream.device import open_device
+
+    for bed in config.bed:
+        try:
+            open_device(bed.device, bed.options, SystemClock())
+        except ConfigError as error:
+            raise ConfigError(f"bed {bed.id}: {error}") from error
+
+
+def monitor(config: Config, arguments: argparse.Namespace) -> int:
+    """Monitor until the end; return the exit code.
+
+    Raises
+    ------
+    ConfigError
+        For a device that cannot be built, or without a terminal for the dashboard.
+    """
+    check_devices(config)
+    if not arguments.headless and not (sys.stdout.isatty() and sys.stderr.isatty()):
+        raise ConfigError(
+            "the dashboard needs a terminal, for standard error too (it draws there); "
+            "use --headless to print the events as JSON lines"
+        )
+    if arguments.headless:
+        print(f"ecgnat-stream {__version__}. {NOT_A_DEVICE}", file=sys.stderr)
+        with _told_to_the_person():
+            return asyncio.run(_run_monitor(config, arguments))
+    return asyncio.run(_run_monitor(config, arguments))
+
+
+@contextmanager
+def _told_to_the_person() -> Iterator[None]:
+    """Show what the monitor logs, such as where its embedded broker listens, on standard error."""
+    log = logging.getLogger("ecgnat_stream")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("ecgnat: %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(logging.NOTSET)
+
+
+async def _run_monitor(config: Config, arguments: argparse.Namespace) -> int:
+    from ecgnat_stream.clock import SystemClock
+    from ecgnat_stream.monitor import Monitor
+
+    clock = SystemClock()
+    instance = Monitor(config, clock, traces=not arguments.headless)
+    stop = instance.stop
+    if arguments.headless:
+        from ecgnat_stream.sink.jsonl import JsonLinesSink
+
+        instance.add(JsonLinesSink(instance.bus, sys.stdout), essential=True)
+    else:
+        from ecgnat_stream.sink.dashboard import Dashboard
+
+        alarms = {config.name_of(bed): config.alarm_of(bed) for bed in config.bed}
+        limits = {name: (alarm.hr_low_bpm, alarm.hr_high_bpm) for name, alarm in alarms.items()}
+        note = config.mqtt.url if config.mqtt is not None and config.mqtt.embedded else ""
+        stay = arguments.stay
+        dashboard = Dashboard(instance.bus, clock, config.dashboard, beds=instance.beds, limits=limits, stay=stay, note=note)
+        instance.add(dashboard, essential=True)
+
+        def stop() -> None:
+            dashboard.leave()
+            instance.stop()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    if arguments.seconds:
+        loop.call_later(arguments.seconds, stop)
+    progress = asyncio.create_task(_show_progress(instance)) if arguments.headless and sys.stderr.isatty() else None
+    try:
+        await instance.run()
+    finally:
+        if progress is not None:
+            progress.cancel()
+            await asyncio.gather(progress, return_exceptions=True)
+    for what, why in instance.failures.items():
+        print(f"ecgnat: {what}: {why}", file=sys.stderr)
+    return 1 if instance.failures else 0
+
+
+async def _show_progress(monitor: Monitor) -> None:
+    """Draw a bar per recording on standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.completed:.0f} s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+        while True:
+            for bed in monitor.progress():
+                if bed.total_s is not None:
+                    if bed.bed not in tasks:
+                        tasks[bed.bed] = bars.add_task(bed.bed, total=bed.total_s)
+                    bars.update(tasks[bed.bed], completed=bed.done_s)
+            await asyncio.sleep(0.25)

@@ -1,0 +1,84 @@
+"""``ecgnat replay``: recordings as if they were live."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ecgnat_stream.cli.live import monitor
+from ecgnat_stream.cli.options import add_output, add_sinks, positive, sink_tables
+from ecgnat_stream.errors import ConfigError
+from ecgnat_stream.signal import LEADS
+
+__all__ = ["add"]
+
+
+def add(commands: Any) -> None:
+    """Add ``ecgnat replay`` to the parser."""
+    replay = commands.add_parser(
+        "replay",
+        help="monitor recordings as if they were live",
+        description="Replay recordings (WFDB header or name, EDF, CSV, NPY), one bed each, through the whole monitor.",
+        epilog="example: ecgnat replay vfdb/418 vfdb/419 --speed max --headless | jq 'select(.type == \"alarm\")'",
+    )
+    replay.add_argument("records", nargs="+", metavar="RECORD", help="path of a record, with or without its ending")
+    replay.add_argument(
+        "--speed", type=_speed, default=1.0, metavar="X", help="1 is real time, 20 is faster, max as fast as possible"
+    )
+    replay.add_argument("--start", type=float, metavar="S", help="begin S seconds into the record")
+    replay.add_argument("--stop", type=float, metavar="S", help="end S seconds into the record")
+    replay.add_argument("--loop", action="store_true", help="begin again at the end")
+    replay.add_argument("--fs", type=float, metavar="HZ", help="sampling rate of CSV and NPY files")
+    replay.add_argument(
+        "--units", metavar="UNIT", help="units of CSV and NPY files, or of a record that states none: uV, mV or V"
+    )
+    replay.add_argument(
+        "--lead", action="append", default=[], metavar="NAME=LEAD", help='which lead a signal is ("" leaves it out); repeatable'
+    )
+    replay.add_argument("--block", type=int, metavar="N", help="samples per block, as the simulated device delivers them")
+    add_output(replay)
+    add_sinks(replay)
+    replay.set_defaults(command=_replay, stay=True)
+
+
+def _speed(text: str) -> float | str:
+    try:
+        return text if text == "max" else positive(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number above 0 nor max") from None
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from ecgnat_stream.config import parse_config
+
+    lead_map = dict(_lead(text) for text in arguments.lead)
+    given = {
+        "start_s": arguments.start,
+        "stop_s": arguments.stop,
+        "fs": arguments.fs,
+        "units": arguments.units,
+        "block": arguments.block,
+    }
+    options = {"speed": arguments.speed, "loop": arguments.loop} | {k: v for k, v in given.items() if v is not None}
+    beds: list[dict[str, Any]] = []
+    for record in arguments.records:
+        name = _bed_id(Path(record).name.removesuffix(".hea"), {bed["id"] for bed in beds})
+        beds.append({"id": name, "device": "replay", "options": {"path": record, **options}, "lead_map": lead_map})
+    return monitor(
+        parse_config({"site": "replay", "unit": "records", "bed": beds, **sink_tables(arguments)}, "replay"), arguments
+    )
+
+
+def _lead(text: str) -> tuple[str, str]:
+    name, equals, lead = text.partition("=")
+    lead = lead.strip('"')
+    if not equals or not name or lead not in ("", *LEADS):
+        raise ConfigError(f"--lead {text}: write NAME=LEAD, for example --lead ECG1=II; leads are {', '.join(LEADS)}, or nothing")
+    return name, lead
+
+
+def _bed_id(name: str, taken: set[str]) -> str:
+    """Return a bed id for a record: its name, in characters that a topic can hold, numbered if it is taken."""
+    clean = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in name).lstrip("._-") or "record"
+    return next(candidate for i in range(1, len(taken) + 2) if (candidate := clean if i == 1 else f"{clean}-{i}") not in taken)

@@ -1,0 +1,48 @@
+"""``ecgnat run``: the beds of a configuration file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from ecgnat_stream.cli.live import check_devices, monitor
+from ecgnat_stream.cli.options import add_output
+from ecgnat_stream.errors import ConfigError
+
+__all__ = ["add"]
+
+
+def add(commands: Any) -> None:
+    """Add ``ecgnat run`` to the parser."""
+    run = commands.add_parser(
+        "run",
+        help="monitor the beds of a configuration file",
+        description="Monitor the beds of a TOML file; docs/configuration.md explains every key.",
+    )
+    run.add_argument("config", type=Path, nargs="?", metavar="CONFIG.toml")
+    run.add_argument("--example", action="store_true", help="print a configuration to start from")
+    run.add_argument("--check", action="store_true", help="only check the configuration")
+    add_output(run)
+    run.set_defaults(command=_run, stay=False)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from ecgnat_stream.config import load_config
+
+    if arguments.example:
+        from importlib.resources import files
+
+        print(files("ecgnat_stream").joinpath("example.toml").read_text(encoding="utf-8"), end="")
+        return 0
+    if arguments.config is None:
+        raise ConfigError("which configuration? ecgnat run CONFIG.toml; `ecgnat run --example` prints one to start from")
+    config = load_config(arguments.config)
+    if not config.bed:
+        raise ConfigError(f"{arguments.config}: no [[bed]] is configured")
+    if arguments.check:
+        check_devices(config)
+        print(f"{arguments.config}: {len(config.bed)} beds, nothing to complain about", file=sys.stderr)
+        return 0
+    return monitor(config, arguments)

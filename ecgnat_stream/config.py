@@ -23,6 +23,7 @@ from ecgnat_stream.model import ModelConfig
 from ecgnat_stream.quality import QualityConfig
 from ecgnat_stream.rhythm import RhythmConfig
 from ecgnat_stream.schedule import ScheduleConfig
+from ecgnat_stream.settings import read_settings
 from ecgnat_stream.sink.dashboard.config import DashboardConfig
 from ecgnat_stream.sink.history import HistoryConfig
 from ecgnat_stream.sink.mqtt.config import MqttConfig
@@ -136,8 +137,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             Naming the bed, for a limit that does not exist, is of a wrong type or out of bounds.
         """
         try:
-            return msgspec.convert(msgspec.structs.asdict(self.alarm) | bed.alarm, AlarmConfig)
-        except (msgspec.ValidationError, ConfigError) as error:
+            return read_settings(msgspec.structs.asdict(self.alarm) | bed.alarm, AlarmConfig, path="alarm")
+        except ConfigError as error:
             raise ConfigError(f"bed {bed.id}: {error}") from error
 
 
@@ -150,31 +151,9 @@ def parse_config(table: dict[str, Any], source: str = "configuration") -> Config
         Naming the path of the key that is unknown, missing, of a wrong type or out of bounds.
     """
     try:
-        return msgspec.convert(table, Config)
-    except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `")
-        where = path.rstrip("`").removeprefix("$").lstrip(".")
-        unknown = re.search(r"unknown field `(\w+)`", message)
-        if unknown:
-            where = f"{where}.{unknown[1]}".lstrip(".")
-            message = f"unknown key; known here are {', '.join(_keys_at(path.rstrip('`')))}"
-        raise ConfigError(f"{source}: {where or 'top level'}: {message}") from error
+        return read_settings(table, Config)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from error
-
-
-def _keys_at(path: str) -> list[str]:
-    """Return the keys that a table of the configuration can have; ``path`` as msgspec gives it: ``$.alarm`` or ``$.bed[0]``."""
-    kind: Any = Config
-    for part in re.findall(r"\.(\w+)", path):
-        field = next(field for field in msgspec.structs.fields(kind) if field.name == part)
-        kind = BedConfig if part == "bed" else _struct_of(field.type)
-    return [field.name for field in msgspec.structs.fields(kind)]
-
-
-def _struct_of(kind: Any) -> Any:
-    options = getattr(kind, "__args__", (kind,))
-    return next(option for option in options if isinstance(option, type) and issubclass(option, msgspec.Struct))
 
 
 def load_config(path: Path) -> Config:

@@ -21,6 +21,7 @@ import numpy as np
 
 from ecgnat_stream.clock import Clock
 from ecgnat_stream.errors import ConfigError, DeviceError
+from ecgnat_stream.settings import read_settings
 from ecgnat_stream.signal import SampleBlock, StreamInfo
 
 __all__ = ["ENTRY_POINTS", "Device", "LinkState", "SuperviseConfig", "adapter", "device_names", "open_device", "supervise"]
@@ -110,12 +111,7 @@ def _convert_options(name: str, options: Mapping[str, Any], kind: type[msgspec.S
     for key in options:
         if key not in known:
             raise ConfigError(f"device {name!r}: unknown option {key!r}: valid are {', '.join(known)}")
-    try:
-        return msgspec.convert(dict(options), kind)
-    except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$")
-        where = f"option {path.strip('.`')!r}: " if path else ""
-        raise ConfigError(f"device {name!r}: {where}{message} (options: {', '.join(known)})") from error
+    return read_settings(options, kind, where=f"device {name!r}: option ")
 
 
 Seconds = Annotated[float, msgspec.Meta(gt=0)]

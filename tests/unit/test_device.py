@@ -278,8 +278,9 @@ def test_installed_devices() -> None:
     ("options", "said"),
     [
         ({"noise": 1}, r"unknown option 'noise': valid are fs, leads"),
-        ({"fs": "fast"}, r"option 'fs': Expected `float`, got `str`"),
-        ({"script": [{"rhythm": "vf", "seconds": 3, "size": 2}]}, r"option 'script\[0\]'.*unknown field `size`"),
+        ({"fs": "fast"}, r"device 'simulate': option fs: .*float.*str"),
+        ({"script": [{"rhythm": "vf", "seconds": 3, "size": 2}]}, r"option script\[0\]\.size: unknown key; known here are rhythm"),
+        ({"script": [{"rhythm": "vf"}]}, r"option script\[0\]\.seconds: missing"),
     ],
 )
 def test_wrong_options_are_named(options: dict[str, Any], said: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ only checks it. An unknown key, a wrong type or a value out of bounds is an erro
 
 def meanings(kind: type) -> dict[str, str]:
     """Return the meaning of every field from a numpydoc ``Parameters`` section."""
-    text = re.sub(r"^    ", "", kind.__doc__ or "", flags=re.M)
+    text = inspect.getdoc(kind) or ""
     _, _, section = text.partition("Parameters\n----------\n")
     found: dict[str, str] = {}
     for match in re.finditer(r"^(\w[\w, ]*)\n((?:    .*\n?|\n)+)", section, flags=re.M):
@@ -54,7 +55,7 @@ def _structs(kind: Any) -> list[type[msgspec.Struct]]:
 def table(title: str, kind: type[msgspec.Struct]) -> str:
     """Return the section of one table: its summary, then a row per key."""
     meaning = meanings(kind)
-    summary = (kind.__doc__ or "").strip().partition("\n\n    Parameters")[0]
+    summary = (inspect.getdoc(kind) or "").partition("\n\nParameters\n")[0]
     lines = [f"## {title}", "", " ".join(summary.split()), "", "| key | default | meaning |", "|---|---|---|"]
     for field in msgspec.structs.fields(kind):
         if _structs(field.type) or field.name == "bed":

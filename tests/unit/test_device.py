@@ -279,7 +279,10 @@ def test_installed_devices() -> None:
     [
         ({"noise": 1}, r"unknown option 'noise': valid are fs, leads"),
         ({"fs": "fast"}, r"device 'simulate': option fs: .*float.*str"),
-        ({"script": [{"rhythm": "vf", "seconds": 3, "size": 2}]}, r"option script\[0\]\.size: unknown key; known here are rhythm"),
+        (
+            {"script": [{"rhythm": "vf", "seconds": 3, "size": 2}]},
+            r"option script\[0\]\.size: unknown key; known here are rhythm",
+        ),
         ({"script": [{"rhythm": "vf"}]}, r"option script\[0\]\.seconds: missing"),
     ],
 )

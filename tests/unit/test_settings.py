@@ -36,7 +36,10 @@ class Whole(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     [
         ({"part": 1}, "^file: part: unknown key; known here are parts, some, pair"),
         ({"own": 1}, "^file: own: unknown key; known here are .*its-own"),
-        ({"parts": [{"size": 1}, {"size": 1, "colour": 2}]}, r"^file: parts\[1\]\.colour: unknown key; known here are size, name$"),
+        (
+            {"parts": [{"size": 1}, {"size": 1, "colour": 2}]},
+            r"^file: parts\[1\]\.colour: unknown key; known here are size, name$",
+        ),
         ({"parts": [{}]}, r"^file: parts\[0\]\.size: missing"),
         ({"parts": [{"size": 0}]}, r"^file: parts\[0\]\.size: .*1$"),
         ({"some": [{"size": "large"}]}, r"^file: some\[0\]\.size: .*int.*str"),

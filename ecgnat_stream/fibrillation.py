@@ -91,7 +91,7 @@ class FibrillationFrame:
 
 
 class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The fixed network, as ``train.fibrillation`` fits it: F features, H hidden units.
+    """The fixed network, as ``train.signal.fibrillation`` fits it: F features, H hidden units.
 
     Parameters
     ----------

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from train.study_page import PAIRS, Apart, Run, read_runs
-from train.tables import find, rows
-from train.targets import TARGETS
+from train.compare.study_page import PAIRS, Apart, Run, read_runs
+from train.judge.tables import find, rows
+from train.judge.targets import TARGETS
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"

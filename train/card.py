@@ -16,8 +16,8 @@ import msgspec
 
 from ecgnat_stream.model import load_checkpoint, save_checkpoint
 from ecgnat_stream.model.checkpoint import WEIGHTS
-from train.tables import find
-from train.targets import TARGETS, target_table
+from train.judge.tables import find
+from train.judge.targets import TARGETS, target_table
 
 __all__ = ["BEGIN", "END", "write_card"]
 

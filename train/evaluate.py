@@ -8,8 +8,8 @@ high]``, the 95 % interval by resampling records, or null where nothing is state
 named under "skipped", with the reason. Thresholds and temperatures are those of the checkpoint: nothing is fitted here.
 
 train.study trains a checkpoint for one task, its window head alone. With ``--task`` that head is judged as the study does it
-(:mod:`train.judging`: thresholds from validation records, 0.5 where there are none) on the test records of the task, and nothing
-else is said.
+(:mod:`train.judge.by_task`: thresholds from validation records, 0.5 where there are none) on the test records of the task, and
+nothing else is said.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ import msgspec
 
 from ecgnat_stream.errors import EcgnatError
 from ecgnat_stream.model import ModelConfig, Predictor, load_checkpoint
-from train import judging
-from train.cost import measure
-from train.prepare import DATABASES, Cached, Manifest, check_pack, prepare
-from train.reading import Reader
-from train.robustness import beat_errors_section, leads_section, noise_section
-from train.sample import Cache
-from train.sections import check_classes, long_sections, screen_section, window_section
-from train.tables import cell, rows
-from train.tasks import TASKS, Task
+from train.data.pack import DATABASES, Cached, Manifest, check_pack, prepare
+from train.data.sample import Cache
+from train.data.tasks import TASKS, Task
+from train.judge import by_task
+from train.judge.cost import measure
+from train.judge.reading import Reader
+from train.judge.robustness import beat_errors_section, leads_section, noise_section
+from train.judge.sections import check_classes, long_sections, screen_section, window_section
+from train.judge.tables import cell, rows
 
 __all__ = ["SECTIONS", "evaluate", "evaluate_task", "main", "summary", "task_summary"]
 
@@ -82,7 +82,7 @@ def evaluate(predictor: Predictor, cache: Cache, split: str = "test", robustness
 
 
 def evaluate_task(predictor: Predictor, cache: Cache, task: Task, robustness: bool = False) -> dict[str, Any]:
-    """Return what :func:`train.judging.judge` says of the test records of a task, and how many state each class.
+    """Return what :func:`train.judge.by_task.judge` says of the test records of a task, and how many state each class.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def evaluate_task(predictor: Predictor, cache: Cache, task: Task, robustness: bo
     if not test:
         raise ValueError(f"task {task.name} needs test records of {', '.join(task.databases)} ({task.counts}): there are none")
     stated = task.targets(test)
-    val_said, said = (judging.read(network, cache, some, task, device) for some in (val, test))
+    val_said, said = (by_task.read(network, cache, some, task, device) for some in (val, test))
     results: dict[str, Any] = {
         "checkpoint": predictor.path.name,
         "network": predictor.card.model.name,
@@ -102,8 +102,8 @@ def evaluate_task(predictor: Predictor, cache: Cache, task: Task, robustness: bo
         "records": _count(test),
         "positives": dict(zip(task.classes, stated.sum(axis=0).astype(int).tolist(), strict=True)),
     }
-    results |= judging.judge(task, stated, said, task.targets(val), val_said)
-    return results | ({"robustness": judging.robustness(network, cache, test, task, device)} if robustness else {})
+    results |= by_task.judge(task, stated, said, task.targets(val), val_said)
+    return results | ({"robustness": by_task.robustness(network, cache, test, task, device)} if robustness else {})
 
 
 def _count(records: Sequence[Cached]) -> dict[str, int]:

@@ -43,11 +43,11 @@ from ecgnat_stream.model.ecgnat_hug import EcgNatHug
 from ecgnat_stream.model.hug import EXPERTS
 from ecgnat_stream.model.tokens import R_AT, TOKEN_SAMPLES
 from ecgnat_stream.signal import LEADS, MODEL_FS
-from train.metrics import interval, ratio
-from train.prepare import Cached
-from train.sample import Cache
-from train.sections import check_classes
-from train.tasks import TASKS, Task
+from train.data.pack import Cached
+from train.data.sample import Cache
+from train.data.tasks import TASKS, Task
+from train.judge.metrics import interval, ratio
+from train.judge.sections import check_classes
 
 __all__ = ["Look", "draw_groups", "draw_leads", "draw_record", "groups", "look", "main", "summarise"]
 

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from ecgnat_stream.codes import BEATS, RHYTHMS, SCREENS
 from ecgnat_stream.model import ModelConfig, Predictor
 from ecgnat_stream.signal import LEADS, MODEL_FS
-from train.labels import BEAT_UNSTATED
-from train.metrics import match_beats
-from train.prepare import Cached
-from train.reading import WINDOW, Reader
-from train.sample import Cache
-from train.score import CELL, cell_sets, episodes
+from train.data.labels import BEAT_UNSTATED
+from train.data.pack import Cached
+from train.data.sample import Cache
+from train.judge.metrics import match_beats
+from train.judge.reading import WINDOW, Reader
+from train.judge.score import CELL, cell_sets, episodes
 
 __all__ = ["Mistake", "draw", "find_mistakes"]
 

@@ -25,11 +25,11 @@ from ecgnat_stream.model.clear import Clear
 from ecgnat_stream.model.preprocess import TOKEN, prepare
 from ecgnat_stream.model.tokens import R_AT, TOKEN_SAMPLES
 from ecgnat_stream.signal import LEADS, MODEL_FS
-from train.augment import Augment
-from train.loop import World, add_arguments, budget_of, processes, run
-from train.mae import MaskedAutoencoder, draw_mask, level_and_spread
-from train.masked_beats import MaskedBeats, draw_beat_mask
-from train.sample import Cache, Unlabelled
+from train.data.augment import Augment
+from train.data.sample import Cache, Unlabelled
+from train.fit.loop import World, add_arguments, budget_of, processes, run
+from train.fit.mae import MaskedAutoencoder, draw_mask, level_and_spread
+from train.fit.masked_beats import MaskedBeats, draw_beat_mask
 
 __all__ = ["Autoencoder", "autoencoder", "plot", "pretrain"]
 

@@ -19,10 +19,10 @@ import msgspec
 import numpy as np
 from matplotlib.figure import Figure
 
-from train.pairs import Differences, differences, joined_differences
-from train.study_page import budgets, joined, read_runs, study_page, study_plot
-from train.tables import is_interval, rows
-from train.targets import TARGETS, Target, target_table
+from train.compare.pairs import Differences, differences, joined_differences
+from train.compare.study_page import budgets, joined, read_runs, study_page, study_plot
+from train.judge.tables import is_interval, rows
+from train.judge.targets import TARGETS, Target, target_table
 
 __all__ = ["SECTIONS", "page", "plots", "report", "tables"]
 

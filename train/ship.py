@@ -31,14 +31,14 @@ from ecgnat_stream.model import ModelCard, ModelConfig, Network, Predictor, load
 from ecgnat_stream.model.checkpoint import WEIGHTS, Calibration
 from ecgnat_stream.model.preprocess import TOKEN
 from ecgnat_stream.signal import MODEL_FS
-from train.labels import token_sets
-from train.losses import partial_label_loss
-from train.metrics import best_thresholds, shockable_windows
-from train.prepare import Cached
-from train.reading import Reader
-from train.sample import Cache
-from train.score import CELL, cell_sets
-from train.sections import judged_beats, superclasses
+from train.data.labels import token_sets
+from train.data.pack import Cached
+from train.data.sample import Cache
+from train.fit.losses import partial_label_loss
+from train.judge.metrics import best_thresholds, shockable_windows
+from train.judge.reading import Reader
+from train.judge.score import CELL, cell_sets
+from train.judge.sections import judged_beats, superclasses
 
 __all__ = ["calibrate", "fit_temperature", "vf_threshold"]
 

@@ -6,10 +6,10 @@
 Every run gets the steps that its network makes in the same minutes of one thread (or the same steps, ``--steps``). What a step
 costs is measured once per network and kept in ``OUT/<task>.steps``, so that other work on the machine takes nothing from a run,
 and a study can be repeated to the last bit or go on elsewhere. A run chooses its epoch by the macro-AUROC on validation records
-and is measured once on the test records (:mod:`train.judging`). One JSON file per run, and beside it what was stated and said of
-the test records (``.npz``); a run whose file is there is left out, so that an interrupted study goes on. Runs with all labels and
-the first seed are read under noise, with fewer leads and with wrong beats too. With ``--keep`` the networks trained with all
-labels are kept beside their files.
+and is measured once on the test records (:mod:`train.judge.by_task`). One JSON file per run, and beside it what was stated and
+said of the test records (``.npz``); a run whose file is there is left out, so that an interrupted study goes on. Runs with all
+labels and the first seed are read under noise, with fewer leads and with wrong beats too. With ``--keep`` the networks trained
+with all labels are kept beside their files.
 """
 
 from __future__ import annotations
@@ -31,87 +31,18 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from ecgnat_stream.model import ARCHITECTURES, ModelCard, Network, save_checkpoint
-from train.augment import Augment
-from train.baselines import build
-from train.finetune import Finetuning, load_encoder, parameter_groups
-from train.judging import judge, lengths_of, quick_score, read, robustness
-from train.loop import Budget, World, processes, run
-from train.prepare import Cached
-from train.probe import fit_probe
-from train.sample import MIXES, Cache, Sampler
-from train.tasks import PARTS, TASKS, Task, fraction_of_task
+from train.compare.arms import ARMS, Arm
+from train.compare.probe import fit_probe
+from train.data.augment import Augment
+from train.data.pack import Cached
+from train.data.sample import MIXES, Cache, Sampler
+from train.data.tasks import PARTS, TASKS, Task, fraction_of_task
+from train.fit.baselines import build
+from train.fit.finetuning import Finetuning, load_encoder, parameter_groups
+from train.fit.loop import Budget, World, processes, run
+from train.judge.by_task import judge, lengths_of, quick_score, read, robustness
 
-__all__ = ["ARMS", "Arm", "Setting", "study"]
-
-
-@dataclass(frozen=True, slots=True)
-class Arm:
-    """One way to train.
-
-    Parameters
-    ----------
-    arch
-        See :func:`train.baselines.build`.
-    init
-        Which of ``--init`` to begin with, or "" for random weights.
-    contrast
-        Weight of the contrastive loss.
-    probe
-        The encoder is frozen, see :mod:`train.probe`.
-    head, attention
-        Of ``clear``.
-    gap_s
-        Of networks of heartbeats: stretches without beats are read from this length on; 0 for the size's own.
-    beat_errors
-        Of networks of heartbeats: part of the windows whose R peaks get a detector's errors in training.
-    """
-
-    arch: str = "ecgnat"
-    init: str = ""
-    contrast: float = 0.0
-    probe: bool = False
-    head: str = ""
-    attention: str = ""
-    gap_s: float = 0.0
-    beat_errors: float = 0.0
-
-    @property
-    def trained(self) -> str:
-        """What a step's cost depends on, whatever the step begins with; a few more tiles are not counted."""
-        return " ".join(filter(None, (self.arch, self.head, self.attention, "contrast" if self.contrast > 0 else "")))
-
-
-ARMS = {
-    "ecgnat": Arm(init="ecgnat", contrast=0.5),
-    "ecgnat-hug": Arm("ecgnat-hug", "ecgnat"),
-    "beatnet": Arm("beatnet"),
-    "clear": Arm("clear", "clear", head="linear"),
-    "clear-hug": Arm("clear", "clear", head="hug"),
-    "xresnet1d101": Arm("xresnet1d101"),
-    "random-init probe": Arm(probe=True),
-    "clear-hug-gelu": Arm("clear", "clear", head="hug-gelu"),
-    "clear-hug dense": Arm("clear", "clear-dense", head="hug", attention="dense"),
-    "clear-hug dense pretraining": Arm("clear", "clear-dense", head="hug"),
-    "clear-hug scratch": Arm("clear", head="hug"),
-    "beatnet gaps": Arm("beatnet", gap_s=0.32),
-    "clear-hug gaps": Arm("clear", "clear", head="hug", gap_s=0.32),
-    "beatnet errors": Arm("beatnet", beat_errors=0.5),
-    "clear-hug errors": Arm("clear", "clear", head="hug", beat_errors=0.5),
-    "ecgnat probe": Arm(init="ecgnat", probe=True),
-    "clear probe": Arm("clear", "clear", probe=True, head="linear"),
-    "clear-hug probe": Arm("clear", "clear", probe=True, head="hug"),
-    "clear-hug dense probe": Arm("clear", "clear-dense", probe=True, head="hug", attention="dense"),
-    "scratch": Arm(),
-    "no-contrastive": Arm(init="ecgnat"),
-    "no-contrastive beats": Arm(init="ecgnat-beats"),
-    "ecgnat-beats probe": Arm(init="ecgnat-beats", probe=True),
-    "no-pretraining": Arm(contrast=0.5),
-    "full-attention": Arm("full"),
-}
-"""The three papers' recipes and the baselines, then what lies between. "clear-hug dense" has dense attention in the masked-beat
-pretraining and after it, "clear-hug dense pretraining" in the pretraining alone; "gaps" reads stretches without beats from 0.32 s
-on; "errors" gives the R peaks of half of the training windows a detector's errors; where "beats" is said of ECG-NAT its
-pretraining masked whole heartbeats."""
+__all__ = ["Setting", "study"]
 
 MEMORY = 10
 """Part of a run, as its inverse, over which its averaged weights reach: 1 - MEMORY / steps is their decay."""

@@ -25,10 +25,10 @@ from rich.table import Table
 
 from ecgnat_stream.beats import QrsDetector, find_beats
 from ecgnat_stream.signal import FRAME, FS, LEADS, MODEL_FS
-from train.labels import allow
-from train.metrics import match_beats
-from train.prepare import Cached
-from train.sample import Cache
+from train.data.labels import allow
+from train.data.pack import Cached
+from train.data.sample import Cache
+from train.judge.metrics import match_beats
 
 __all__ = ["Cut", "agreement", "cut_windows", "record_beats", "xqrs_beats"]
 

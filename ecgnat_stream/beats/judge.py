@@ -7,14 +7,17 @@ What it compares with follows the peaks that were taken as beats and those that 
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.resources import files
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from ecgnat_stream.signal import FS, LEADS
 
-__all__ = ["FLOOR", "NEVER", "POINTS", "Judge", "Peaks"]
+__all__ = ["FLOOR", "NEVER", "PARTS", "POINTS", "Judge", "Peaks", "Weights", "shipped_weights"]
 
 NEVER = -(10**9)
 """Time of the last beat where there is none."""
@@ -48,10 +51,33 @@ _NOT_UNLIKE = 0.5
 _SHARE = 0.125
 """Weight of a new peak in the running means (Pan and Tompkins 1985)."""
 
-_WEIGHTS = np.array(
-    [1.21, 0.83, -4.28, -0.52, -1.59, -2.9, -3.25, -2.37, -5.74, -1.98, -0.56, 4.62, -3.1, 3.05, 2.95, 2.72]
+PARTS = (
+    "offset", "height", "tall", "noise", "unlike", "unlike_in_noise", "unknown", "early", "early_in_noise", "late", "t_wave",
+    "t_wave_height", "t_wave_unlike", "stands_out", "least", "early_unlike",
 )  # fmt: skip
-"""Of the parts of :meth:`Judge.weigh`: logistic regression on training records, ``tests/bench/bench_qrs.py --fit``."""
+"""Names of the parts of :meth:`Judge.weigh`, in order."""
+
+
+class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The fitted judge, as ``train.signal.qrs`` fits it: a log-odds per part; ``parts`` must equal :data:`PARTS`."""
+
+    parts: tuple[str, ...]
+    weights: tuple[float, ...]
+
+
+@cache
+def shipped_weights() -> Weights:
+    """Return the weights that are part of the package.
+
+    Raises
+    ------
+    ValueError
+        If they are for other parts.
+    """
+    weights = msgspec.json.decode((files("ecgnat_stream.weights") / "qrs.json").read_bytes(), type=Weights)
+    if weights.parts != PARTS or len(weights.weights) != len(PARTS):
+        raise ValueError(f"weights/qrs.json is for the parts {weights.parts}, not {PARTS}: fit it again")
+    return weights
 
 
 class Peaks(NamedTuple):
@@ -111,6 +137,7 @@ class Judge:
 
     def __init__(self, rows: int, floor_mv: float) -> None:
         self._floor = FLOOR * floor_mv
+        self._weights = np.array(shipped_weights().weights)
         self.rr = np.zeros(rows)
         self.last = np.zeros(rows, np.int64)
         self.last_at = np.zeros(rows)
@@ -137,7 +164,7 @@ class Judge:
         """Return the log-odds ``(C,)`` that peaks of different rows are QRS complexes."""
         parts = self.weigh(peaks)
         total = np.zeros(len(peaks.row))
-        for weight, part in zip(_WEIGHTS, parts, strict=True):
+        for weight, part in zip(self._weights, parts, strict=True):
             total += weight * part
         return total + self._patience(peaks)
 

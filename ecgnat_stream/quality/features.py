@@ -46,7 +46,7 @@ _LIMIT = 3.5
 
 
 class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Two small networks on the same features, as ``tests/bench/bench_quality.py --fit`` fits them: F features, H hidden units.
+    """Two small networks on the same features, as ``train.signal.quality`` fits them: F features, H hidden units.
 
     Parameters
     ----------

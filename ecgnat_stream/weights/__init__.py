@@ -1,1 +1,1 @@
-"""The shipped checkpoints, one folder each with its model card."""
+"""Fitted constants: those of the signal path as JSON (``train.signal`` fits them), and the checkpoints, one folder each."""

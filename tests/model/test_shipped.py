@@ -16,7 +16,7 @@ from ecgnat_stream.codes import BEATS, RHYTHMS
 from ecgnat_stream.condition import condition_record
 from ecgnat_stream.model import ModelConfig, Predictor, load_checkpoint, shipped
 from ecgnat_stream.signal import LEADS
-from train.metrics import decode_beats
+from train.judge.metrics import decode_beats
 
 NAMES = ("ecgnat-nano", "ecgnat-nano-causal")
 OF_HEARTBEATS = ("beatnet", "clear-hug")

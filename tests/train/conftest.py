@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from train.labels import allow
-from train.prepare import Cached
+from train.data.labels import allow
+from train.data.pack import Cached
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from ecgnat_stream.model import EcgNat, size
 from ecgnat_stream.model.attention import neighborhood_attention
 from ecgnat_stream.model.ecgnat import Block
 from ecgnat_stream.model.preprocess import TOKEN, prepare
-from train.baselines import Bottleneck, XResNet1d, build, full_attention, xresnet_config
+from train.fit.baselines import Bottleneck, XResNet1d, build, full_attention, xresnet_config
 
 
 def windows(batch: int = 3, length: int = 1000) -> torch.Tensor:

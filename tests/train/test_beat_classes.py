@@ -7,9 +7,9 @@ import pytest
 
 from ecgnat_stream.beats.gallery import FEATURES
 from ecgnat_stream.signal import FS
-from train.beat_classes import FALSE, SIGNS, Beats, collect, fit, match, measure, score, variants
-from train.labels import allow
-from train.records import Record
+from train.data.labels import allow
+from train.data.records import Record
+from train.signal.beat_classes import FALSE, SIGNS, Beats, collect, fit, match, measure, score, variants
 
 N, S, V, F, Q = range(5)
 

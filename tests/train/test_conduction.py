@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ecgnat_stream.codes import BEATS
-from train.conduction import BEFORE_V_S, BLOCK, RATE, Donor, compose, streams, ventricular_donors
-from train.labels import allow
-from train.records import Record
+from train.data.labels import allow
+from train.data.records import Record
+from train.signal.conduction import BEFORE_V_S, BLOCK, RATE, Donor, compose, streams, ventricular_donors
 
 N, V = BEATS.index("N"), BEATS.index("V")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ecgnat_stream.model import ARCHITECTURES
-from train.baselines import build
-from train.cost import compare, count_macs
+from train.cost import compare
+from train.fit.baselines import build
+from train.judge.cost import count_macs
 
 
 @pytest.mark.parametrize("arch", [*ARCHITECTURES, "xresnet1d101"])

@@ -19,17 +19,17 @@ from ecgnat_stream.model.checkpoint import Calibration
 from ecgnat_stream.model.heads import BEAT_TOKEN
 from ecgnat_stream.model.preprocess import TOKEN
 from ecgnat_stream.signal import LEADS
-from train import judging
-from train.cost import count_macs
+from train.data.labels import BEAT_UNSTATED, UNSTATED, allow
+from train.data.pack import Cached
+from train.data.sample import Cache
+from train.data.tasks import TASKS
 from train.evaluate import SECTIONS, evaluate, main, summary
-from train.labels import BEAT_UNSTATED, UNSTATED, allow
-from train.prepare import Cached
-from train.reading import Reader
-from train.robustness import BEAT_ERRORS, AddNoise, beat_errors_section, keep, leads_section, noise_section
-from train.sample import Cache
-from train.score_beats import count_beats, summarise_beats
-from train.sections import check_classes, judged_beats, long_sections, screen_section, window_section
-from train.tasks import TASKS
+from train.judge import by_task
+from train.judge.cost import count_macs
+from train.judge.reading import Reader
+from train.judge.robustness import BEAT_ERRORS, AddNoise, beat_errors_section, keep, leads_section, noise_section
+from train.judge.score_beats import count_beats, summarise_beats
+from train.judge.sections import check_classes, judged_beats, long_sections, screen_section, window_section
 
 SINUS, AF, VF = (RHYTHMS.index(name) for name in ("SINUS", "AF", "VF"))
 N, V = BEATS.index("N"), BEATS.index("V")
@@ -336,14 +336,14 @@ def of_task(tmp_path: Path) -> list[str]:
 def test_a_checkpoint_of_a_task_is_judged_as_the_study_does(
     of_task: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judging, "robustness", lambda *_: {"clean": [0.7, 0.6, 0.8], "1 lead": [0.1, 0.0, 0.2], "6 leads": None})
+    monkeypatch.setattr(by_task, "robustness", lambda *_: {"clean": [0.7, 0.6, 0.8], "1 lead": [0.1, 0.0, 0.2], "6 leads": None})
     main([*of_task, "--task", "cinc2017", "--robustness"])
     results = msgspec.json.decode((tmp_path / "task.json").read_bytes())
     cache, task, cpu = Cache(tmp_path), TASKS["cinc2017"], torch.device("cpu")
     network = load_checkpoint(tmp_path / "model")[0]
     of = {part: task.records(cache.records, part) for part in ("val", "test")}
-    said = {part: judging.read(network, cache, some, task, cpu) for part, some in of.items()}
-    want = judging.judge(task, task.targets(of["test"]), said["test"], task.targets(of["val"]), said["val"])
+    said = {part: by_task.read(network, cache, some, task, cpu) for part, some in of.items()}
+    want = by_task.judge(task, task.targets(of["test"]), said["test"], task.targets(of["val"]), said["val"])
     assert {key: results[key] for key in want} == want
     assert want["left_out"] == ["~"]
     assert results["records"] == {"cinc2017": 40}

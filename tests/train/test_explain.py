@@ -17,10 +17,10 @@ from ecgnat_stream.model.beatnet import BEATNET_SIZES, BeatNet
 from ecgnat_stream.model.hug import EXPERTS
 from ecgnat_stream.signal import LEADS
 from train import explain
+from train.data.pack import Cached
+from train.data.records import SUPERCLASSES
+from train.data.sample import Cache
 from train.explain import Look, draw_groups, groups, look, main, summarise
-from train.prepare import Cached
-from train.records import SUPERCLASSES
-from train.sample import Cache
 
 LENGTH = 1000
 

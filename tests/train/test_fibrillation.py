@@ -10,8 +10,10 @@ import pytest
 import wfdb
 
 from ecgnat_stream.fibrillation import FEATURES, Weights, shipped_weights
-from train import fibrillation
-from train.fibrillation import (
+from train.data.labels import UNSTATED, allow, forbid
+from train.data.records import Record
+from train.signal import fibrillation
+from train.signal.fibrillation import (
     MARGIN,
     WINDOW,
     Piece,
@@ -29,8 +31,6 @@ from train.fibrillation import (
     targets,
     windows,
 )
-from train.labels import UNSTATED, allow, forbid
-from train.records import Record
 
 
 def run(name: str, truth: np.ndarray, seed: int = 0, group: str = "cudb") -> Run:

@@ -19,8 +19,8 @@ import wfdb
 from numpy.typing import NDArray
 
 from ecgnat_stream.signal import LEADS
-from train.databases import rows_of
-from train.statements import SCP_DIAGNOSTIC, SCP_FORM, SCP_RHYTHM, SCP_SUPER
+from train.data.databases import rows_of
+from train.data.statements import SCP_DIAGNOSTIC, SCP_FORM, SCP_RHYTHM, SCP_SUPER
 
 RUNS = Path(__file__).parents[2] / "train" / "runs"
 SCRIPTS = ("beatnet.sh", "clear_hug.sh", "ecgnat_tables.sh")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ecgnat_stream.codes import RHYTHMS
-from train.labels import (
+from train.data.labels import (
     CHAPMAN,
     CINC2017,
     LUDB,

@@ -9,9 +9,9 @@ import torch
 from torch.nn import functional as F
 
 from ecgnat_stream.codes import RHYTHMS
-from train.labels import UNSTATED, allow, forbid
-from train.losses import bag_loss, beat_loss, contrastive_loss, labels_of, partial_label_loss, screen_loss, window_loss
-from train.sample import BEAT_HIDDEN, BEAT_NONE, BEAT_OTHER
+from train.data.labels import UNSTATED, allow, forbid
+from train.data.sample import BEAT_HIDDEN, BEAT_NONE, BEAT_OTHER
+from train.fit.losses import bag_loss, beat_loss, contrastive_loss, labels_of, partial_label_loss, screen_loss, window_loss
 
 
 def test_one_allowed_class_is_cross_entropy() -> None:

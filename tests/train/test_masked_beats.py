@@ -13,8 +13,9 @@ from torch import Tensor
 from ecgnat_stream.model import load_checkpoint
 from ecgnat_stream.model.clear import CLEAR_SIZES, Clear, Grid, listed
 from ecgnat_stream.model.tokens import BeatTokens
-from train import loop, pretrain
-from train.masked_beats import MaskedBeats, draw_beat_mask
+from train import pretrain
+from train.fit import loop
+from train.fit.masked_beats import MaskedBeats, draw_beat_mask
 
 ALONE = loop.World(torch.device("cpu"))
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from ecgnat_stream.codes import BEATS
-from train.labels import UNSTATED, allow, forbid
-from train.metrics import (
+from train.data.labels import UNSTATED, allow, forbid
+from train.judge.metrics import (
     auroc,
     average_precision,
     best_thresholds,

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from ecgnat_stream.model import ModelConfig, Predictor
+from train.data.sample import Cache
+from train.judge.reading import Reader
 from train.mistakes import draw, find_mistakes
-from train.reading import Reader
-from train.sample import Cache
 
 
 def test_an_untrained_network_errs_and_the_strips_are_drawn(cache: Path, untrained: Path, tmp_path: Path) -> None:

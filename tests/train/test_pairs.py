@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from train.pairs import differences, joined_differences
+from train.compare.pairs import differences, joined_differences
+from train.compare.study_page import Apart
 from train.report import report
-from train.study_page import Apart
 
 STATED = np.arange(80)[:, None] % 4 == np.arange(4)
 """Of four classes twenty records each."""

@@ -12,9 +12,10 @@ import wfdb
 from rich.console import Console
 
 from ecgnat_stream.signal import MODEL_FS
-from train import prepare as module
-from train.labels import allow
-from train.prepare import FORMAT, Cached, Manifest, check_pack, main, prepare
+from train.data import pack as module
+from train.data.labels import allow
+from train.data.pack import FORMAT, Cached, Manifest, check_pack, prepare
+from train.prepare import main
 
 
 def write(folder: Path, name: str, fs: int, leads: list[str], seconds: int) -> None:

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from ecgnat_stream.model import Network, build, configured
-from train.judging import quick_score, read
-from train.probe import fit_probe
-from train.sample import Cache
-from train.tasks import TASKS
+from train.compare.probe import fit_probe
+from train.data.sample import Cache
+from train.data.tasks import TASKS
+from train.judge.by_task import quick_score, read
 
 SCREEN = TASKS["cinc2017"]
 CPU = torch.device("cpu")

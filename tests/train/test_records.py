@@ -13,9 +13,9 @@ import wfdb
 
 from ecgnat_stream.codes import BEATS, RHYTHMS, SCREENS
 from ecgnat_stream.signal import LEADS
-from train.databases import READERS
-from train.labels import BEAT_UNSTATED, UNSTATED, allow, forbid
-from train.records import DS2, HOLDOUT, STATES, SUPERCLASSES, Record, find_names, read_database, read_noise, read_splits
+from train.data.databases import READERS
+from train.data.labels import BEAT_UNSTATED, UNSTATED, allow, forbid
+from train.data.records import DS2, HOLDOUT, STATES, SUPERCLASSES, Record, find_names, read_database, read_noise, read_splits
 
 data = pytest.mark.data
 

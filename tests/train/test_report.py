@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
+from train.compare.study_page import Apart, Run, budgets, read_runs, study_page, study_plot
+from train.judge.tables import cell, find
+from train.judge.targets import Target
 from train.report import page, plots, report, tables
-from train.study_page import Apart, Run, budgets, read_runs, study_page, study_plot
-from train.tables import cell, find
-from train.targets import Target
 
 EVALUATION: dict[str, Any] = {
     "command": "python -m train.evaluate --checkpoint nano",

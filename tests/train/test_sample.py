@@ -12,10 +12,10 @@ from ecgnat_stream.beats import find_beats
 from ecgnat_stream.codes import BEATS
 from ecgnat_stream.model.tokens import check_beats
 from ecgnat_stream.signal import LEADS
-from train.augment import Augment, Window, _more_leads, _projected, _warped, stack_beats, swapped
-from train.labels import UNSTATED, allow
-from train.prepare import Cached
-from train.sample import BEAT_HIDDEN, BEAT_NONE, BEAT_OTHER, MIXES, Cache, Sampler, _chances, beat_targets, fraction_of
+from train.data.augment import Augment, Window, _more_leads, _projected, _warped, stack_beats, swapped
+from train.data.labels import UNSTATED, allow
+from train.data.pack import Cached
+from train.data.sample import BEAT_HIDDEN, BEAT_NONE, BEAT_OTHER, MIXES, Cache, Sampler, _chances, beat_targets, fraction_of
 
 
 def train_records(data: Cache) -> list[Cached]:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ecgnat_stream.codes import RHYTHMS
-from train.labels import UNSTATED, allow, forbid
-from train.score import CELL_S, cell_sets, episodes, found, score_record, summarise
+from train.data.labels import UNSTATED, allow, forbid
+from train.judge.score import CELL_S, cell_sets, episodes, found, score_record, summarise
 
 SINUS, VT, VF = (RHYTHMS.index(name) for name in ("SINUS", "VT", "VF"))
 

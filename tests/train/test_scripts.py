@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from train.study import ARMS
+from train.compare.arms import ARMS
 
 RUNS = Path(__file__).parents[2] / "train" / "runs"
 

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from ecgnat_stream.model import load_checkpoint
-from train.sample import Cache
+from train.data.sample import Cache
 from train.ship import SPECIFICITY, calibrate, fit_temperature, vf_threshold
 
 

@@ -10,7 +10,8 @@ import torch
 
 from ecgnat_stream.model import load_checkpoint
 from train import study
-from train.loop import World
+from train.compare.arms import ARMS
+from train.fit.loop import World
 
 ALONE = World(torch.device("cpu"))
 
@@ -62,7 +63,7 @@ def test_rows_of_other_settings_are_not_mixed_in(labelled: Path, tmp_path: Path)
 def test_an_arm_that_begins_with_an_encoder_is_given_one(labelled: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="give --init clear-dense=CHECKPOINT"):
         run(labelled, tmp_path / "study", "--steps", "1", "--arms", "clear-hug dense")
-    assert study.ARMS["clear-hug dense"].attention == "dense"
+    assert ARMS["clear-hug dense"].attention == "dense"
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_options_that_cannot_be_read(given: list[str], capsys: pytest.CaptureFix
 
 
 def test_arms_that_train_the_same_network_make_the_same_steps() -> None:
-    trained = {name: arm.trained for name, arm in study.ARMS.items()}
+    trained = {name: arm.trained for name, arm in ARMS.items()}
     assert trained["clear-hug"] == trained["clear-hug dense pretraining"] == trained["clear-hug scratch"] == "clear hug"
     assert trained["scratch"] == trained["no-contrastive"] == trained["no-contrastive beats"] == "ecgnat"
     assert trained["ecgnat"] == trained["no-pretraining"] == "ecgnat contrast"

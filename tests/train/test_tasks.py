@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from train import databases
-from train import tasks as module
-from train.databases import READERS, rows_of
-from train.labels import UNSTATED
-from train.prepare import Cached
-from train.records import read_splits
-from train.sample import BEAT_HIDDEN, MIXES, Cache, Sampler
-from train.statements import CSN, CSN_OTHER, GROUP_WORDS, SCP_DIAGNOSTIC, SCP_FORM, SCP_RHYTHM, SCP_SUPER
-from train.tasks import PARTS, TASKS, Task, fraction_of_task, main, measurable, print_tasks, unread
+from train.data import databases
+from train.data.databases import READERS, rows_of
+from train.data.labels import UNSTATED
+from train.data.pack import Cached
+from train.data.records import read_splits
+from train.data.sample import BEAT_HIDDEN, MIXES, Cache, Sampler
+from train.data.statements import CSN, CSN_OTHER, GROUP_WORDS, SCP_DIAGNOSTIC, SCP_FORM, SCP_RHYTHM, SCP_SUPER
+from train.data.tasks import PARTS, TASKS, Task, fraction_of_task, hospital, measurable, unread
+from train.tasks import main, print_tasks
 
 data = pytest.mark.data
 
@@ -128,7 +128,7 @@ def test_a_patient_is_in_one_part_of_a_task(twelve_lead: list[Cached], data_root
                     person = patients[one.name] if one.database == "ptbxl" else one.name
                     parts[f"{one.database}/{person}"].add(part)
         assert all(len(found) == 1 for found in parts.values()), task.name
-    places = {part: {module.hospital(one) for one in TASKS["hospitals-shaoxing"].records(twelve_lead, part)} for part in PARTS}
+    places = {part: {hospital(one) for one in TASKS["hospitals-shaoxing"].records(twelve_lead, part)} for part in PARTS}
     assert places["test"] == {"shaoxing"}
     assert "shaoxing" not in places["train"] | places["val"]
 
@@ -173,7 +173,7 @@ def test_a_hospital_that_is_left_out_trains_nothing() -> None:
     others = [place(record("ludb", name=str(number), split="train")) for number in range(200)]
     assert others.count("train") + others.count("val") == 200 and 20 < others.count("val") < 60
     assert place(record("ludb", split="test")) == ""
-    assert module.hospital(record("cinc2020", name="HR00001")) == ""
+    assert hospital(record("cinc2020", name="HR00001")) == ""
     assert TASKS["ptbxl-all"].part(record("ptbxl", split="unassigned")) == ""
 
 

@@ -15,9 +15,10 @@ import torch
 
 from ecgnat_stream.model import EcgNat, load_checkpoint, size
 from ecgnat_stream.model.preprocess import prepare
-from train import finetune, loop, mae, pretrain
-from train.finetune import Finetuning, load_encoder, parameter_groups
-from train.sample import BEAT_HIDDEN, MIXES, Cache, Sampler
+from train import finetune, pretrain
+from train.data.sample import BEAT_HIDDEN, MIXES, Cache, Sampler
+from train.fit import loop, mae
+from train.fit.finetuning import Finetuning, load_encoder, parameter_groups
 
 ALONE = loop.World(torch.device("cpu"))
 
@@ -81,7 +82,7 @@ def test_pretraining_on_whole_beats_gives_an_encoder(cache: Path, tmp_path: Path
     pretrain.pretrain(pretrain_options(cache, tmp_path / "beats", "--steps", "2", "--masking", "beats"), ALONE)
     assert losses(tmp_path / "beats") != []
     assert (tmp_path / "beats" / "reconstruction.png").stat().st_size > 1000
-    finetune.load_encoder(EcgNat(size("nano")), tmp_path / "beats" / "checkpoint")
+    load_encoder(EcgNat(size("nano")), tmp_path / "beats" / "checkpoint")
     with pytest.raises(ValueError, match="CLEAR masks beats"):
         pretrain.autoencoder(pretrain_options(cache, tmp_path, "--arch", "clear", "--masking", "blocks"))
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The tables of BEAT-Net (arXiv 2601.07316) from the full public databases: train/runs/beatnet.sh DATA [GPUS]
 # The data-efficiency curve (1 to 100 % of the labels) on three benchmarks, beside xresnet1d101 and a random-init probe; those
-# of the first seed with all labels are also read under noise, with fewer leads and with wrong beats (train.judging).
+# of the first seed with all labels are also read under noise, with fewer leads and with wrong beats (train.judge.by_task).
 # Public about the protocol: the benchmarks and the curve. Not public, our decision: AdamW at 1e-3, and what the PTB-XL benchmark
 # gives its networks (Strodthoff 2021: 50 epochs, batches of 128). DATA holds ptbxl, cinc2020, chapman and nstdb, see tables.sh.
 # Not run yet: no figure in this repository comes from it.

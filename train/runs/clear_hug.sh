@@ -3,8 +3,8 @@
 # Pretraining, then linear probes with the plain and the HUG head on 1, 10 and 100 % of the labels of six tasks.
 # Read in the released code: pretraining on MIMIC-IV-ECG, 100 epochs, 7 x 256 windows per step, AdamW 5e-4 (betas 0.9, 0.98),
 # 5 epochs of warm-up, mask ratio 0.8; probes: 100 epochs, batches of 256, AdamW 5e-3, weight decay 0.05, 10 epochs of warm-up.
-# Different here: betas and warm-up are those of train.loop; a step has 256 windows per GPU at that rate, however many there are;
-# probes are fitted to their optimum (train.probe: no rate, no epochs); pretraining takes the training records of the three benchmarks
+# Different here: betas and warm-up are those of train.fit.loop; a step has 256 windows per GPU at that rate, however many there are;
+# probes are fitted to their optimum (train.compare.probe: no rate, no epochs); pretraining takes the training records of the three benchmarks
 # and, beside them, four fifths of DATA/mimic-iv-ecg (800,000 records) where it is there; xresnet1d101 trains beside the probes as in beatnet.sh.
 # DATA holds ptbxl, cinc2020, chapman and nstdb, see tables.sh. Not run yet: no figure in this repository comes from it.
 source "$(dirname "${BASH_SOURCE[0]}")/tables.sh"

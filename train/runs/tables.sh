@@ -46,7 +46,7 @@ studies() {
   python - "$out/dry" <<'EOF'
 import shlex
 import sys
-from train.loop import processes
+from train.fit.loop import processes
 from train.study import main, options
 with processes() as world:
     for line in open(sys.argv[1]):
@@ -70,8 +70,8 @@ known() {
 import sys
 from pathlib import Path
 import msgspec
-from train.prepare import Cached
-from train.tasks import PARTS, TASKS
+from train.data.pack import Cached
+from train.data.tasks import PARTS, TASKS
 records = msgspec.json.decode((Path(sys.argv[1]) / "records.json").read_bytes(), type=list[Cached])
 for name in sys.argv[2:]:
     if lacking := [part for part in PARTS if not TASKS[name].records(records, part)]:

@@ -1,7 +1,8 @@
 """How far two arms of a study lie apart, with intervals over the test records: what was said of the same records, drawn alike.
 
-The interval over seeds (:mod:`train.study_page`) knows how much a training is worth by chance; this one knows how much the
-choice of test records is. Only runs with all labels are compared so; their seeds count together, by the mean of their figures.
+The interval over seeds (:mod:`train.compare.study_page`) knows how much a training is worth by chance; this one knows how much
+the choice of test records is. Only runs with all labels are compared so; their seeds count together, by the mean of their
+figures.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from train.judging import judged
-from train.metrics import Statistic, auroc, difference, interval, macro
-from train.study_page import PAIRS, Apart, Run
+from train.compare.study_page import PAIRS, Apart, Run
+from train.judge.by_task import judged
+from train.judge.metrics import Statistic, auroc, difference, interval, macro
 
 __all__ = ["Differences", "differences", "joined_differences"]
 

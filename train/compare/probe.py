@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from ecgnat_stream.model import Network
 from ecgnat_stream.model.network import NetworkOutput
-from train.judging import averaged, quick_score, windows_of
-from train.prepare import Cached
-from train.sample import Cache
-from train.tasks import Task
+from train.data.pack import Cached
+from train.data.sample import Cache
+from train.data.tasks import Task
+from train.judge.by_task import averaged, quick_score, windows_of
 
 __all__ = ["Probe", "fit_probe"]
 

@@ -20,10 +20,10 @@ from ecgnat_stream.codes import RHYTHMS, SCREENS
 from ecgnat_stream.model import Prediction, Predictor
 from ecgnat_stream.model.preprocess import TOKEN
 from ecgnat_stream.signal import MODEL_FS
-from train.metrics import decode_beats, far_apart
-from train.prepare import Cached
-from train.sample import Cache
-from train.score import CELL
+from train.data.pack import Cached
+from train.data.sample import Cache
+from train.judge.metrics import decode_beats, far_apart
+from train.judge.score import CELL
 
 __all__ = ["WINDOW", "Change", "Reader", "Reading", "starts"]
 

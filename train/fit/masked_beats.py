@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ecgnat_stream.model.clear import Block, Clear, Grid, listed, time_code
 from ecgnat_stream.model.network import initialise
 from ecgnat_stream.model.tokens import TOKEN_SAMPLES, BeatTokens
-from train.mae import reconstruction_loss
+from train.fit.mae import reconstruction_loss
 
 __all__ = ["MaskedBeats", "draw_beat_mask"]
 

@@ -19,11 +19,11 @@ from ecgnat_stream.codes import BEATS
 from ecgnat_stream.model.heads import BEAT_TOKEN
 from ecgnat_stream.model.preprocess import TOKEN
 from ecgnat_stream.signal import LEADS
-from train.augment import Augment, Window
-from train.labels import BEAT_UNSTATED, UNSTATED, allow, token_sets
-from train.prepare import Cached, check_pack
-from train.records import SUPERCLASSES
-from train.tasks import Task
+from train.data.augment import Augment, Window
+from train.data.labels import BEAT_UNSTATED, UNSTATED, allow, token_sets
+from train.data.pack import Cached, check_pack
+from train.data.records import SUPERCLASSES
+from train.data.tasks import Task
 
 __all__ = [
     "BEAT_HIDDEN",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ecgnat_stream.codes import RHYTHMS
 from ecgnat_stream.signal import MODEL_FS
-from train.metrics import f1, interval, ratio
+from train.judge.metrics import f1, interval, ratio
 
 __all__ = ["CELL", "CELL_S", "Scored", "cell_sets", "episodes", "found", "score_record", "summarise"]
 

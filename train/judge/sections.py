@@ -1,8 +1,8 @@
 """The sections of an evaluation: what is said about the records of one split, against what is stated about them.
 
-A :class:`train.reading.Reader` and cached records go in; nested dicts come out whose figures are ``[value, low, high]`` with 95 %
-bootstrap intervals over records, or None where there is nothing to measure. Which records speak about what is read from their
-statements, never from their names.
+A :class:`train.judge.reading.Reader` and cached records go in; nested dicts come out whose figures are ``[value, low, high]``
+with 95 % bootstrap intervals over records, or None where there is nothing to measure. Which records speak about what is read
+from their statements, never from their names.
 
 Shapes: N record, C class, K statement.
 """
@@ -20,8 +20,12 @@ from rich.progress import track
 from ecgnat_stream.codes import RHYTHMS, SCREENS
 from ecgnat_stream.model.preprocess import TOKEN
 from ecgnat_stream.signal import MODEL_FS
-from train.labels import token_sets
-from train.metrics import (
+from train.data.labels import token_sets
+from train.data.pack import Cached
+from train.data.records import SUPERCLASSES
+from train.data.sample import Cache
+from train.data.tasks import TASKS, Task
+from train.judge.metrics import (
     BINS,
     Statistic,
     auroc,
@@ -35,13 +39,9 @@ from train.metrics import (
     ratio,
     shockable_windows,
 )
-from train.prepare import Cached
-from train.reading import HOP, WINDOW, Reader, Reading
-from train.records import SUPERCLASSES
-from train.sample import Cache
-from train.score import CELL, Scored, cell_sets, score_record, summarise
-from train.score_beats import BeatCounts, count_beats, summarise_beats
-from train.tasks import TASKS, Task
+from train.judge.reading import HOP, WINDOW, Reader, Reading
+from train.judge.score import CELL, Scored, cell_sets, score_record, summarise
+from train.judge.score_beats import BeatCounts, count_beats, summarise_beats
 
 __all__ = [
     "check_classes",

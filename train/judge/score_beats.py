@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from ecgnat_stream.codes import BEATS
 from ecgnat_stream.signal import MODEL_FS
-from train.labels import BEAT_UNSTATED
-from train.metrics import Interval, f1, interval, match_beats, ratio
+from train.data.labels import BEAT_UNSTATED
+from train.judge.metrics import Interval, f1, interval, match_beats, ratio
 
 __all__ = ["BeatCounts", "count_beats", "summarise_beats"]
 

@@ -22,7 +22,7 @@ from ecgnat_devices.records import Units, open_record
 from ecgnat_stream.codes import RHYTHMS, SCREENS
 from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.signal import LEADS, assign_leads
-from train import labels
+from train.data import labels
 
 __all__ = [
     "READERS",
@@ -57,7 +57,7 @@ class Record:
     samples
         ``(12, T)`` mV, NaN where a lead is absent.
     rhythm
-        ``(T,)`` sets of allowed classes, see :mod:`train.labels`.
+        ``(T,)`` sets of allowed classes, see :mod:`train.data.labels`.
     bag
         Class that a true alarm states for the last 10 s without saying where, or -1.
     window

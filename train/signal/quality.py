@@ -1,10 +1,16 @@
-"""The fit of the quality stage's weights: which lead-frames, how much each counts, the two small networks, their reliability.
+"""Fit the weights of the quality stage: two small networks on one hidden layer, for right detection and for noise.
 
-What is measured of which records is in ``bench_quality.py``, which calls this with --fit and --calibration.
+    python -m train.signal.quality --data ROOT --out ecgnat_stream/weights/quality.json
+
+Which lead-frames of the training records, and how much each counts, is decided here; what they are is in
+:mod:`train.signal.quality_pieces`. What the result is worth measures ``tests/bench/bench_quality.py``.
 """
 
 from __future__ import annotations
 
+import argparse
+import os
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -13,6 +19,9 @@ import torch
 from numpy.typing import NDArray
 
 from ecgnat_stream.quality import FEATURES, Weights
+from train.signal.quality_frames import Frames, everything
+
+__all__ = ["Samples", "fit", "reliability", "samples"]
 
 HIDDEN = 12
 FOR_THE_HEART = 0.6  # taken off the log-odds of noise: a heart called noise is worse than noise called a heart
@@ -21,17 +30,6 @@ HEART |= {"cinc2015 Asystole": 5, "vfdb VT": 4, "cinc2015 Ventricular_Tachycardi
 HEART |= {"mitdb AFIB": 3, "mitdb AFL": 4, "mitdb B": 3, "mitdb N": 3}
 NOISE = {"bw alone": 1.5, "em alone": 3, "ma alone": 2, "white alone": 1.5, "band noise": 3, "vfdb NOISE": 0.7, "cinc2017 ~": 0.7}
 """What is a heart and what is noise in the fit, and how much each counts; other groups count 1, as hearts."""
-
-
-class Frames(NamedTuple):
-    """Frames of a group: index, state, features per lead; right 0 or 1, -1 where unknown; usable; record."""
-
-    sqi: NDArray[np.float32]
-    state: NDArray[np.int8]
-    measured: NDArray[np.float32]
-    right: NDArray[np.int8]
-    usable: NDArray[np.bool_]
-    record: NDArray[np.str_]
 
 
 class Samples(NamedTuple):
@@ -74,18 +72,18 @@ def fit(data: Samples) -> Weights:
     right_weight = torch.tensor(data.right >= 0, dtype=torch.float32)
     target = torch.tensor(np.column_stack([data.right == 1, data.noise]), dtype=torch.float32)
     weights = torch.stack([right_weight / right_weight.mean(), noise_weight], dim=1)
-    network = torch.nn.Sequential(torch.nn.Linear(x.shape[1], HIDDEN), torch.nn.Tanh(), torch.nn.Linear(HIDDEN, 2))
+    hidden, out = torch.nn.Linear(x.shape[1], HIDDEN), torch.nn.Linear(HIDDEN, 2)
+    network = torch.nn.Sequential(hidden, torch.nn.Tanh(), out)
     epochs, batch = 12, 1024
     optimizer = torch.optim.Adam(network.parameters(), lr=0.02, weight_decay=3e-4)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, epochs)
     for _ in range(epochs):
-        for part in torch.randperm(len(x)).split(batch):
+        for part in torch.split(torch.randperm(len(x)), batch):
             optimizer.zero_grad()
             losses = torch.nn.functional.binary_cross_entropy_with_logits(network(x[part]), target[part], weights[part])
-            losses.backward()
+            losses.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         schedule.step()
-    hidden, _, out = network
 
     def numbers(values: Any) -> Any:
         return np.round(np.asarray(values, float), 4).tolist()
@@ -108,3 +106,18 @@ def reliability(index: NDArray[np.floating], truth: NDArray[np.integer]) -> dict
         "brier": round(float(np.square(index - truth).mean()), 4),
         "brier_of_a_constant": round(float(truth.mean() * (1 - truth.mean())), 4),
     }
+
+
+def main() -> None:
+    """Fit on the training records and write the weights."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default_root = os.environ.get("ECGNAT_DATA")
+    parser.add_argument("--data", type=Path, default=default_root, required=default_root is None, help="one folder per database")
+    parser.add_argument("--out", type=Path, required=True, help="where the weights go, as quality.json")
+    arguments = parser.parse_args()
+    weights = fit(samples(everything(arguments.data, "train", True)))
+    arguments.out.write_bytes(msgspec.json.encode(weights) + b"\n")
+
+
+if __name__ == "__main__":
+    main()

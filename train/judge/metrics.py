@@ -21,7 +21,7 @@ from sklearn.metrics import precision_recall_curve
 from ecgnat_stream.codes import RHYTHMS
 from ecgnat_stream.model.heads import BEAT_TOKEN
 from ecgnat_stream.signal import MODEL_FS
-from train.labels import UNSTATED
+from train.data.labels import UNSTATED
 
 __all__ = [
     "BINS",

@@ -21,12 +21,12 @@ from torch import Tensor
 from ecgnat_stream.beats import find_beats
 from ecgnat_stream.model import Network
 from ecgnat_stream.signal import MODEL_FS
-from train.metrics import Interval, Statistic, auroc, average_precision, best_thresholds, difference, f1, interval, macro
-from train.prepare import Cached
-from train.reading import Change, starts
-from train.robustness import BEAT_ERRORS, AddNoise, FindBeats, disturb_beats, keep
-from train.sample import Cache
-from train.tasks import FEWEST, Task
+from train.data.pack import Cached
+from train.data.sample import Cache
+from train.data.tasks import FEWEST, Task
+from train.judge.metrics import Interval, Statistic, auroc, average_precision, best_thresholds, difference, f1, interval, macro
+from train.judge.reading import Change, starts
+from train.judge.robustness import BEAT_ERRORS, AddNoise, FindBeats, disturb_beats, keep
 
 __all__ = ["CONDITIONS", "averaged", "judge", "judged", "lengths_of", "quick_score", "read", "robustness", "windows_of"]
 

@@ -1,4 +1,6 @@
-"""Fit and measure the detector of fibrillation that needs no network: ``python -m train.fibrillation --data ROOT --out FILE``.
+"""Fit and measure the detector of fibrillation that needs no network.
+
+    python -m train.signal.fibrillation --data ROOT --out ecgnat_stream/weights/fibrillation.json
 
 Streams the training records through conditioning, quality and :class:`FibrillationDetector`, as the ward does, fits the weights
 to single leads, and measures by cross-validation that leaves whole records out. ``--test`` measures the
@@ -27,8 +29,8 @@ from ecgnat_stream.condition import Conditioner
 from ecgnat_stream.fibrillation import FEATURES, FibrillationDetector, Weights, shipped_weights, weigh
 from ecgnat_stream.quality import STATES, QualityEstimator
 from ecgnat_stream.signal import FRAME, FRAME_S, FS, LEADS
-from train.labels import allow
-from train.records import Record, read_database, read_noise, read_splits
+from train.data.labels import allow
+from train.data.records import Record, read_database, read_noise, read_splits
 
 __all__ = [
     "ENTER",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.signal import butter, lfilter
 
 from ecgnat_stream.signal import LEADS, MODEL_FS
-from train.labels import UNSTATED
+from train.data.labels import UNSTATED
 
 __all__ = ["Augment", "Window", "stack_beats", "swapped", "wrong_beats"]
 

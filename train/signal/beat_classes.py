@@ -1,13 +1,13 @@
 """Fit the beat classifier of the signal path on the training records of mitdb.
 
-    python -m train.beat_classes --data ROOT --out ecgnat_stream/weights/beats.json [--cross-validate]
-    python -m train.beat_classes --data ROOT --test ecgnat_stream/weights/beats.json
+    python -m train.signal.beat_classes --data ROOT --out ecgnat_stream/weights/beats.json [--cross-validate]
+    python -m train.signal.beat_classes --data ROOT --test ecgnat_stream/weights/beats.json
 
 The records go through the monitor's own conditioning, quality, detector and gallery: as they are, each lead alone, and with
 noise of nstdb in other proportions. Beats get the class of the expert's mark within 150 ms, detections without a mark count as
 N. Logistic regressions are fitted: V against the rest, S against N, and V by width alone. The weights of a feature may only have
 the sign that physiology gives it: without that, cross-validation over patients is clearly worse (docs/beats.md). The streams of
-:mod:`train.conduction` are measured beside it, not learnt from.
+:mod:`train.signal.conduction` are measured beside it, not learnt from.
 
 Shapes: B beat, F feature.
 """
@@ -32,9 +32,9 @@ from ecgnat_stream.codes import BEATS
 from ecgnat_stream.condition import Conditioner
 from ecgnat_stream.quality import QualityEstimator
 from ecgnat_stream.signal import FRAME, FS, LEADS
-from train.conduction import BLOCK, donors, streams, ventricular_donors
-from train.labels import allow
-from train.records import Record, read_database, read_noise, read_splits
+from train.data.labels import allow
+from train.data.records import Record, read_database, read_noise, read_splits
+from train.signal.conduction import BLOCK, donors, streams, ventricular_donors
 
 __all__ = ["SIGNS", "Beats", "Score", "fit", "match", "measure", "score", "variants"]
 
@@ -54,7 +54,7 @@ FOLDS = 9
 
 _N, _S, _V, _F, _Q = range(len(BEATS))
 FALSE = len(BEATS)
-"""Class of a detection without a mark. :data:`train.conduction.BLOCK` is one more class that counts as N."""
+"""Class of a detection without a mark. :data:`train.signal.conduction.BLOCK` is one more class that counts as N."""
 
 _EARLIER = ("rr_median", "rr_before", "rr_usual", "surprise", "on_time")
 _UNLIKE = {"alike": -1, "alike_worst": -1, "alike_best": -1, "rest": 1, "p_rest": 1, "t_rest": 1}
@@ -325,7 +325,7 @@ def _read(root: Path, splits: dict[str, str], noise: Sequence[NDArray[np.float32
 def _compose(
     root: Path, splits: dict[str, dict[str, str]], noise: Sequence[NDArray[np.float32]], rng: np.random.Generator
 ) -> list[Beats]:
-    """Stream what :mod:`train.conduction` composes of the training parts."""
+    """Stream what :mod:`train.signal.conduction` composes of the training parts."""
     blocked, normal = donors(root, splits, lambda samples, fs: [at_s for at_s, *_ in measure(samples, fs)], NORMALS)
     names = {name: part for name, part in splits["mitdb"].items() if part != "test"}
     ventricular = ventricular_donors(read_database(root, "mitdb", names))

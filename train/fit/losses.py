@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ecgnat_stream.codes import RHYTHMS
-from train.labels import UNSTATED
-from train.sample import BEAT_HIDDEN, BEAT_OTHER
+from train.data.labels import UNSTATED
+from train.data.sample import BEAT_HIDDEN, BEAT_OTHER
 
 __all__ = ["bag_loss", "beat_loss", "contrastive_loss", "labels_of", "partial_label_loss", "screen_loss", "window_loss"]
 
@@ -79,7 +79,7 @@ def beat_loss(output: Tensor, beat: Tensor, place: Tensor, weights: Tensor | Non
     output
         ``(B, P, 2 + C)``, see :class:`ecgnat_stream.model.heads.BeatHead`.
     beat, place
-        ``(B, P)``, see :func:`train.sample.beat_targets`.
+        ``(B, P)``, see :func:`train.data.sample.beat_targets`.
     weights
         ``(C,)`` of the classes.
     """

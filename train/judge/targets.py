@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from train.tables import find, is_interval, rows
+from train.judge.tables import find, is_interval, rows
 
 __all__ = ["TARGETS", "Target", "target_table"]
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from ecgnat_stream.beats import find_beats
 from ecgnat_stream.model import build, configured
-from train.judging import CONDITIONS, _under, judge, lengths_of, quick_score, read, robustness
-from train.robustness import disturb_beats
-from train.sample import Cache
-from train.tasks import TASKS
+from train.data.sample import Cache
+from train.data.tasks import TASKS
+from train.judge.by_task import CONDITIONS, _under, judge, lengths_of, quick_score, read, robustness
+from train.judge.robustness import disturb_beats
 
 CPU = torch.device("cpu")
 SUPER, SCREEN = TASKS["ptbxl-super"], TASKS["cinc2017"]
@@ -130,7 +130,7 @@ def test_losses_are_of_the_classes_that_are_judged(cache: Path, monkeypatch: pyt
         truth = SCREEN.targets(given[2]).astype(float)
         return truth if asked == 1 else np.random.default_rng(asked).normal(size=truth.shape)
 
-    monkeypatch.setattr("train.judging.read", said)
+    monkeypatch.setattr("train.judge.by_task.read", said)
     losses = robustness(build(configured("ecgnat", "nano")), data, records, SCREEN, CPU)
     assert losses["clean"] == [1.0, 1.0, 1.0]
     value, low, high = losses["noise 0 dB"]

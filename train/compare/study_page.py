@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import t as student
 
-from train.study import ARMS
-from train.tables import cell, rows
+from train.compare.arms import ARMS
+from train.judge.tables import cell, rows
 
 __all__ = ["PAIRS", "Apart", "Run", "budgets", "joined", "read_runs", "study_page", "study_plot"]
 
@@ -145,7 +145,7 @@ def study_page(runs: Sequence[Run], images: dict[str, str], apart: Mapping[str, 
     images
         The keys of `budgets` to plots.
     apart
-        The keys of `budgets` to what :func:`train.pairs.differences` found of the pairs.
+        The keys of `budgets` to what :func:`train.compare.pairs.differences` found of the pairs.
     """
     text = [
         "# Networks side by side\n",

@@ -1,0 +1,1 @@
+"""What learns: losses, the training loop, masked autoencoders, the fine-tuned module, baselines."""

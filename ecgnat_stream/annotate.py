@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ecgnat_stream.events import Alarm, Beat, Event, Meta, Quality, Rhythm
+from ecgnat_stream.spans import QUALITY_S, Onsets
 
 __all__ = ["END", "HOLD_S", "RHYTHM_NOTES", "Annotator", "Mark", "encode", "marks_of"]
 
@@ -48,8 +49,6 @@ UNREADABLE = -1
 _SKIP, _SUBTYPE, _NOTE = 59, 61, 63
 _NOTED_LEADS = 4
 _LONGEST_NOTE = 255
-_QUALITY_S = 1.0
-"""A quality event speaks of the second before it."""
 
 
 class Mark(NamedTuple):
@@ -76,7 +75,7 @@ class Annotator:
         self._fs, self._leads = fs, tuple(leads)[:_NOTED_LEADS]
         self._waiting: list[Mark] = []
         self._quality = 0
-        self._label = ""
+        self._label, self._onsets = "", Onsets()
         self._last, self._reached_s = -1, 0.0
         self._note = ""
         self._unreadable = False
@@ -103,7 +102,7 @@ class Annotator:
                 self._rhythm(event)
             case Quality(at_s=float(at_s), reason=reason) if reason != "ended":
                 self._reached_s = max(self._reached_s, at_s)
-                self._signal(event, self._sample(at_s - _QUALITY_S))
+                self._signal(event, self._sample(at_s - QUALITY_S))
             case Alarm(at_s=float(at_s), phase="start" | "end" | "reset"):
                 place = f" {event.lead}" if event.lead else ""
                 note = f"alarm {event.phase}: {event.condition}{place} ({event.priority})"
@@ -130,10 +129,11 @@ class Annotator:
 
     def _rhythm(self, event: Rhythm) -> None:
         note = RHYTHM_NOTES.get(event.label, RHYTHM_NOTES["UNKNOWN"])
+        start_s = self._onsets.take(event)
         if note == self._label:
             return
         self._label = note
-        sample = self._sample(event.start_s)
+        sample = self._sample(start_s)
         self._waiting = [mark for mark in self._waiting if mark.symbol != "+" or mark.sample < sample]
         self._waiting.append(Mark(sample, "+", 0, note))
 

@@ -3,51 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from ecgnat_stream.alarm.config import ALARM_WITHIN_S
 from ecgnat_stream.alarm.picture import COVERED_BY
-from ecgnat_stream.events import Alarm
 from ecgnat_stream.score.spans import Span, merge, overlaps, shared_s, total_s
 from ecgnat_stream.score.truth import Truth
+from ecgnat_stream.spans import AlarmSpan
 
-__all__ = ["NEAR_S", "AlarmSpan", "alarm_spans", "false_s", "found_episodes", "verdict"]
+__all__ = ["NEAR_S", "false_s", "found_episodes", "verdict"]
 
 NEAR_S = 10.0
 """An alarm is not false if the condition is annotated within so much of the time it was on."""
 
 
-class AlarmSpan(NamedTuple):
-    """From the start of an alarm's condition, or its coming back, until it had ended or was only latched, in s of stream."""
-
-    condition: str
-    start_s: float
-    stop_s: float
-    priority: str
-    kind: str
-
-
 _ARREST = ("ventricular-tachycardia", "ventricular-fibrillation", "asystole")
-_RANK = {"low": 0, "medium": 1, "high": 2}
-
-
-def alarm_spans(events: Iterable[Alarm], end_s: float) -> list[AlarmSpan]:
-    """Turn alarm events, in order, into the stretches in which each condition was present, with its highest priority."""
-    open_: dict[tuple[str, str | None], AlarmSpan] = {}
-    spans: list[AlarmSpan] = []
-    for event in events:
-        if event.at_s is None:
-            continue
-        key = (event.condition, event.lead)
-        span = open_.get(key)
-        if event.phase not in ("end", "reset") and event.presence != "latched":
-            if span is None:
-                open_[key] = AlarmSpan(event.condition, event.at_s, end_s, event.priority, event.kind)
-            elif _RANK[event.priority] > _RANK[span.priority]:
-                open_[key] = span._replace(priority=event.priority)
-        elif span is not None:
-            spans.append(open_.pop(key)._replace(stop_s=event.at_s))
-    return sorted([*spans, *open_.values()], key=lambda span: (span.start_s, span.condition))
 
 
 def _says(condition: str) -> tuple[str, ...]:

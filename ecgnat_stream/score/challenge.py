@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ecgnat_stream.score.alarms import AlarmSpan
 from ecgnat_stream.score.truth import CHALLENGE_ALARMS, Challenge
+from ecgnat_stream.spans import AlarmSpan
 
 __all__ = ["WITHIN_S", "confirmed", "score", "summarise"]
 

@@ -9,11 +9,12 @@ import numpy as np
 
 from ecgnat_stream.codes import BEATS
 from ecgnat_stream.score import challenge
-from ecgnat_stream.score.alarms import AlarmSpan, false_s, found_episodes, verdict
+from ecgnat_stream.score.alarms import false_s, found_episodes, verdict
 from ecgnat_stream.score.compare import NO_BEAT, BeatPair, beat_table, counts, episode_counts, pair_beats
 from ecgnat_stream.score.figures import average, f1, gross, quantiles
 from ecgnat_stream.score.run import Observed
 from ecgnat_stream.score.truth import Truth
+from ecgnat_stream.spans import AlarmSpan
 
 __all__ = ["RHYTHM_OF", "pairs_of", "record_report", "summarise"]
 
@@ -59,7 +60,7 @@ def record_report(truth: Truth, observed: Observed) -> dict[str, Any]:
         },
         "alarms": [_alarm(truth, alarm) for alarm in observed.alarms],
         "found": found_episodes(truth, observed.alarms),
-        "rhythm": [[round(start, 2), round(stop, 2), label] for start, stop, label in observed.rhythm],
+        "rhythm": [[round(span.start_s, 2), round(span.stop_s, 2), span.label] for span in observed.rhythm],
         "beats": None,
         "episodes": {},
         "challenge": None,

@@ -6,7 +6,7 @@ What is measured is what runs at a bed: the same configuration, the same stages,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,10 +20,10 @@ from ecgnat_stream.clock import SystemClock
 from ecgnat_stream.config import BedConfig, Config, parse_config
 from ecgnat_stream.events import Alarm, Beat, Event, Meta, Quality, Rhythm
 from ecgnat_stream.monitor import Monitor
-from ecgnat_stream.score.alarms import AlarmSpan, alarm_spans
 from ecgnat_stream.score.spans import Span
+from ecgnat_stream.spans import AlarmSpan, RhythmSpan, alarm_spans, rhythm_spans, unusable_spans
 
-__all__ = ["Observed", "Task", "batches", "monitor", "rhythm_spans", "settings"]
+__all__ = ["Observed", "Task", "batches", "monitor", "settings"]
 
 
 _BED_AND_SINKS = ("bed", "site", "unit", "worker", "dashboard", "mqtt", "zmq", "record", "history")
@@ -46,18 +46,18 @@ class Observed:
     beats_s, classes
         ``(N,)`` QRS complexes in order of time, and their EC57 classes.
     rhythm
-        Label with the stretch that it speaks for, in order, disjoint.
+        See :func:`~ecgnat_stream.spans.rhythm_spans`.
     unusable
         Stretches in which the monitor called the signal unusable.
     alarms
-        See :func:`~ecgnat_stream.score.alarms.alarm_spans`.
+        See :func:`~ecgnat_stream.spans.alarm_spans`.
     events
         Everything that annotations are made of, in order.
     """
 
     beats_s: NDArray[np.float64]
     classes: list[str]
-    rhythm: list[tuple[float, float, str]]
+    rhythm: list[RhythmSpan]
     unusable: list[Span]
     alarms: list[AlarmSpan]
     events: list[Event]
@@ -65,7 +65,7 @@ class Observed:
 
     def labelled(self, label: str) -> list[Span]:
         """Return where the rhythm had this label."""
-        return [(start, stop) for start, stop, name in self.rhythm if name == label]
+        return [(span.start_s, span.stop_s) for span in self.rhythm if span.label == label]
 
     def alarmed(self, condition: str) -> list[Span]:
         """Return where this alarm was on."""
@@ -141,42 +141,12 @@ async def _watch(instance: Monitor, said: Callable[[float], None]) -> None:
 def _observed(events: list[Event], length_s: float, model: str) -> Observed:
     fs = next((event.fs for event in events if isinstance(event, Meta)), 1.0)
     beats = sorted((event.sample / fs, event.label) for event in events if isinstance(event, Beat))
-    usable = [(event.at_s, event.usable) for event in events if isinstance(event, Quality) and event.at_s is not None]
     return Observed(
         beats_s=np.array([at_s for at_s, _ in beats], np.float64),
         classes=[label for _, label in beats],
         rhythm=rhythm_spans(event for event in events if isinstance(event, Rhythm)),
-        unusable=_unusable(usable, length_s),
+        unusable=unusable_spans((event for event in events if isinstance(event, Quality)), length_s),
         alarms=alarm_spans((event for event in events if isinstance(event, Alarm)), length_s),
         events=events,
         model=model,
     )
-
-
-def rhythm_spans(events: Iterable[Rhythm]) -> list[tuple[float, float, str]]:
-    """Return the stretch of every label: a new one takes back what it says of the time before it was found."""
-    spans: list[tuple[float, float, str]] = []
-    for event in events:
-        if event.stop_s <= event.start_s:
-            continue
-        while spans and spans[-1][0] >= event.start_s and spans[-1][2] != event.label:
-            spans.pop()
-        if spans and spans[-1][2] == event.label and event.start_s <= spans[-1][1]:
-            spans[-1] = (spans[-1][0], max(spans[-1][1], event.stop_s), event.label)
-            continue
-        if spans and spans[-1][1] > event.start_s:
-            spans[-1] = (spans[-1][0], event.start_s, spans[-1][2])
-        spans.append((event.start_s, event.stop_s, event.label))
-    return spans
-
-
-def _unusable(usable: list[tuple[float, bool]], length_s: float) -> list[Span]:
-    """Quality is said once a second, of the second before."""
-    spans: list[Span] = []
-    for at_s, good in usable:
-        if at_s > length_s:
-            break
-        if not good:
-            start = max(0.0, at_s - 1.0)
-            spans = [*spans[:-1], (spans[-1][0], at_s)] if spans and spans[-1][1] >= start else [*spans, (start, at_s)]
-    return spans

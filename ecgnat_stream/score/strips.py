@@ -14,10 +14,10 @@ import numpy as np
 import wfdb
 from numpy.typing import NDArray
 
-from ecgnat_stream.score.alarms import AlarmSpan
 from ecgnat_stream.score.compare import BeatPair
 from ecgnat_stream.score.run import Observed
 from ecgnat_stream.score.truth import Truth
+from ecgnat_stream.spans import AlarmSpan
 
 __all__ = ["DEFINITIONS", "Strip", "draw", "read_leads"]
 
@@ -98,7 +98,7 @@ def draw(strip: Strip) -> str:
         parts += [_name(name, y + lead.height / 2 - _ROW_MM / 2), _trace(samples, strip.fs, lead, y)]
         y += lead.height
     parts += [_name("monitor", bottom), *_beats(strip, bottom + 3.8, expert=False)]
-    parts += _bars(strip, strip.observed.rhythm, bottom + _ROW_MM)
+    parts += _bars(strip, [span[:3] for span in strip.observed.rhythm], bottom + _ROW_MM)
     for row, spans in enumerate(alarms):
         y = bottom + _ROW_MM * (row + 2)
         for alarm in spans:

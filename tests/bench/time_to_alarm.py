@@ -30,8 +30,8 @@ from ecgnat_stream.clock import SystemClock
 from ecgnat_stream.config import parse_config
 from ecgnat_stream.events import Alarm, Beat, Quality, Rhythm
 from ecgnat_stream.monitor import Monitor
-from ecgnat_stream.score.alarms import alarm_spans
 from ecgnat_stream.signal import LEADS
+from ecgnat_stream.spans import alarm_spans
 
 EPISODE_S, AFTER_S = 20.0, 30.0
 MISSING = "no-such-network"

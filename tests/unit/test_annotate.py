@@ -94,6 +94,11 @@ def test_a_rhythm_is_marked_where_it_began_and_vf_is_bracketed() -> None:
     ]
 
 
+def test_a_refined_rhythm_is_marked_where_it_is_first_said() -> None:
+    found = said(rhythm("SINUS", 1.0, 5.0), rhythm("SBRAD", 1.0, 6.0), rhythm("SBRAD", 1.0, 7.0), rhythm("STACH", 1.0, 8.0))
+    assert found == [(1.0, "+", 0, "(N"), (5.0, "+", 0, "(SBR"), (7.0, "+", 0, "(N")]
+
+
 def test_a_label_that_is_taken_back_leaves_no_mark() -> None:
     assert said(rhythm("SINUS", 1.0, 4.0), rhythm("VT", 9.0, 12.0), rhythm("VF", 8.0, 13.0))[1:3] == [
         (8.0, "+", 0, "(VF"), (8.0 + 1 / FS, "[", 0, ""),

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from wfdb.processing import compare_annotations
 
 from ecgnat_stream.codes import BEATS
-from ecgnat_stream.events import Alarm
-from ecgnat_stream.score.alarms import AlarmSpan, alarm_spans, false_s, found_episodes, verdict
+from ecgnat_stream.score.alarms import false_s, found_episodes, verdict
 from ecgnat_stream.score.challenge import confirmed, score, summarise
 from ecgnat_stream.score.compare import Counts, beat_table, counts, episode_counts, pair_beats
 from ecgnat_stream.score.figures import average, f1, gross, quantiles
 from ecgnat_stream.score.spans import gaps, merge, overlaps, shared_s
 from ecgnat_stream.score.truth import Challenge, Episode, Truth
+from ecgnat_stream.spans import AlarmSpan
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -131,21 +131,6 @@ def test_the_time_to_alarm_counts_from_the_onset_and_a_covering_alarm_will_do() 
     rows = found_episodes(stated, alarms)
     assert [row["alarm_after_s"] for row in rows] == [4, 9, None]
     assert [row["any_high_after_s"] for row in rows] == [4, 9, 0]
-
-
-def alarm(at_s: float, phase: Any, presence: Any = "on", priority: Any = "high") -> Alarm:
-    return Alarm(
-        bed="a/b/c", time=NOW, at_s=at_s, condition="asystole", kind="physiological", priority=priority, phase=phase,
-        presence=presence, text="", sequence=1, alarm_id="1", event_id="1",
-    )  # fmt: skip
-
-
-def test_an_alarm_is_on_until_it_ends_or_is_only_latched() -> None:
-    events = [alarm(1, "start"), alarm(3, "continue"), alarm(5, "update", "latched"), alarm(9, "update"), alarm(12, "end", "off")]
-    assert [(s.start_s, s.stop_s) for s in alarm_spans(events, 20)] == [(1, 5), (9, 12)]
-    assert [
-        (s.start_s, s.stop_s, s.priority) for s in alarm_spans([alarm(1, "start", priority="low"), alarm(2, "escalate")], 20)
-    ] == [(1, 20, "high")]
 
 
 @pytest.mark.parametrize(

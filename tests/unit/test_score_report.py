@@ -12,16 +12,15 @@ import numpy as np
 import pytest
 import wfdb
 
-from ecgnat_stream.events import Rhythm
-from ecgnat_stream.score.alarms import AlarmSpan
 from ecgnat_stream.score.html import page
 from ecgnat_stream.score.mistakes import STRIP_S, Mistake, choose, of_record
 from ecgnat_stream.score.noise import FROM_S, TURN_S, mix, noisy_record, power_of_noise, power_of_signal
 from ecgnat_stream.score.records import ScoreError
 from ecgnat_stream.score.report import pairs_of, record_report, summarise
-from ecgnat_stream.score.run import Observed, Task, batches, rhythm_spans, settings
+from ecgnat_stream.score.run import Observed, Task, batches, settings
 from ecgnat_stream.score.tables import as_text, sheets
 from ecgnat_stream.score.truth import Challenge, Episode, Truth
+from ecgnat_stream.spans import AlarmSpan, RhythmSpan
 
 FS, SECONDS = 100.0, 700.0
 EVERY = ("ventricular-fibrillation", "ventricular-tachycardia", "asystole", "atrial-fibrillation")
@@ -44,20 +43,11 @@ def observed(stated: Truth) -> Observed:
     return Observed(
         beats_s=np.array([at_s for at_s, _ in said]),
         classes=[label for _, label in said],
-        rhythm=[(0, 405, "SINUS"), (405, 420, "VF"), (420, SECONDS, "SINUS")],
+        rhythm=[RhythmSpan(0, 405, "SINUS", 1), RhythmSpan(405, 420, "VF", 1), RhythmSpan(420, SECONDS, "SINUS", 1)],
         unusable=[],
         alarms=[AlarmSpan("ventricular-fibrillation", 408, 425, *high), AlarmSpan("asystole", 500, 510, *high)],
         events=[],
     )
-
-
-def rhythm(label: str, start_s: float, stop_s: float) -> Any:
-    class Said:
-        pass
-
-    said = Said()
-    said.label, said.start_s, said.stop_s = label, start_s, stop_s  # type: ignore[attr-defined]
-    return said
 
 
 def test_one_record_is_compared_after_its_learning_time() -> None:
@@ -84,19 +74,6 @@ def test_a_database_comes_to_figures_and_every_table_is_filled() -> None:
     text = "\n".join(as_text(sheet) for sheet in sheets({"db": summary}))
     for word in ("beats (EC57, 150 ms)", "VF by label", "time to alarm", "all of high priority", "Challenge 2015"):
         assert word in text
-
-
-def test_a_label_takes_back_what_was_said_of_its_time() -> None:
-    said: list[Rhythm] = [
-        rhythm("SINUS", 0, 5),
-        rhythm("SINUS", 0, 10),
-        rhythm("VT", 8, 12),
-        rhythm("VF", 7, 13),
-        rhythm("SINUS", 7, 14),
-    ]
-    assert rhythm_spans(said[:3]) == [(0, 8, "SINUS"), (8, 12, "VT")]
-    assert rhythm_spans(said[:4]) == [(0, 7, "SINUS"), (7, 13, "VF")]
-    assert rhythm_spans(said) == [(0, 14, "SINUS")]
 
 
 def test_records_of_like_length_are_monitored_together() -> None:

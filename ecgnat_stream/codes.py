@@ -1,4 +1,4 @@
-"""Rhythm classes and alarm conditions, with their SNOMED CT and IEEE 11073 codes.
+"""Rhythm classes, alarm priorities and alarm conditions, with their SNOMED CT and IEEE 11073 codes.
 
 SNOMED CT as used by the PhysioNet/CinC Challenge 2021; MDC from IEEE 11073-10101 / 10102: part 10 holds rhythm annotations,
 part 3 events. Where no public event code exists (ventricular fibrillation), the rhythm annotation code stands in.
@@ -6,9 +6,23 @@ part 3 events. Where no public event code exists (ventricular fibrillation), the
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import msgspec
 
-__all__ = ["BEATS", "CONDITION_CODES", "RHYTHMS", "RHYTHM_CODES", "RHYTHM_TEXTS", "SCREENS", "Codes"]
+__all__ = [
+    "BEATS",
+    "CONDITION_CODES",
+    "PRIORITIES",
+    "PRIORITY_MARKS",
+    "RHYTHMS",
+    "RHYTHM_CODES",
+    "RHYTHM_TEXTS",
+    "SCREENS",
+    "URGENCY",
+    "Codes",
+    "Priority",
+]
 
 
 class Codes(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -56,6 +70,16 @@ RHYTHM_CODES = {
     "NOISE": Codes(),
     "UNKNOWN": Codes(),
 }
+
+Priority = Literal["low", "medium", "high"]
+PRIORITIES: tuple[Priority, ...] = get_args(Priority)
+"""From the least to the most urgent."""
+
+URGENCY: dict[Priority, int] = {priority: rank for rank, priority in enumerate(PRIORITIES)}
+"""Rank of a priority: the larger, the more urgent."""
+
+PRIORITY_MARKS: dict[Priority, str] = {"high": "***", "medium": "**", "low": "*"}
+"""How a priority is written, so that it can be told without colour."""
 
 CONDITION_CODES = {
     "asystole": Codes("397829000", 3, 3076),

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgnat_stream.codes import Codes
+from ecgnat_stream.codes import Codes, Priority
 from ecgnat_stream.signal import SampleBlock
 
 __all__ = [
@@ -186,7 +186,6 @@ class Rhythm(Event, frozen=True, kw_only=True):
     without_beats: bool = False
 
 
-Priority = Literal["low", "medium", "high"]
 Kind = Literal["physiological", "technical"]
 Phase = Literal["start", "continue", "update", "escalate", "de-escalate", "end", "reset"]
 Presence = Literal["on", "off", "latched", "acknowledged"]

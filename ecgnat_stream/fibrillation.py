@@ -51,7 +51,7 @@ _LOW_HZ = 1.0
 """Drift and slow T waves are taken out below this (Kuo and Dillmann 1978, as in Amann et al. 2005)."""
 
 _ORDER = np.array([LEADS.index(lead) for lead in ("II", "V1", "V5", "I", "V2", "V3", "V4", "V6", "aVF", "III", "aVR", "aVL")])
-"""Leads in order of preference: the first ones look at the heart from three sides."""
+"""Leads in order of preference: the first ones look at the heart from three sides; those that I and II already hold come last."""
 
 _AT_ONCE = 64
 """Windows measured at a time, so that they stay in the processor's cache."""

@@ -16,12 +16,9 @@ from numpy.typing import NDArray
 
 from ecgnat_stream.codes import RHYTHMS
 from ecgnat_stream.errors import ConfigError
-from ecgnat_stream.signal import FRAME, FRAME_S, FS, MODEL_FS
+from ecgnat_stream.signal import FRAME, FRAME_S, FS, MODEL_FS, TOKEN_S
 
-__all__ = ["TOKEN_S", "UNKNOWN", "RhythmConfig", "RhythmDecision", "RhythmTimeline", "label_text"]
-
-TOKEN_S = 0.32
-"""Step of the dense rhythm head in s: 32 samples at 100 Hz, the stride of the network's last stage."""
+__all__ = ["UNKNOWN", "RhythmConfig", "RhythmDecision", "RhythmTimeline", "label_text"]
 
 UNKNOWN = -1
 """Label index that stands for "no decision"."""

@@ -20,7 +20,9 @@ __all__ = [
     "FS",
     "LEADS",
     "MODEL_FS",
+    "MONITORED_FIRST",
     "NOT_ECG",
+    "TOKEN_S",
     "SampleBlock",
     "StreamInfo",
     "Window",
@@ -30,11 +32,17 @@ __all__ = [
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 """The twelve leads, in the order of every ``(12, T)`` array in this project."""
 
+MONITORED_FIRST = ("II", "V1", "V5", "I", "III", "aVF", "aVL", "aVR", "V2", "V3", "V4", "V6")
+"""The twelve leads, the usual monitoring leads first: what unnamed leads are taken for, and what is shown first."""
+
 FS = 200
 """Rate of the conditioned signal in Hz: quality, QRS detection and the drawn trace."""
 
 MODEL_FS = 100
 """Rate of the network's input in Hz: every second conditioned sample."""
+
+TOKEN_S = 0.32
+"""Step in s in which a network states the rhythm: 32 samples at :data:`MODEL_FS`, the stride of its last stage."""
 
 FRAME = 40
 """Conditioned samples per frame: the fixed quantum of everything behind the ring, whatever the device's block size."""
@@ -49,7 +57,6 @@ _ALIASES = {lead.upper(): lead for lead in LEADS} | {
     "MLI": "I", "MLII": "II", "MLIII": "III", "MCL1": "V1", "MCL": "V1", "MCL6": "V6", "CM5": "V5", "CC5": "V5", "V": "V1",
 }  # fmt: skip
 _UNSPECIFIED = ("ECG", "EKG", "LEAD", "CH", "CHANNEL")
-_UNSPECIFIED_ORDER = ("II", "V1", "V5", "I", "III", "aVF", "aVL", "aVR", "V2", "V3", "V4", "V6")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +180,7 @@ def assign_leads(names: Sequence[str], lead_map: Mapping[str, str] | None = None
                 f'lead_map = {{ {name!r} = "II" }} (one of {known}, or "" to leave it out)'
             )
     for index in unspecified:
-        free = next((lead for lead in _UNSPECIFIED_ORDER if lead not in taken), None)
+        free = next((lead for lead in MONITORED_FIRST if lead not in taken), None)
         if free is not None:
             take(index, free)
     if all(slot is None for slot in slots):

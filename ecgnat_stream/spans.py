@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ecgnat_stream.events import Alarm, Kind, Priority, Quality, Rhythm
+from ecgnat_stream.codes import URGENCY, Priority
+from ecgnat_stream.events import Alarm, Kind, Quality, Rhythm
 
 __all__ = ["QUALITY_S", "AlarmSpan", "Onsets", "RhythmSpan", "alarm_spans", "rhythm_spans", "unusable_spans"]
 
@@ -18,8 +19,6 @@ QUALITY_S = 1.0
 
 _SINUS = ("SINUS", "SBRAD", "STACH")
 """Labels of one rhythm, which its rate tells apart."""
-
-_RANK = {"low": 0, "medium": 1, "high": 2}
 
 
 class RhythmSpan(NamedTuple):
@@ -124,7 +123,7 @@ def alarm_spans(events: Iterable[Alarm], end_s: float) -> list[AlarmSpan]:
         if event.phase not in ("end", "reset") and event.presence != "latched":
             if span is None:
                 open_[key] = AlarmSpan(event.condition, event.at_s, end_s, event.priority, event.kind, event.lead)
-            elif _RANK[event.priority] > _RANK[span.priority]:
+            elif URGENCY[event.priority] > URGENCY[span.priority]:
                 open_[key] = span._replace(priority=event.priority)
         elif span is not None:
             spans.append(open_.pop(key)._replace(stop_s=event.at_s))

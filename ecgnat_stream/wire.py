@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgnat_stream.codes import Priority
 from ecgnat_stream.errors import FrameError
 from ecgnat_stream.events import (
     Alarm,
@@ -27,7 +28,6 @@ from ecgnat_stream.events import (
     EngineStatus,
     Event,
     Meta,
-    Priority,
     Quality,
     Rhythm,
     Technical,

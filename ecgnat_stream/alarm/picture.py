@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from ecgnat_stream.codes import RHYTHMS
-from ecgnat_stream.events import Kind, Priority
+from ecgnat_stream.codes import RHYTHMS, Priority
+from ecgnat_stream.events import Kind
 
 __all__ = [
     "BEAT_DELAY_S",

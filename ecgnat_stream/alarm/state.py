@@ -15,12 +15,10 @@ from datetime import datetime, timedelta
 import msgspec
 
 from ecgnat_stream.alarm.picture import PHYSIOLOGICAL, Finding
-from ecgnat_stream.codes import CONDITION_CODES, Codes
+from ecgnat_stream.codes import CONDITION_CODES, URGENCY, Codes
 from ecgnat_stream.events import Alarm, Inactivation, Phase, Presence
 
 __all__ = ["AlarmMachine", "Stamp"]
-
-_RANK = {"low": 0, "medium": 1, "high": 2}
 
 
 class Stamp(msgspec.Struct, frozen=True):
@@ -75,7 +73,7 @@ class AlarmMachine:
     def active(self) -> list[Alarm]:
         """Return the latest event of every alarm that has not ended, the most urgent and newest first."""
         events = [alarm.last for alarm in self._alarms.values() if alarm.last is not None]
-        return sorted(events, key=lambda event: (-_RANK[event.priority], -event.sequence))
+        return sorted(events, key=lambda event: (-URGENCY[event.priority], -event.sequence))
 
     def present(self, condition: str) -> bool:
         """Return whether the condition is there now, acknowledged or not."""
@@ -93,7 +91,7 @@ class AlarmMachine:
             self._alarms[finding.condition] = alarm
             return [self._emit(alarm, "start", stamp)]
         before = alarm.finding
-        rise = _RANK[finding.priority] - _RANK[before.priority]
+        rise = URGENCY[finding.priority] - URGENCY[before.priority]
         returned = not alarm.present
         if returned or rise > 0:
             alarm.present = True

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from ecgnat_stream.alarm.config import AlarmConfig
 from ecgnat_stream.alarm.picture import Condition, Finding, Observation
-from ecgnat_stream.events import Priority, Technical
+from ecgnat_stream.codes import Priority
+from ecgnat_stream.events import Technical
 
 __all__ = ["MOMENTARY_S", "TECHNICAL", "SignalWatch", "reported"]
 

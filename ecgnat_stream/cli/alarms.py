@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from ecgnat_stream.codes import PRIORITIES, PRIORITY_MARKS
 from ecgnat_stream.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,9 +32,8 @@ __all__ = ["add"]
 _POLL_S = 0.5
 _DAY_S = 86_400.0
 _SPANS_S = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": _DAY_S, "w": 7 * _DAY_S}
-_PRIORITIES = ("high", "medium", "low")
+_MOST_URGENT_FIRST = tuple(reversed(PRIORITIES))
 _STYLES = {"high": "bold red", "medium": "yellow", "low": "cyan"}
-_MARKS = {"high": "***", "medium": "**", "low": "*"}
 _BROKEN = {"alarm": 16, "answer": 12, "condition": 12, "acknowledged": 12, "by": 6}
 """Columns that may take several lines, and the width that they keep."""
 _PIPE_WIDTH = 200
@@ -83,7 +83,9 @@ def add(commands: Any) -> None:
         "--bed", metavar="PATTERN", help="site/unit/bed, * and ? allowed; without a slash the bed alone; '' the worker"
     )
     parser.add_argument("--condition", action="append", default=[], metavar="C", help="only this condition; repeatable")
-    parser.add_argument("--priority", action="append", default=[], choices=_PRIORITIES, help="only this priority; repeatable")
+    parser.add_argument(
+        "--priority", action="append", default=[], choices=_MOST_URGENT_FIRST, help="only this priority; repeatable"
+    )
     parser.add_argument("--since", type=_moment, metavar="TIME", help="began at or after: 30m, 2h, 7d ago, or ISO 8601")
     parser.add_argument("--until", type=_moment, metavar="TIME", help="began before")
     parser.add_argument("--active", action="store_true", help="only what has not ended")
@@ -241,7 +243,7 @@ def _records_table(records: Sequence[AlarmRecord]) -> Table:
         known = "-"
         if record.acknowledged is not None:
             known = f"{record.acknowledged_by or 'somebody'} after {_length(record.acknowledged_after_s)}"
-        alarm = f"{_MARKS[record.priority]} {record.text}"
+        alarm = f"{PRIORITY_MARKS[record.priority]} {record.text}"
         return (setting.time(record.started), *_end(record), setting.bed(record.bed), alarm, known)
 
     return _table(
@@ -275,7 +277,7 @@ def _stream(event: Alarm) -> str:
 
 def _event_cells(event: Alarm) -> tuple[str, str, str, str]:
     state = event.presence if event.inactivation in ("none", event.presence) else f"{event.presence}, {event.inactivation}"
-    return event.phase, state, f"{_MARKS[event.priority]} {event.text}", event.by or "-"
+    return event.phase, state, f"{PRIORITY_MARKS[event.priority]} {event.text}", event.by or "-"
 
 
 def _commands_table(commands: Sequence[CommandRecord]) -> Table:
@@ -296,8 +298,8 @@ def _summary(records: Sequence[AlarmRecord], bed_days: float) -> list[SummaryRow
     """Return a row per priority and condition, the most urgent first."""
     groups: dict[tuple[int, str], list[AlarmRecord]] = {}
     for record in records:
-        groups.setdefault((_PRIORITIES.index(record.priority), record.condition), []).append(record)
-    return [_summary_row(name, _PRIORITIES[rank], group, bed_days) for (rank, name), group in sorted(groups.items())]
+        groups.setdefault((_MOST_URGENT_FIRST.index(record.priority), record.condition), []).append(record)
+    return [_summary_row(name, _MOST_URGENT_FIRST[rank], group, bed_days) for (rank, name), group in sorted(groups.items())]
 
 
 def _summary_row(condition: str, priority: str, records: Sequence[AlarmRecord], bed_days: float) -> SummaryRow:

@@ -5,12 +5,10 @@ from ecgnat_stream.model.ecgnat import EcgNat, EcgNatConfig, size
 from ecgnat_stream.model.network import HEADS, Network, NetworkOutput
 from ecgnat_stream.model.networks import ARCHITECTURES, build, configured
 from ecgnat_stream.model.predict import ModelConfig, Prediction, Predictor
-from ecgnat_stream.model.preprocess import TOKEN_S
 
 __all__ = [
     "ARCHITECTURES",
     "HEADS",
-    "TOKEN_S",
     "EcgNat",
     "EcgNatConfig",
     "ModelCard",

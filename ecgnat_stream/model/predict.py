@@ -24,9 +24,8 @@ from ecgnat_stream.model.attention import choose_backend
 from ecgnat_stream.model.checkpoint import find_checkpoint, load_checkpoint
 from ecgnat_stream.model.ecgnat import EcgNatConfig
 from ecgnat_stream.model.network import Network
-from ecgnat_stream.model.preprocess import TOKEN_S
 from ecgnat_stream.model.tokens import BeatTokens, check_beats
-from ecgnat_stream.signal import LEADS, MODEL_FS
+from ecgnat_stream.signal import LEADS, MODEL_FS, TOKEN_S
 
 __all__ = ["ModelConfig", "Prediction", "Predictor"]
 

@@ -16,20 +16,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ecgnat_stream.signal import LEADS, MODEL_FS
+from ecgnat_stream.signal import LEADS, MODEL_FS, TOKEN_S
 
-__all__ = ["IN_CHANNELS", "TOKEN", "TOKEN_S", "Scaling", "prepare", "window_scale"]
+__all__ = ["IN_CHANNELS", "TOKEN", "Scaling", "prepare", "window_scale"]
 
 Scaling = Literal["window", "fixed"]
 
 IN_CHANNELS = 2 * len(LEADS) + 1
 """Twelve leads, twelve masks, one log scale."""
 
-TOKEN = 32
+TOKEN = round(TOKEN_S * MODEL_FS)
 """Samples per rhythm token: the stride of the last stage (MODELS: 4 in the stem, three downsamplers)."""
-
-TOKEN_S = TOKEN / MODEL_FS
-"""Length of a rhythm token in s."""
 
 _FIXED_MV = 0.25
 _FLOOR_MV = 0.1  # a flat line must stay flat: standard deviations of living ECG on test strips lie between 0.1 and 0.5 mV

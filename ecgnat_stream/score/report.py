@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ecgnat_stream.codes import BEATS
+from ecgnat_stream.codes import BEATS, PRIORITIES
 from ecgnat_stream.score import challenge
 from ecgnat_stream.score.alarms import false_s, found_episodes, verdict
 from ecgnat_stream.score.compare import NO_BEAT, BeatPair, beat_table, counts, episode_counts, pair_beats
@@ -151,7 +151,7 @@ def _alarms(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     )
     table = {condition: _condition(rows, condition, days) for condition in conditions}
     priorities = {}
-    for priority in ("high", "medium", "low"):
+    for priority in reversed(PRIORITIES):
         false = np.array([sum(a[3] == priority and a[4] in FALSE for a in row["alarms"]) for row in rows])
         every = [sum(a[3] == priority for a in row["alarms"]) for row in rows]
         priorities[priority] = {

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from ecgnat_stream.alarm import PHYSIOLOGICAL, TECHNICAL, AlarmConfig, AlarmEngine, BeatMark, Evidence, Observation
 from ecgnat_stream.alarm.picture import COVERED_BY
-from ecgnat_stream.codes import RHYTHMS
+from ecgnat_stream.codes import RHYTHMS, URGENCY
 from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.events import Alarm, Command, Technical
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
-RANK = {"low": 0, "medium": 1, "high": 2}
+
 CONFIG = AlarmConfig(asystole_s=3.0, vt_beats=3, extreme_tachy_beats=5, extreme_brady_beats=3, off_delay_s=2.0, af_delay_s=5.0)
 
 Step = tuple[str, object]
@@ -194,13 +194,13 @@ def test_high_is_never_lowered_hidden_or_listed_after_lower(steps: list[Step]) -
         if last is not None and last.priority == "high":
             assert event.priority == "high"
         if last is not None and event.phase not in ("end", "reset"):
-            rise = RANK[event.priority] - RANK[last.priority]
+            rise = URGENCY[event.priority] - URGENCY[last.priority]
             assert (event.phase == "escalate") == (rise > 0)
             assert (event.phase == "de-escalate") == (rise < 0)
             if rise > 0:
                 assert event.inactivation == "none"
         before[event.alarm_id] = event
-    ranks = [RANK[event.priority] for event in story.engine.active()]
+    ranks = [URGENCY[event.priority] for event in story.engine.active()]
     assert ranks == sorted(ranks, reverse=True)
 
 

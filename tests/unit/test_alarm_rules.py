@@ -8,11 +8,11 @@ from ecgnat_stream.alarm.config import AlarmConfig
 from ecgnat_stream.alarm.picture import COVERED_BY, PHYSIOLOGICAL, BeatMark, Evidence, Picture
 from ecgnat_stream.alarm.picture import HIGH as HIGH_CONDITIONS
 from ecgnat_stream.alarm.rules import physiological
-from ecgnat_stream.codes import CONDITION_CODES, RHYTHMS
+from ecgnat_stream.codes import CONDITION_CODES, RHYTHMS, URGENCY
 from ecgnat_stream.errors import ConfigError
 
 CONFIG = AlarmConfig()
-RANK = {"low": 0, "medium": 1, "high": 2}
+
 HIGH = ["ventricular-fibrillation", "asystole", "ventricular-tachycardia", "extreme-tachycardia", "extreme-bradycardia"]
 
 
@@ -229,7 +229,7 @@ def test_an_extreme_rate_is_harder_to_leave_than_to_reach(condition: str, marks:
 def test_what_covers_is_never_less_urgent_and_latches_as_well() -> None:
     for name, others in COVERED_BY.items():
         for about in (PHYSIOLOGICAL[other] for other in others):
-            assert RANK[about.priority] >= RANK[PHYSIOLOGICAL[name].priority]
+            assert URGENCY[about.priority] >= URGENCY[PHYSIOLOGICAL[name].priority]
             assert about.latching >= PHYSIOLOGICAL[name].latching
 
 

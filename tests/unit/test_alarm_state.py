@@ -8,7 +8,8 @@ import pytest
 
 from ecgnat_stream.alarm.picture import Finding
 from ecgnat_stream.alarm.state import AlarmMachine, Stamp
-from ecgnat_stream.events import Alarm, Priority
+from ecgnat_stream.codes import Priority
+from ecgnat_stream.events import Alarm
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
 VF = Finding("ventricular-fibrillation", "physiological", "high", True, "ventricular fibrillation", 3.0)

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from ecgnat_stream.codes import RHYTHM_TEXTS, RHYTHMS
 from ecgnat_stream.errors import ConfigError
-from ecgnat_stream.rhythm import TOKEN_S, UNKNOWN, RhythmConfig, RhythmTimeline, label_text
+from ecgnat_stream.rhythm import UNKNOWN, RhythmConfig, RhythmTimeline, label_text
+from ecgnat_stream.signal import TOKEN_S
 
 TOKENS = 32
 WINDOW = 1000

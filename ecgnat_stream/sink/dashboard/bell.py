@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ecgnat_stream.events import Priority
+from ecgnat_stream.codes import URGENCY, Priority
 
 __all__ = ["Bell", "Sound"]
 
@@ -29,7 +29,6 @@ _BURSTS: dict[Priority, _Burst] = {
     "medium": _Burst(3, 0.4, 15.0),
     "low": _Burst(1, 0.4, 30.0),
 }
-_RANK = {None: 0, "low": 1, "medium": 2, "high": 3}
 
 
 class Bell:
@@ -50,7 +49,7 @@ class Bell:
         if priority is None or not self._enabled:
             self._priority = None
             return
-        if _RANK[priority] > _RANK[self._priority]:
+        if self._priority is None or URGENCY[priority] > URGENCY[self._priority]:
             self._done, self._due_ns = 0, now_ns
         elif priority != self._priority:
             self._done, self._due_ns = 0, now_ns + round(_BURSTS[priority].repeat_s * 1e9)

@@ -11,9 +11,11 @@ from rich.cells import cell_len, set_cell_size
 from rich.style import Style
 from rich.text import Text
 
+from ecgnat_stream.codes import PRIORITY_MARKS
 from ecgnat_stream.events import Alarm, EngineStatus, Quality
-from ecgnat_stream.sink.dashboard.state import SHOWN_FIRST, BedState, Board
-from ecgnat_stream.sink.dashboard.style import MARKS, Palette, big_digits, state_word
+from ecgnat_stream.signal import MONITORED_FIRST
+from ecgnat_stream.sink.dashboard.state import BedState, Board
+from ecgnat_stream.sink.dashboard.style import Palette, big_digits, state_word
 
 __all__ = ["alarm_lines", "alarm_text", "countdown", "number_text", "shorten", "spread", "status_text"]
 
@@ -71,7 +73,7 @@ def alarm_lines(alarm: Alarm, width: int, rows: int = 1) -> list[str]:
     lines = wrap(text, room) if room > 0 and cell_len(text) > room and rows > 1 else []
     if not 0 < len(lines) <= rows:
         lines = [shorten(text, room)]
-    first = spread(f" {MARKS[alarm.priority]:<3} {lines[0]}", f"{state} " if state else "", width)
+    first = spread(f" {PRIORITY_MARKS[alarm.priority]:<3} {lines[0]}", f"{state} " if state else "", width)
     return [first, *(set_cell_size(" " * _INDENT + line, width) for line in lines[1:])]
 
 
@@ -96,7 +98,7 @@ def alarm_text(title: str, alarms: Sequence[Alarm], paused: str, width: int, row
     if len(alarms) > len(shown):
         hidden = alarms[len(shown) :]
         text.append("\n")
-        text.append(f" {MARKS[hidden[0].priority]:<3} and {len(hidden)} more", palette.priorities[hidden[0].priority][1])
+        text.append(f" {PRIORITY_MARKS[hidden[0].priority]:<3} and {len(hidden)} more", palette.priorities[hidden[0].priority][1])
     elif not alarms:
         text.append("\n     none", palette.faint)
     return text
@@ -153,7 +155,7 @@ def _quality_rows(quality: Quality | None, width: int) -> list[str]:
     """Return four rows: a lead per row with its state if they fit, otherwise all of them in columns."""
     if quality is None:
         return ["---", "", "", ""]
-    there = [lead for lead in SHOWN_FIRST if lead in quality.leads and quality.leads[lead].state != "missing"]
+    there = [lead for lead in MONITORED_FIRST if lead in quality.leads and quality.leads[lead].state != "missing"]
     if not there:
         return ["no leads", "", "", ""]
     level = {lead: _LEVELS[min(7, int(8 * quality.leads[lead].sqi))] for lead in there}

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from ecgnat_stream.bus import Published
+from ecgnat_stream.codes import URGENCY, Priority
 from ecgnat_stream.events import (
     Alarm,
     CommandResult,
@@ -18,24 +19,19 @@ from ecgnat_stream.events import (
     EngineStatus,
     Kind,
     Meta,
-    Priority,
     Quality,
     Rhythm,
     Trace,
     Vitals,
 )
-from ecgnat_stream.signal import LEADS
+from ecgnat_stream.signal import LEADS, MONITORED_FIRST
 from ecgnat_stream.sink.dashboard.sweep import TraceBuffer
 
-__all__ = ["SHOWN_FIRST", "BedState", "Board", "by_urgency"]
+__all__ = ["BedState", "Board", "by_urgency"]
 
-_RANK: dict[Priority, int] = {"high": 0, "medium": 1, "low": 2}
 _PRESENCE = {"on": 0, "latched": 1, "acknowledged": 2, "off": 3}
 _WITHOUT_RATE = ("ventricular-fibrillation", "asystole")
 """While one of these is present a heart rate means nothing."""
-
-SHOWN_FIRST = ("II", "V1", "V5", "I", "III", "aVR", "aVL", "aVF", "V2", "V3", "V4", "V6")
-"""Order in which leads are offered for display: the usual monitoring leads first."""
 
 
 class BedState:
@@ -121,14 +117,14 @@ class BedState:
         return max(ends, default=None)
 
     def leads(self) -> tuple[str, ...]:
-        """Return the leads that there is something to show of, in the order of :data:`SHOWN_FIRST`."""
+        """Return the leads that there is something to show of, in the order of :data:`signal.MONITORED_FIRST`."""
         if self.meta is not None:
             there = {lead for lead in self.meta.used_as if lead}
             limb = len(there & set(LEADS[:6])) >= 2
             there |= {lead for lead in LEADS[:6] if limb and self.trace.has(LEADS.index(lead))}
         else:
             there = {lead for i, lead in enumerate(LEADS) if self.trace.has(i)}
-        return tuple(lead for lead in SHOWN_FIRST if lead in there)
+        return tuple(lead for lead in MONITORED_FIRST if lead in there)
 
 
 class Board:
@@ -165,12 +161,12 @@ class Board:
             for alarm in bed.alarms()
             if alarm.presence in ("on", "latched") and not _silenced(alarm, now)
         )
-        return min(waiting, key=_RANK.__getitem__, default=None)
+        return max(waiting, key=URGENCY.__getitem__, default=None)
 
 
 def by_urgency(alarms: Iterable[Alarm]) -> list[Alarm]:
     """Sort alarms by priority, then by presence (on, latched, acknowledged), then by age."""
-    return sorted(alarms, key=lambda a: (_RANK[a.priority], _PRESENCE[a.presence], a.onset_s or 0.0, a.alarm_id))
+    return sorted(alarms, key=lambda a: (-URGENCY[a.priority], _PRESENCE[a.presence], a.onset_s or 0.0, a.alarm_id))
 
 
 def _silenced(alarm: Alarm, now: datetime) -> bool:

@@ -14,11 +14,11 @@ from typing import Literal
 from rich.style import Style
 from textual.theme import BUILTIN_THEMES, Theme
 
-from ecgnat_stream.events import Alarm, Priority
+from ecgnat_stream.codes import Priority
+from ecgnat_stream.events import Alarm
 
-__all__ = ["MARKS", "Palette", "big_digits", "palette_of", "state_word"]
+__all__ = ["Palette", "big_digits", "palette_of", "state_word"]
 
-MARKS: dict[Priority, str] = {"high": "***", "medium": "**", "low": "*"}
 _FLASH_HZ: dict[Priority, float] = {"high": 1.5, "medium": 0.5, "low": 0.0}
 
 _FONT = {

@@ -15,8 +15,9 @@ from typing import Any, Literal, Self
 import msgspec
 
 from ecgnat_stream import wire
+from ecgnat_stream.codes import Priority
 from ecgnat_stream.errors import SinkError
-from ecgnat_stream.events import Alarm, Kind, Presence, Priority
+from ecgnat_stream.events import Alarm, Kind, Presence
 from ecgnat_stream.sink.history.store import MIGRATIONS, schema_version, utc_text
 
 __all__ = ["AlarmRecord", "CommandRecord", "History", "Selection", "unfinished"]

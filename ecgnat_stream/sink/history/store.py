@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ecgnat_stream import __version__, wire
+from ecgnat_stream.codes import URGENCY
 from ecgnat_stream.errors import SinkError
 from ecgnat_stream.events import Alarm, Command, CommandResult
 
@@ -58,7 +59,6 @@ MIGRATIONS = (
 )
 """The statements that lead from version i of the schema (``user_version``) to version i + 1."""
 
-_RANK = {"low": 0, "medium": 1, "high": 2}
 
 SqlValue = str | int | float | None
 Stored = Alarm | Command | CommandResult
@@ -216,7 +216,7 @@ class Store:
         )
         over = event.phase in ("end", "reset")
         ending = (time, event.phase) if over else (None, None)
-        highest = max(priority, event.priority, key=_RANK.__getitem__)
+        highest = max(priority, event.priority, key=URGENCY.__getitem__)
         execute(
             "UPDATE alarm SET priority = ?, presence = ?, text = ?, last = ?, ended = ?, ending = ? WHERE id = ?",
             (highest, event.presence, event.text, time, *ending, alarm),

@@ -13,11 +13,11 @@ import msgspec
 
 from ecgnat_stream import __version__, wire
 from ecgnat_stream.bus import Published
+from ecgnat_stream.codes import PRIORITIES, URGENCY
 from ecgnat_stream.events import Alarm, DeviceStatus
 
 __all__ = ["HomeAssistant", "discovery", "discovery_topic"]
 
-_RANK = {"low": 0, "medium": 1, "high": 2}
 _VITALS_EXPIRE_S = 15
 """Vitals and quality come once a second; a value older than this is shown as unavailable."""
 _RHYTHM_EXPIRE_S = 60
@@ -77,7 +77,7 @@ def discovery(bed: str, worker: str) -> dict[str, Any]:
             "platform": "sensor",
             "name": "Alarm priority",
             "device_class": "enum",
-            "options": ["none", *_RANK],
+            "options": ["none", *PRIORITIES],
             "state_topic": f"{root}/alarm/summary",
             "value_template": "{{ value_json.priority or 'none' }}",
         },
@@ -138,7 +138,7 @@ class HomeAssistant:
         return []
 
     def _summary(self, event: Alarm | DeviceStatus) -> tuple[str, bytes]:
-        alarms = sorted(self._alarms[event.bed].values(), key=lambda alarm: (-_RANK[alarm.priority], -alarm.sequence))
+        alarms = sorted(self._alarms[event.bed].values(), key=lambda alarm: (-URGENCY[alarm.priority], -alarm.sequence))
         summary = wire.AlarmSummary(
             bed=event.bed,
             time=event.time,

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from ecgnat_stream.codes import BEATS, RHYTHMS, SCREENS
 from ecgnat_stream.model import ModelConfig, Predictor
+from ecgnat_stream.score.compare import MATCH_S, match_beats
 from ecgnat_stream.signal import LEADS, MODEL_FS
 from train.data.labels import BEAT_UNSTATED
 from train.data.pack import Cached
 from train.data.sample import Cache
-from train.judge.metrics import match_beats
 from train.judge.reading import WINDOW, Reader
 from train.judge.score import CELL, cell_sets, episodes
 
@@ -91,7 +91,7 @@ def _rhythm(reader: Reader, record: Cached, about: str) -> Iterator[Mistake]:
 def _beats(reader: Reader, record: Cached, about: str) -> Iterator[Mistake]:
     reading, stated = reader.read(record, WINDOW // 2), reader.cache.beats(record)
     assert stated is not None, "only records with beats come here"
-    first, second = match_beats(stated[:, 0], reading.positions)
+    first, second = match_beats(stated[:, 0], reading.positions, MATCH_S * MODEL_FS)
     index = BEATS.index(about)
     true, said = stated[first, 1].astype(int), reading.classes[second]
     order = np.random.default_rng(0).random(len(first))  # a fair choice among many: every record gives its first ones

@@ -24,16 +24,16 @@ from rich.console import Console
 from rich.table import Table
 
 from ecgnat_stream.beats import QrsDetector, find_beats
+from ecgnat_stream.score.compare import MATCH_S, match_beats
 from ecgnat_stream.signal import FRAME, FS, LEADS, MODEL_FS
 from train.data.labels import allow
 from train.data.pack import Cached
 from train.data.sample import Cache
-from train.judge.metrics import match_beats
 
 __all__ = ["Cut", "agreement", "cut_windows", "record_beats", "xqrs_beats"]
 
 _LENGTH = 10 * MODEL_FS
-_TOLERANCES_S = (0.05, 0.075, 0.15)
+_TOLERANCES_S = (0.05, 0.075, MATCH_S)
 _BATCH = 32
 _FLAT_MV = 0.02
 _VF = allow("VF")
@@ -183,7 +183,7 @@ def main() -> None:
     table = Table(title=f"{len(cuts)} windows of {len(records)} records, {arguments.database} {arguments.split}: Se / +P in %")
     for column in ("detector", *(f"{s * 1000:g} ms" for s in _TOLERANCES_S), "first second", "last second", "ms per 32"):
         table.add_column(column)
-    spans = [(tolerance, 0.0, 10.0) for tolerance in _TOLERANCES_S] + [(0.15, 0.0, 1.0), (0.15, 9.0, 10.0)]
+    spans = [(tolerance, 0.0, 10.0) for tolerance in _TOLERANCES_S] + [(MATCH_S, 0.0, 1.0), (MATCH_S, 9.0, 10.0)]
     for name, (said, cost_ms) in rows.items():
         figures = (agreement(stated, said, *span) for span in spans)
         shown = (f"{100 * sensitivity:.2f} / {100 * predictivity:.2f}" for sensitivity, predictivity in figures)

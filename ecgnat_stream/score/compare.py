@@ -6,7 +6,7 @@ are no beats in it. Episodes count as found when they share time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,16 +15,31 @@ from numpy.typing import NDArray
 from ecgnat_stream.codes import BEATS
 from ecgnat_stream.score.spans import Span, clip, merge, overlaps, shared_s, total_s
 
-__all__ = ["MATCH_S", "NO_BEAT", "BeatPair", "Counts", "beat_table", "counts", "episode_counts", "pair_beats"]
+__all__ = [
+    "EXEMPT",
+    "LEARNING_S",
+    "MATCH_S",
+    "NO_BEAT",
+    "BeatPair",
+    "Counts",
+    "beat_table",
+    "counts",
+    "episode_counts",
+    "match_beats",
+    "pair_beats",
+]
 
 MATCH_S = 0.150
 """EC57, 4.3.2: match window for beats."""
+
+LEARNING_S = 300.0
+"""EC57: the first five minutes of a long record are not counted."""
 
 NO_BEAT = "O"
 """Column for a stated beat that was missed, row for a detection where no beat is."""
 
 ROWS = (*BEATS, NO_BEAT)
-_EXEMPT = {"V": "FQ", "S": "Q"}
+EXEMPT = {"V": "FQ", "S": "Q"}
 """EC57, 4.3.3: a fusion or unclassifiable beat that is called ventricular is not a false ventricular beat; likewise Q for S."""
 
 
@@ -45,6 +60,40 @@ class Counts(NamedTuple):
     fp: int
 
 
+def match_beats(
+    truth: NDArray[np.floating], found: NDArray[np.floating], tolerance: float = MATCH_S
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the indices of the beats that match, one each per pair, in order of time.
+
+    Each beat is paired at most once, in order of time with the nearest that is left.
+
+    Parameters
+    ----------
+    truth, found
+        ``(N,)`` and ``(M,)``, sorted; in s, or in the unit of the tolerance.
+    """
+    pairs = [(i, j) for i, j in _walk(truth.tolist(), found.tolist(), tolerance) if i is not None and j is not None]
+    first, second = np.array(pairs, np.intp).reshape(-1, 2).T
+    return first, second
+
+
+def _walk(a: Sequence[float], b: Sequence[float], tolerance: float) -> Iterator[tuple[int | None, int | None]]:
+    """Yield the indices of every beat of both sides once, None for the one that has no counterpart."""
+    i = j = 0
+    n, m = len(a), len(b)
+    while i < n or j < m:
+        if j >= m or (i < n and a[i] <= b[j]):
+            nearer = j < m and i + 1 < n and abs(b[j] - a[i + 1]) < b[j] - a[i]
+            pair = j < m and b[j] - a[i] <= tolerance and not nearer
+            yield i, j if pair else None
+            i, j = i + 1, j + pair
+        else:
+            nearer = i < n and j + 1 < m and abs(b[j + 1] - a[i]) < a[i] - b[j]
+            pair = i < n and a[i] - b[j] <= tolerance and not nearer
+            yield i if pair else None, j
+            i, j = i + pair, j + 1
+
+
 def pair_beats(
     truth_s: NDArray[np.float64],
     truth: Sequence[str],
@@ -54,7 +103,7 @@ def pair_beats(
     from_s: float = 0.0,
     without: Sequence[Span] = (),
 ) -> list[BeatPair]:
-    """Pair beats in order of time, each with the nearest that is left within :data:`MATCH_S`.
+    """Pair beats as :func:`match_beats` does, and keep those that have no counterpart.
 
     Parameters
     ----------
@@ -67,27 +116,16 @@ def pair_beats(
     without
         Stretches in which beats are not compared.
     """
-    pairs: list[BeatPair] = []
-    i = j = 0
-    n, m = len(truth_s), len(found_s)
     a, b = truth_s.tolist(), found_s.tolist()
-    while i < n or j < m:
-        if j >= m or (i < n and a[i] <= b[j]):
-            nearer = j < m and i + 1 < n and abs(b[j] - a[i + 1]) < b[j] - a[i]
-            if j < m and b[j] - a[i] <= MATCH_S and not nearer:
-                pairs.append(BeatPair(a[i], b[j], truth[i], found[j]))
-                j += 1
-            else:
-                pairs.append(BeatPair(a[i], None, truth[i], NO_BEAT))
-            i += 1
-        else:
-            nearer = i < n and j + 1 < m and abs(b[j + 1] - a[i]) < a[i] - b[j]
-            if i < n and a[i] - b[j] <= MATCH_S and not nearer:
-                pairs.append(BeatPair(a[i], b[j], truth[i], found[j]))
-                i += 1
-            else:
-                pairs.append(BeatPair(None, b[j], NO_BEAT, found[j]))
-            j += 1
+    pairs = [
+        BeatPair(
+            None if i is None else a[i],
+            None if j is None else b[j],
+            NO_BEAT if i is None else truth[i],
+            NO_BEAT if j is None else found[j],
+        )
+        for i, j in _walk(a, b, MATCH_S)
+    ]
     return [pair for pair in pairs if _counted(pair, from_s, without)]
 
 
@@ -110,7 +148,7 @@ def counts(table: NDArray[np.int64], what: str) -> Counts:
     if what == "QRS":
         return Counts(int(table[:-1, :-1].sum()), int(table[:-1, -1].sum()), int(table[-1, :-1].sum()))
     c = ROWS.index(what)
-    false = sum(int(table[row, c]) for row, name in enumerate(ROWS) if row != c and name not in _EXEMPT.get(what, ""))
+    false = sum(int(table[row, c]) for row, name in enumerate(ROWS) if row != c and name not in EXEMPT.get(what, ""))
     return Counts(int(table[c, c]), int(table[c].sum() - table[c, c]), false)
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ecgnat_stream.alarm import AlarmConfig
 from ecgnat_stream.alarm.rules import SLOW_SHARE
+from ecgnat_stream.score.compare import LEARNING_S
 from ecgnat_stream.score.records import ScoreError, headers_of, vf_table
 from ecgnat_stream.score.spans import Span, gaps, merge, overlaps
 
@@ -57,7 +58,6 @@ _INSIDE_S = 0.01
 _LIMIT_BEATS = 8
 """Beats over which the truth about the limits of the heart rate is averaged."""
 
-LEARNING_S = 300.0
 _LONG_S = 600.0
 
 _ALARM_AT_S = 300.0

@@ -21,22 +21,9 @@ import numpy as np
 
 from ecgnat_stream.beats import QrsDetector
 from ecgnat_stream.condition import Conditioner
+from ecgnat_stream.score.compare import LEARNING_S, match_beats
 from ecgnat_stream.signal import FRAME, FS
-from train.signal.qrs import LEARN_S, RATE, detect, load, truth
-
-
-def match(beats: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return which of the beats and which of the detections have a partner within 150 ms."""
-    hit, right = np.zeros(len(beats), bool), np.zeros(len(found), bool)
-    i = j = 0
-    while i < len(beats) and j < len(found):
-        apart = found[j] - beats[i]
-        if abs(apart) <= 0.15:
-            hit[i] = right[j] = True
-            i, j = i + 1, j + 1
-        else:
-            i, j = (i, j + 1) if apart < 0 else (i + 1, j)
-    return hit, right
+from train.signal.qrs import RATE, detect, load, truth
 
 
 def report(root: Path, names: list[str], found: list[np.ndarray]) -> None:
@@ -46,15 +33,17 @@ def report(root: Path, names: list[str], found: list[np.ndarray]) -> None:
         (beats, flutter), at = truth(str(root / "mitdb" / name)), times
         for start, stop in flutter:
             beats, at = beats[(beats < start) | (beats > stop)], at[(at < start) | (at > stop)]
-        hit, right = match(beats, at)
+        hit, right = np.zeros(len(beats), bool), np.zeros(len(at), bool)
+        matched, by = match_beats(beats, at)
+        hit[matched] = right[by] = True
         each = np.array(
-            [[hit[beats >= skip].sum(), (~hit[beats >= skip]).sum(), (~right[at >= skip]).sum()] for skip in (LEARN_S, 0)]
+            [[hit[beats >= skip].sum(), (~hit[beats >= skip]).sum(), (~right[at >= skip]).sum()] for skip in (LEARNING_S, 0)]
         )
         total += each
         print(name, *each.tolist())
-    for skip, (tp, fn, fp) in zip((LEARN_S, 0), total, strict=True):
+    for skip, (tp, fn, fp) in zip((LEARNING_S, 0), total, strict=True):
         rates = f"Se {tp / (tp + fn):.5f}, P+ {tp / (tp + fp):.5f}, F1 {2 * tp / (2 * tp + fn + fp):.5f}"
-        print(f"from {skip:3d} s: {fn} missed, {fp} false, {rates}")
+        print(f"from {skip:3.0f} s: {fn} missed, {fp} false, {rates}")
 
 
 def speed(root: Path) -> None:

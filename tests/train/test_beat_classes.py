@@ -1,4 +1,4 @@
-"""Fitting the beat classifier: matching, counting as EC57 does, and what a fit may and may not learn."""
+"""Fitting the beat classifier: counting as EC57 does, and what a fit may and may not learn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ecgnat_stream.beats.gallery import FEATURES
 from ecgnat_stream.signal import FS
 from train.data.labels import allow
 from train.data.records import Record
-from train.signal.beat_classes import FALSE, SIGNS, Beats, collect, fit, match, measure, score, variants
+from train.signal.beat_classes import FALSE, SIGNS, Beats, collect, fit, measure, score, variants
 
 N, S, V, F, Q = range(5)
 
@@ -42,13 +42,6 @@ def record(length_s: float = 30.0, fs: float = 250.0, annotated: bool = True) ->
     classes = np.zeros(len(marks), np.uint8) if annotated else None
     rhythm = np.full(len(t), allow("SINUS"), np.uint8)
     return Record("mitdb", "x", "train", fs, samples, rhythm, beats=at, beat_class=classes)
-
-
-def test_a_detection_matches_the_nearest_mark_within_150_ms() -> None:
-    marks = np.array([1.0, 2.0, 3.0, 4.0])
-    assert match(np.array([0.9, 1.02, 2.14, 3.2, 4.1]), marks).tolist() == [-1, 0, 1, -1, 3]
-    assert match(np.zeros(0), marks).tolist() == []
-    assert match(marks, np.zeros(0)).tolist() == [-1] * 4
 
 
 def test_scores_count_as_ec57() -> None:

@@ -1,4 +1,4 @@
-"""Figures against scikit-learn, and beats whose decoding and matching is known."""
+"""Figures against scikit-learn, and beats whose decoding is known."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from train.judge.metrics import (
     far_apart,
     interval,
     macro,
-    match_beats,
     ratio,
     shockable_windows,
 )
@@ -139,23 +138,6 @@ def test_far_apart_lets_a_beat_stay_whose_neighbour_goes() -> None:
     assert far_apart(np.array([0.0, 15.0, 30.0]), np.array([0.6, 0.7, 0.8])).tolist() == [0, 2]
     assert far_apart(np.array([30.0, 0.0]), np.array([0.6, 0.7])).tolist() == [1, 0]
     assert far_apart(np.zeros(0), np.zeros(0)).tolist() == []
-
-
-def test_matching_uses_each_beat_once() -> None:
-    stated, said = np.array([100.0, 200.0, 300.0, 500.0]), np.array([110.0, 112.0, 214.0, 316.0, 700.0])
-    first, second = match_beats(stated, said)
-    assert list(zip(first.tolist(), second.tolist(), strict=True)) == [(0, 0), (1, 2)]
-    assert [len(side) for side in match_beats(stated, np.zeros(0))] == [0, 0]
-    assert [len(side) for side in match_beats(np.zeros(0), said)] == [0, 0]
-
-
-def test_matching_takes_the_second_nearest_where_the_nearest_is_taken() -> None:
-    first, second = match_beats(np.array([100.0, 114.0]), np.array([108.0, 113.0]))
-    assert (first.tolist(), second.tolist()) == ([0, 1], [0, 1])
-    shuffled = np.sort(np.random.default_rng(5).uniform(0, 1e5, 1000))
-    first, second = match_beats(shuffled, shuffled)
-    assert (first == second).all()
-    assert len(first) == 1000
 
 
 def test_shockable_windows() -> None:

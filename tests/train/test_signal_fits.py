@@ -12,6 +12,7 @@ import pytest
 
 from ecgnat_stream.beats.judge import PARTS, Judge, Peaks, shipped_weights
 from ecgnat_stream.quality import FEATURES, weigh
+from ecgnat_stream.score.compare import LEARNING_S
 from train.signal import qrs, quality
 from train.signal.quality_frames import Frames
 
@@ -53,9 +54,10 @@ def test_noise_is_added_at_its_level_in_every_other_two_minutes() -> None:
     ecg[beats] = 2.0
     noise = np.random.default_rng(0).normal(0.0, 0.3, (360 * 400, 1))
     added = qrs.add_noise(ecg, beats, noise, 6.0) - ecg
-    assert not added[: qrs.LEARN_S * rate].any()
-    assert not added[(qrs.LEARN_S + 130) * rate : (qrs.LEARN_S + 230) * rate].any()
-    power = np.square(added[(qrs.LEARN_S + 10) * rate : (qrs.LEARN_S + 110) * rate]).mean()
+    begins = round(LEARNING_S)
+    assert not added[: begins * rate].any()
+    assert not added[(begins + 130) * rate : (begins + 230) * rate].any()
+    power = np.square(added[(begins + 10) * rate : (begins + 110) * rate]).mean()
     assert 10 * np.log10(2.0**2 / 8 / power) == pytest.approx(6.0, abs=0.3)
 
 

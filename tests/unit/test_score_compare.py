@@ -15,7 +15,7 @@ from wfdb.processing import compare_annotations
 from ecgnat_stream.codes import BEATS
 from ecgnat_stream.score.alarms import false_s, found_episodes, verdict
 from ecgnat_stream.score.challenge import confirmed, score, summarise
-from ecgnat_stream.score.compare import Counts, beat_table, counts, episode_counts, pair_beats
+from ecgnat_stream.score.compare import Counts, beat_table, counts, episode_counts, match_beats, pair_beats
 from ecgnat_stream.score.figures import average, f1, gross, quantiles
 from ecgnat_stream.score.spans import gaps, merge, overlaps, shared_s
 from ecgnat_stream.score.truth import Challenge, Episode, Truth
@@ -78,6 +78,23 @@ def test_the_count_is_that_of_wfdb_for_beats_that_lie_apart(truth: Any, found: A
     near = [p for p in paired if p.truth_s is not None and p.found_s is not None]
     if all(abs(p.truth_s - p.found_s) * 360 < 29 for p in near if p.truth_s is not None and p.found_s is not None):
         assert counts(beat_table(paired), "QRS") == Counts(one.tp, one.fn, one.fp)
+
+
+def test_a_detection_matches_the_nearest_beat_within_150_ms() -> None:
+    truth, nothing = np.array([1.0, 2.0, 3.0, 4.0]), np.zeros(0)
+    first, second = match_beats(truth, np.array([0.9, 1.02, 2.14, 3.2, 4.1]))
+    assert (first.tolist(), second.tolist()) == ([0, 1, 3], [1, 2, 4])
+    assert [len(side) for side in (*match_beats(truth, nothing), *match_beats(nothing, truth))] == [0, 0, 0, 0]
+    first, second = match_beats(np.array([100.0, 200.0]), np.array([110.0, 112.0, 216.0]), tolerance=15.0)
+    assert (first.tolist(), second.tolist()) == ([0], [0])
+
+
+@given(beats, beats)
+def test_what_matches_is_within_reach_in_order_and_in_one_pair(truth: Any, found: Any) -> None:
+    first, second = match_beats(truth, found, 100.0)
+    assert (np.abs(truth[first] - found[second]) <= 100.0).all()
+    assert (np.diff(first) > 0).all()
+    assert (np.diff(second) > 0).all()
 
 
 def test_every_beat_is_in_one_pair() -> None:

@@ -2,7 +2,7 @@
 
 A statistic takes weights ``(R, N)``, how often each of N units (records) is drawn in each of R resamples, and returns ``(R,)``
 values, NaN where it is not defined; :func:`interval` turns one into value and 95 % bootstrap interval. So all resamples are
-computed at once. Beats are decoded and matched here too, and the thresholds are chosen that a checkpoint is shipped with.
+computed at once. Beats are decoded here too, and the thresholds are chosen that a checkpoint is shipped with.
 
 Shapes: R resample, N unit, C class, P token, Q calibration bin.
 """
@@ -39,7 +39,6 @@ __all__ = [
     "far_apart",
     "interval",
     "macro",
-    "match_beats",
     "ratio",
     "shockable_windows",
 ]
@@ -51,9 +50,6 @@ Interval = list[float]
 
 BINS = 15
 """Bins of the calibration error (Guo 2017)."""
-
-TOLERANCE = round(0.150 * MODEL_FS)
-"""Samples by which a beat may be misplaced and still count as found (EC57)."""
 
 _REFRACTORY = round(0.200 * MODEL_FS)
 _RESAMPLES, _BLOCK = 1000, 100
@@ -226,44 +222,6 @@ def far_apart(positions: NDArray[np.floating], probabilities: NDArray[np.floatin
             stop = np.searchsorted(places, places[at] + _REFRACTORY, side="left")
             free[start:stop] = False
     return order[np.sort(np.array(kept, np.intp))]
-
-
-def match_beats(
-    stated: NDArray[np.floating], said: NDArray[np.floating], tolerance: float = TOLERANCE
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Pair beats, each at most once: those that are nearest to each other first, until no pair lies within the tolerance.
-
-    Parameters
-    ----------
-    stated, said
-        Positions in rising order.
-
-    Returns
-    -------
-    tuple
-        Indices into ``stated`` and into ``said``, one each per pair.
-    """
-    left, right = np.arange(len(stated)), np.arange(len(said))
-    pairs: list[tuple[NDArray[np.intp], NDArray[np.intp]]] = []
-    while len(left) and len(right):
-        nearest = _nearest(stated[left], said[right])
-        back = _nearest(said[right], stated[left])
-        mutual = np.flatnonzero(back[nearest] == np.arange(len(left)))
-        mutual = mutual[np.abs(stated[left[mutual]] - said[right[nearest[mutual]]]) <= tolerance]
-        if not len(mutual):
-            break
-        pairs.append((left[mutual], right[nearest[mutual]]))
-        left, right = np.delete(left, mutual), np.delete(right, nearest[mutual])
-    if not pairs:
-        return np.zeros(0, np.intp), np.zeros(0, np.intp)
-    first, second = (np.concatenate(side) for side in zip(*pairs, strict=True))
-    return first[np.argsort(first)], second[np.argsort(first)]
-
-
-def _nearest(of: NDArray[np.floating], among: NDArray[np.floating]) -> NDArray[np.intp]:
-    after = np.searchsorted(among, of).clip(1, max(len(among) - 1, 1)).clip(max=len(among) - 1)
-    before = (after - 1).clip(min=0)
-    return np.where(of - among[before] <= among[after] - of, before, after)
 
 
 def shockable_windows(

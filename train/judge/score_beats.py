@@ -15,16 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgnat_stream.codes import BEATS
+from ecgnat_stream.score.compare import EXEMPT, MATCH_S, match_beats
 from ecgnat_stream.signal import MODEL_FS
 from train.data.labels import BEAT_UNSTATED
-from train.judge.metrics import Interval, f1, interval, match_beats, ratio
+from train.judge.metrics import Interval, f1, interval, ratio
 
 __all__ = ["BeatCounts", "count_beats", "summarise_beats"]
 
 _C = len(BEATS)
 _UNSTATED, _NONE, _MISSED = _C, _C + 1, _C
-_EXEMPT = {"V": "FQ", "S": "Q"}
-"""Stated beats that EC57 does not count as false where they are said to be this class: F and Q may look like V."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ def count_beats(
     order = np.argsort(stated[:, 0], kind="stable")
     places, rows = stated[order, 0], stated[order, 1].astype(np.int64)
     rows = np.where(rows == BEAT_UNSTATED, _UNSTATED, rows)
-    found, by = match_beats(places, positions)
+    found, by = match_beats(places, positions, MATCH_S * MODEL_FS)
     table = np.zeros((_C + 2, _C + 1), np.int64)
     np.add.at(table, (rows[found], classes[by]), 1)
     np.add.at(table[:, _MISSED], np.delete(rows, found), 1)
@@ -114,7 +113,7 @@ def _peaks(tables: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int
 def _counts(tables: NDArray[np.int64], name: str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return per record how many beats of a class are found as such, stated, and said where that can be judged."""
     c = BEATS.index(name)
-    judged = [row for row in (*range(_C), _NONE) if row == _NONE or BEATS[row] not in _EXEMPT.get(name, "")]
+    judged = [row for row in (*range(_C), _NONE) if row == _NONE or BEATS[row] not in EXEMPT.get(name, "")]
     return tables[:, c, c], tables[:, c].sum(axis=1), tables[:, judged, c].sum(axis=1)
 
 

@@ -31,16 +31,13 @@ from ecgnat_stream.beats.gallery import FEATURES
 from ecgnat_stream.codes import BEATS
 from ecgnat_stream.condition import Conditioner
 from ecgnat_stream.quality import QualityEstimator
+from ecgnat_stream.score.compare import LEARNING_S, match_beats
 from ecgnat_stream.signal import FRAME, FS, LEADS
 from train.data.labels import allow
 from train.data.records import Record, read_database, read_noise, read_splits
 from train.signal.conduction import BLOCK, donors, streams, ventricular_donors
 
-__all__ = ["SIGNS", "Beats", "Score", "fit", "match", "measure", "score", "variants"]
-
-MATCH_S = 0.15
-LEARNING_S = 300.0
-"""AAMI EC57: beats match within 150 ms, the first 5 minutes are not counted."""
+__all__ = ["SIGNS", "Beats", "Score", "fit", "measure", "score", "variants"]
 
 PACED = ("102", "104", "107", "217")
 """Records that EC57 leaves out; their paced beats count as N in the fit, with little weight."""
@@ -187,23 +184,6 @@ def measure(samples: NDArray[np.float32], fs: float) -> list[tuple[NDArray[np.fl
     return [(time[of == r], feature[of == r], label[of == r]) for r in rows]
 
 
-def match(at_s: NDArray[np.float64], marks_s: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return ``(B,)`` which mark each detection is of, -1 for none; marks and detections in the order of time."""
-    of = np.full(len(at_s), -1, np.int64)
-    i = j = 0
-    while i < len(marks_s) and j < len(at_s):
-        apart = at_s[j] - marks_s[i]
-        nearer = j + 1 < len(at_s) and abs(at_s[j + 1] - marks_s[i]) < abs(apart)
-        if abs(apart) <= MATCH_S and not nearer:
-            of[j] = i
-            i, j = i + 1, j + 1
-        elif apart < 0 or nearer:
-            j += 1
-        else:
-            i += 1
-    return of
-
-
 def collect(records: Iterable[Record], noise: Sequence[NDArray[np.float32]], rng: np.random.Generator) -> Iterator[Beats]:
     """Stream the copies of some records of one length and rate."""
     copies, of = [], []
@@ -217,9 +197,10 @@ def collect(records: Iterable[Record], noise: Sequence[NDArray[np.float32]], rng
         if record.beats is None or record.beat_class is None:
             raise ValueError(f"{record.database} {record.name} has no beat marks: it cannot be learnt from")
         marks_s, classes = record.beats / record.fs, record.beat_class.astype(np.int64)
-        mark = match(at_s, marks_s)
+        mark, by = match_beats(marks_s, at_s)
         missed = np.setdiff1d(np.arange(len(marks_s)), mark)
-        label = np.where(mark < 0, FALSE, classes[mark])
+        label = np.full(len(at_s), FALSE)
+        label[by] = classes[mark]
         here = np.minimum((at_s * record.fs).astype(np.int64), len(record.rhythm) - 1)
         keep = record.rhythm[here] != allow("VF")  # the waves of flutter are not marked
         yield Beats(record.name, weight, at_s[keep], features[keep], label[keep], marks_s[missed], classes[missed])

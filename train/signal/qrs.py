@@ -27,14 +27,15 @@ from ecgnat_stream.beats import QrsDetector
 from ecgnat_stream.beats.judge import PARTS, Judge, Peaks, Weights
 from ecgnat_stream.condition import Conditioner
 from ecgnat_stream.quality import QualityEstimator
+from ecgnat_stream.score.compare import LEARNING_S
 from ecgnat_stream.signal import FRAME, FS, assign_leads
 from train.data.records import read_splits
 
-__all__ = ["LEARN_S", "RATE", "add_noise", "detect", "fit", "load", "truth"]
+__all__ = ["RATE", "add_noise", "detect", "fit", "load", "truth"]
 
 BEATS = list("NLRBAaJSVrFejnE/fQ?")
 RATE = 360
-LEARN_S, PERIOD_S = 300, 120
+PERIOD_S = 120
 FIT = ((None, 0.0, 8.0), ("em", 6.0, 1.0), ("em", 12.0, 1.0), ("ma", 12.0, 1.0))
 """Noise, SNR and weight of what the judge is fitted on."""
 
@@ -60,7 +61,7 @@ def trimmed_mean(x: NDArray[Any]) -> float:
 def add_noise(ecg: NDArray[Any], beats: NDArray[Any], noise: NDArray[Any], snr_db: float) -> NDArray[Any]:
     """Return ``(T, L)`` with the noise ``(T', L')`` added as the module says."""
     half, out, t = RATE // 20, ecg.copy(), np.arange(len(ecg)) / RATE
-    on = (t >= LEARN_S) & ((t - LEARN_S) // PERIOD_S % 2 == 0)
+    on = (t >= LEARNING_S) & ((t - LEARNING_S) // PERIOD_S % 2 == 0)
     first = [at for at in beats if half <= at < len(ecg) - half][:300]
     for i in range(ecg.shape[1]):
         high = trimmed_mean(np.array([np.ptp(ecg[at - half : at + half + 1, i]) for at in first]))
@@ -121,7 +122,7 @@ def fit(root: Path, names: list[str]) -> tuple[Weights, float, int]:
         lines = np.concatenate(diary.lines)
         for i, name in enumerate(names):
             beats, flutter = truth(str(root / "mitdb" / name))
-            own = lines[(lines[:, 0] == i) & (lines[:, 1] > (LEARN_S if noise else 10))]
+            own = lines[(lines[:, 0] == i) & (lines[:, 1] > (LEARNING_S if noise else 10))]
             for start, stop in flutter:
                 own = own[(own[:, 1] < start) | (own[:, 1] > stop)]
             place = np.searchsorted(beats, own[:, 1]).clip(1, len(beats) - 1)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ecgnat_stream.beats import QrsDetector
 from ecgnat_stream.condition import Conditioner
 from ecgnat_stream.quality import FEATURES, QualityEstimator
+from ecgnat_stream.score.compare import match_beats
 from ecgnat_stream.signal import FRAME_S, FS
 from train.signal.quality_pieces import Piece, alarming, annotated, fibrillating, handheld, mixed
 
@@ -26,7 +27,6 @@ SLOTS = (0, 6)  # I and V1, from which no other lead is derived
 SKIP = 10  # frames at the beginning of every piece
 LATEST = 3  # frames at its end whose beats are not all decided on
 LOOK_S = 4.0
-MATCH_S = 0.15
 
 
 class Frames(NamedTuple):
@@ -95,16 +95,8 @@ def run(pieces: list[Piece], fs: float) -> Iterator[tuple[str, Frames]]:
 
 def right(truth: NDArray[np.float64], found: NDArray[np.float64], frames: int) -> NDArray[np.int8]:
     """Return per frame whether no beat was missed and none false in the 4 s before its end, all of it within the piece."""
-    wrong, i, j = [], 0, 0
-    while i < len(truth) or j < len(found):
-        if i < len(truth) and j < len(found) and abs(found[j] - truth[i]) <= MATCH_S:
-            i, j = i + 1, j + 1
-        elif j >= len(found) or (i < len(truth) and truth[i] < found[j]):
-            wrong.append(truth[i])
-            i += 1
-        else:
-            wrong.append(found[j])
-            j += 1
+    matched, by = match_beats(truth, found)
+    wrong = np.concatenate([np.delete(truth, matched), np.delete(found, by)])
     end = (np.arange(frames) + 1) * FRAME_S
     result = np.ones(frames, np.int8)
     for at in wrong:

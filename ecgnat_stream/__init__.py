@@ -1,3 +1,3 @@
 """Real-time ECG rhythm monitoring."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

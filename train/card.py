@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from ecgnat_stream.model import load_checkpoint, save_checkpoint
-from ecgnat_stream.model.checkpoint import WEIGHTS
+from ecgnat_stream.weights import record_sums, shipped
 from train.judge.tables import find
 from train.judge.targets import TARGETS, target_table
 
@@ -47,7 +47,8 @@ def write_card(checkpoint: Path, results: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--name", required=True, help="folder under ecgnat_stream/weights")
+    parser.add_argument("--name", required=True, help="name of the shipped checkpoint")
     parser.add_argument("--results", type=Path, required=True, help="what train.evaluate wrote")
     arguments = parser.parse_args()
-    write_card(WEIGHTS / arguments.name, msgspec.json.decode(arguments.results.read_bytes()))
+    write_card(shipped(arguments.name), msgspec.json.decode(arguments.results.read_bytes()))
+    record_sums(shipped(arguments.name))

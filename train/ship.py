@@ -28,9 +28,10 @@ from torch.nn import functional as F
 from ecgnat_stream.beats import find_beats
 from ecgnat_stream.codes import RHYTHMS
 from ecgnat_stream.model import ModelCard, ModelConfig, Network, Predictor, load_checkpoint, save_checkpoint
-from ecgnat_stream.model.checkpoint import WEIGHTS, Calibration
+from ecgnat_stream.model.checkpoint import Calibration
 from ecgnat_stream.model.preprocess import TOKEN
 from ecgnat_stream.signal import MODEL_FS
+from ecgnat_stream.weights import place, record_sums
 from train.data.labels import token_sets
 from train.data.pack import Cached
 from train.data.sample import Cache
@@ -160,7 +161,7 @@ if __name__ == "__main__":
         "--calibrate-on", type=Path, help="calibrate another run of the same kind, that did not see the held-out records"
     )
     parser.add_argument("--splits", default="val,holdout", help="records to calibrate on")
-    parser.add_argument("--name", required=True, help="folder under ecgnat_stream/weights")
+    parser.add_argument("--name", required=True, help="name of the shipped checkpoint")
     parser.add_argument("--text", type=Path, required=True, help="what the model card says, markdown")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -172,5 +173,5 @@ if __name__ == "__main__":
     trained, the_card = load_checkpoint(arguments.run / "checkpoint")
     row = last_row(arguments.run)
     card = msgspec.structs.replace(the_card, calibration=calibration, metrics={"training": row})
-    save_checkpoint(WEIGHTS / arguments.name, trained, card, arguments.text.read_text(encoding="utf-8"))
+    record_sums(save_checkpoint(place(arguments.name), trained, card, arguments.text.read_text(encoding="utf-8")))
     print(calibration)

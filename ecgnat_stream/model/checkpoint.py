@@ -18,11 +18,9 @@ from ecgnat_stream.errors import CheckpointError
 from ecgnat_stream.model.network import Network
 from ecgnat_stream.model.networks import AnyConfig, build
 from ecgnat_stream.signal import LEADS, MODEL_FS
+from ecgnat_stream.weights import shipped, verify
 
-__all__ = ["WEIGHTS", "Calibration", "ModelCard", "find_checkpoint", "load_checkpoint", "save_checkpoint", "shipped"]
-
-WEIGHTS = Path(__file__).parent.parent / "weights"
-"""Where the shipped checkpoints lie: package data beside this package."""
+__all__ = ["Calibration", "ModelCard", "find_checkpoint", "load_checkpoint", "save_checkpoint", "shipped"]
 
 _WEIGHTS, _CONFIG, _CARD = "model.safetensors", "config.json", "README.md"
 
@@ -104,12 +102,13 @@ def load_checkpoint(path: Path | str) -> tuple[Network, ModelCard]:
     ------
     CheckpointError
         For a directory that is not a checkpoint: missing or damaged files, other labels or leads, a configuration that cannot be
-        built, weights of other shapes or kinds, or that are not numbers.
+        built, weights of other shapes or kinds, or that are not numbers; for a shipped one that is not what was shipped.
     """
     path = Path(path)
     for name in (_CONFIG, _WEIGHTS):
         if not (path / name).is_file():
             raise CheckpointError(f"{path} is not a checkpoint: it has no {name}")
+    verify(path)
     card = _read_card(path / _CONFIG)
     try:
         tensors = load_file(path / _WEIGHTS)
@@ -145,28 +144,13 @@ def find_checkpoint(name: str) -> Path:
     Raises
     ------
     CheckpointError
-        If it is no path, and none of that name is shipped.
+        If it is no path, and none of that name is shipped, or it is not installed.
     """
     try:
         path = Path(name).expanduser()
     except RuntimeError as error:
         raise CheckpointError(f"{name}: {error} Give the whole path.") from None
     return path if len(path.parts) > 1 or (path / _CONFIG).is_file() else shipped(name)
-
-
-def shipped(name: str = "ecgnat-nano") -> Path:
-    """Return the folder of a checkpoint that comes with the package.
-
-    Raises
-    ------
-    CheckpointError
-        If there is none of that name.
-    """
-    path = WEIGHTS / name
-    if not (path / _CONFIG).is_file():
-        there = ", ".join(sorted(p.parent.name for p in WEIGHTS.glob(f"*/{_CONFIG}"))) or "none"
-        raise CheckpointError(f"no checkpoint named {name!r} comes with the package; there: {there}")
-    return path
 
 
 def _read_card(path: Path) -> ModelCard:

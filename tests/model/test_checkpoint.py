@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from ecgnat_stream import weights
 from ecgnat_stream.errors import CheckpointError
 from ecgnat_stream.model import (
     ARCHITECTURES,
@@ -194,3 +196,13 @@ def test_the_home_of_nobody_is_refused() -> None:
 def test_an_unknown_shipped_name() -> None:
     with pytest.raises(CheckpointError, match="no checkpoint named 'ecgnat-huge'"):
         shipped("ecgnat-huge")
+
+
+def test_a_shipped_checkpoint_that_was_changed_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(shipped(), changed := tmp_path / "ecgnat-nano")
+    load_checkpoint(changed)
+    monkeypatch.setattr(weights, "FOLDER", tmp_path)
+    load_checkpoint(changed)
+    edit(changed, fs=100, calibration={"temperature": 2.0})
+    with pytest.raises(CheckpointError, match=r"config\.json is not what was shipped"):
+        load_checkpoint(changed)

@@ -30,7 +30,9 @@ for name in ecgnat-nano ecgnat-nano-causal ecgnat-nano-12lead beatnet clear-hug;
     run=runs/diag root=runs/ptbxl options=()
     mkdir -p "$root" && ln -sfn "$(realpath "$data/ptbxl")" "$(realpath "$data/splits.csv")" "$root"
   fi
-  python -m train.ship --cache runs/cache --run "$run" --name "$name" --text "ecgnat_stream/weights/$name/README.md"
+  card="models/ecgnat_stream_models/$name/README.md"
+  [ "$name" = ecgnat-nano ] && card="ecgnat_stream/weights/$name/README.md"
+  python -m train.ship --cache runs/cache --run "$run" --name "$name" --text "$card"
   python -m train.evaluate --data "$root" "${options[@]}" --model "$name" --json "results/$name.json"
   python -m train.card --name "$name" --results "results/$name.json"
 done

@@ -48,7 +48,7 @@ class BedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     id
         Name of the bed, unique within its unit.
     device
-        Name of the adapter; ``ecgnat devices`` lists them.
+        Name of the adapter; ``ecgnat devices`` lists them. Empty only where the device is given as an object.
     options
         The adapter's options.
     unit
@@ -60,7 +60,7 @@ class BedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """
 
     id: str
-    device: str
+    device: str = ""
     options: dict[str, Any] = {}
     unit: str | None = None
     lead_map: dict[str, str] = {}

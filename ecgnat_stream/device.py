@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from types import TracebackType
@@ -18,13 +18,25 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkabl
 
 import msgspec
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from ecgnat_stream.clock import Clock
+from ecgnat_stream.clock import Clock, SystemClock
 from ecgnat_stream.errors import ConfigError, DeviceError
 from ecgnat_stream.settings import read_settings
 from ecgnat_stream.signal import SampleBlock, StreamInfo
 
-__all__ = ["ENTRY_POINTS", "Device", "LinkState", "SuperviseConfig", "adapter", "device_names", "open_device", "supervise"]
+__all__ = [
+    "ENTRY_POINTS",
+    "Adapter",
+    "Device",
+    "LinkState",
+    "SuperviseConfig",
+    "adapter",
+    "device_names",
+    "open_device",
+    "stream_device",
+    "supervise",
+]
 
 ENTRY_POINTS = "ecgnat_stream.devices"
 """Entry-point group under which adapters register their class."""
@@ -37,16 +49,11 @@ FS_RANGE = (100.0, 1000.0)
 class Device(Protocol):
     """A source of ECG: ``async with device as info: async for block in device: ...``.
 
-    An adapter is a class with its options as a frozen ``msgspec.Struct`` (``forbid_unknown_fields=True``) in ``Options``, built
-    from them and a clock, and registered under the entry-point group ``ecgnat_stream.devices``. Entering connects and returns
-    the :class:`StreamInfo`; iterating yields blocks until a recording ends; leaving disconnects. Block indices count from the
-    first sample after connecting. Everything that goes wrong is a :class:`~ecgnat_stream.errors.DeviceError`; an iteration that
-    merely ends says that there is nothing more to come.
+    Entering connects and returns the :class:`StreamInfo`; iterating yields blocks until a recording ends; leaving disconnects.
+    Block indices count from the first sample after connecting. Everything that goes wrong is a
+    :class:`~ecgnat_stream.errors.DeviceError`; an iteration that merely ends says that there is nothing more to come.
+    :func:`stream_device` makes one of an async iterator of arrays.
     """
-
-    Options: ClassVar[type[msgspec.Struct]]
-
-    def __init__(self, options: Any, clock: Clock) -> None: ...
 
     async def __aenter__(self) -> StreamInfo:
         """Connect and say what will come."""
@@ -59,6 +66,18 @@ class Device(Protocol):
     def __aiter__(self) -> AsyncIterator[SampleBlock]:
         """Yield blocks as they come."""
         ...
+
+
+class Adapter(Device, Protocol):
+    """A :class:`Device` that configurations can name.
+
+    It is a class with its options as a frozen ``msgspec.Struct`` (``forbid_unknown_fields=True``) in ``Options``, built from them
+    and a clock, and registered under the entry-point group ``ecgnat_stream.devices``.
+    """
+
+    Options: ClassVar[type[msgspec.Struct]]
+
+    def __init__(self, options: Any, clock: Clock) -> None: ...
 
 
 def _adapters() -> dict[str, EntryPoint]:
@@ -85,7 +104,7 @@ def open_device(name: str, options: Mapping[str, Any], clock: Clock) -> Device:
     return device
 
 
-def adapter(name: str) -> type[Device]:
+def adapter(name: str) -> type[Adapter]:
     """Return the class registered as ``name``.
 
     Raises
@@ -95,11 +114,13 @@ def adapter(name: str) -> type[Device]:
     DeviceError
         If the adapter's module cannot be imported.
     """
+    if not name:
+        raise ConfigError(f"no device is named: installed are {', '.join(device_names()) or 'none'}")
     adapters = _adapters()
     if name not in adapters:
         raise ConfigError(f"unknown device {name!r}: installed are {', '.join(sorted(adapters)) or 'none'}")
     try:
-        kind: type[Device] = adapters[name].load()
+        kind: type[Adapter] = adapters[name].load()
     except ImportError as error:
         message = f"device {name!r} cannot be imported ({error}): install what it needs"
         raise DeviceError(message, permanent=True) from error
@@ -112,6 +133,122 @@ def _convert_options(name: str, options: Mapping[str, Any], kind: type[msgspec.S
         if key not in known:
             raise ConfigError(f"device {name!r}: unknown option {key!r}: valid are {', '.join(known)}")
     return read_settings(options, kind, where=f"device {name!r}: option ")
+
+
+def stream_device(
+    arrays: AsyncIterable[ArrayLike] | Callable[[], AsyncIterable[ArrayLike]],
+    *,
+    fs: float,
+    leads: Sequence[str],
+    name: str = "stream",
+    uv_per_lsb: float = 1.0,
+    live: bool = True,
+    clock: Clock | None = None,
+) -> Device:
+    """Make a device of an async iterator of arrays: all that is needed to get samples of one's own into the monitor.
+
+    Parameters
+    ----------
+    arrays
+        Gives ``(L, n)`` arrays in mV, one row per lead, or ``(n,)`` for a single lead; NaN where a sample is missing. Best a
+        function that returns such an iterator: it is called for every connection, so that a device that was lost comes back.
+        What it raises takes the link down; connecting is done when the first array is there.
+    fs
+        Sampling rate in Hz, 100 to 1000.
+    leads
+        Name of each row; see :func:`~ecgnat_stream.signal.assign_leads`.
+    uv_per_lsb
+        Resolution of the source in microvolts per step.
+    live
+        True for a patient: an iterator that ends is a lost connection, and the function is called again. False for a recording:
+        it ends, and it is read as fast as the monitor works.
+
+    Raises
+    ------
+    DeviceError
+        From the device: for an array of another shape, and when the iterator cannot go on.
+
+    Examples
+    --------
+    >>> async def heart():
+    ...     for second in range(10):
+    ...         yield np.sin(np.arange(250) / 40)
+    >>> device = stream_device(heart, fs=250, leads=["II"], live=False)
+    """
+    info = StreamInfo(fs=float(fs), leads=tuple(leads), device=name, uv_per_lsb=uv_per_lsb, live=live)
+    return _ArrayDevice(arrays, info, clock or SystemClock())
+
+
+class _ArrayDevice:
+    """See :func:`stream_device`."""
+
+    def __init__(
+        self, arrays: AsyncIterable[ArrayLike] | Callable[[], AsyncIterable[ArrayLike]], info: StreamInfo, clock: Clock
+    ) -> None:
+        self._arrays, self._info, self._clock = arrays, info, clock
+        self._iterator: AsyncIterator[ArrayLike] | None = None
+        self._first: SampleBlock | None = None
+        self._used = False
+
+    async def __aenter__(self) -> StreamInfo:
+        if callable(self._arrays):
+            self._iterator = aiter(self._arrays())
+        elif self._used:
+            raise self._error("its iterator was read already: give a function that makes one", permanent=True)
+        else:
+            self._iterator = aiter(self._arrays)
+        self._used = True
+        try:
+            self._first = await self._next(0)
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+        return self._info
+
+    async def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        iterator, self._iterator = self._iterator, None
+        if isinstance(iterator, AsyncGenerator):
+            await iterator.aclose()
+
+    async def __aiter__(self) -> AsyncIterator[SampleBlock]:
+        if self._iterator is None:
+            raise self._error("not open: enter the device before reading it", permanent=True)
+        block = self._first
+        while block is not None:
+            yield block
+            block = await self._next(block.stop)
+        if self._info.live and callable(self._arrays):
+            raise self._error("its stream has ended")
+
+    async def _next(self, start: int) -> SampleBlock | None:
+        """Return the next array as a block; None at the end. Empty arrays are passed over."""
+        assert self._iterator is not None
+        while True:
+            try:
+                array = await anext(self._iterator)
+            except StopAsyncIteration:
+                return None
+            except (OSError, EOFError, RuntimeError, ValueError, LookupError, ArithmeticError, TypeError) as error:
+                raise self._error(f"{type(error).__name__}: {error}") from error
+            samples = self._samples(array)
+            if samples.shape[1]:
+                return SampleBlock(start, samples, self._clock.monotonic_ns())
+
+    def _samples(self, array: ArrayLike) -> NDArray[np.float32]:
+        rows = len(self._info.leads)
+        try:
+            samples = np.array(array, np.float32, ndmin=2)
+        except (TypeError, ValueError) as error:
+            raise self._error(f"what it gives is no array of numbers ({error})", permanent=True) from error
+        if samples.ndim != 2 or samples.shape[0] != rows:
+            names = ", ".join(self._info.leads)
+            raise self._error(
+                f"an array has the shape {np.shape(array)}: ({rows}, n) is needed, a row for {names}", permanent=True
+            )
+        return samples
+
+    def _error(self, what: str, *, permanent: bool = False) -> DeviceError:
+        return DeviceError(f"{self._info.device}: {what}", permanent=permanent)
 
 
 Seconds = Annotated[float, msgspec.Meta(gt=0)]

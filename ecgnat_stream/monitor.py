@@ -1,39 +1,38 @@
 """The map: every stage, and how they are joined. Read this file first.
 
-    devices -> supervise -> [ring -> condition -> quality, beats -> schedule] -> model -> rhythm -> alarm -> bus -> sinks
-                            '----------------- ward ---------------------'
+    devices -> supervise -> [ ward: ring -> condition -> quality, beats, fibrillation -> schedule ] -> model
+                            [ alarm engine of each bed <- rhythm timeline <------------------------- ] <- '
+                                   |
+                                   '-> bus -> sinks: dashboard, MQTT, ZeroMQ, recorder, history, JSON lines
 
-One task per device and per sink; one task that works on frames, one that feeds the network, one that ticks. All of them live in
-one TaskGroup and one event loop; only the network has a thread of its own. A task that fails becomes a technical alarm here, and
-the others go on.
+The ward holds all beds: their signal, the rhythm that the network's answers add up to, and an alarm engine each. One task per
+device and per sink; one task that works on frames, one that feeds the network, one that ticks. All of them live in one event
+loop; only the network has a thread of its own. A task that fails becomes a technical alarm here, and the others go on.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
+from msgspec.structs import replace
 
-from ecgnat_stream.bus import Bus
-from ecgnat_stream.clock import Clock
-from ecgnat_stream.config import Config
+from ecgnat_stream.bus import Bus, Policy
+from ecgnat_stream.clock import Clock, SystemClock
+from ecgnat_stream.config import BedConfig, Config
 from ecgnat_stream.device import Device, LinkState, open_device, supervise
-from ecgnat_stream.errors import EcgnatError, SinkError
-from ecgnat_stream.events import Command, EngineStatus, Technical
+from ecgnat_stream.errors import ConfigError, EcgnatError, SinkError
+from ecgnat_stream.events import Command, EngineStatus, Event, Technical, Trace, Wave
 from ecgnat_stream.model import Predictor
 from ecgnat_stream.signal import SampleBlock, StreamInfo, Window
-from ecgnat_stream.sink.history import HistorySink
-from ecgnat_stream.sink.history.read import unfinished
-from ecgnat_stream.sink.mqtt import MqttSink
-from ecgnat_stream.sink.record import RecordSink
-from ecgnat_stream.sink.zmq import ZmqSink
-from ecgnat_stream.ward import Progress, Ward
+from ecgnat_stream.ward import BedProgress, Ward
 
 __all__ = ["Monitor", "Sink"]
 
@@ -48,6 +47,8 @@ _STATUS_TICKS = 10
 _CLOSE_S = 5.0
 """Sinks that have not read out their queue so long after the end are cut off, and named."""
 
+_E = TypeVar("_E", bound=Event | Wave | Trace)
+
 
 class Sink(Protocol):
     """A receiver of events: subscribes when it is built, reads until the bus is closed."""
@@ -60,48 +61,117 @@ class Sink(Protocol):
 class Monitor:
     """Everything between the devices and the sinks of one process.
 
+    Use it as an async context manager, in a program or in a notebook::
+
+        async with Monitor(config) as monitor:
+            async for event in monitor.events(Alarm, Rhythm):
+                print(event)
+
+    Leaving the block stops the monitoring; what failed is raised there. Or call :meth:`run`, which returns when all has ended.
+
     Parameters
     ----------
     config
-        See :class:`~ecgnat_stream.config.Config`.
+        See :class:`~ecgnat_stream.config.Config`; the default settings, without beds, if left out.
     clock
-        Where time comes from.
-    open_links
-        Per bed what builds its device, instead of the adapters that the configuration names; for tests and for embedding.
+        Where time comes from; the system's clocks if left out.
+    devices
+        Bed id to the device that serves it: an object, or a function that builds one for every connection. A bed that the
+        configuration does not name is added; one that it names keeps its limits and its ``lead_map``.
     traces
         Whether conditioned frames are published, for drawing.
+
+    Raises
+    ------
+    ConfigError
+        For a bed without a device.
     """
 
     def __init__(
         self,
-        config: Config,
-        clock: Clock,
+        config: Config | None = None,
+        clock: Clock | None = None,
         *,
-        open_links: Sequence[Callable[[], Device]] | None = None,
+        devices: Mapping[str, Device | Callable[[], Device]] | None = None,
         traces: bool = False,
     ) -> None:
-        self.config, self.clock, self.bus = config, clock, Bus()
-        self.beds = tuple(config.name_of(bed) for bed in config.bed)
+        given = devices or {}
+        self.config = _with_beds(config or Config(), given)
+        self.clock, self.bus = clock or SystemClock(), Bus()
+        self.beds = tuple(self.config.name_of(bed) for bed in self.config.bed)
         self.failures: dict[str, str] = {}
         self.model = ""
-        self._open_links = open_links or [self._opener(row) for row in range(len(self.beds))]
-        self.ward = Ward(config, clock, self.bus.publish, traces=traces)
+        self._open_links = [self._opener(bed, given.get(bed.id)) for bed in self.config.bed]
+        self._ward = Ward(self.config, self.clock, self.bus.publish, traces=traces)
         self._sinks: list[tuple[Sink, bool]] = []
+        self._sink_tasks: list[asyncio.Task[None]] | None = None
+        self._running: asyncio.Task[None] | None = None
         self._wake, self._due, self._passed, self._stop = (asyncio.Event() for _ in range(4))
         self._finished = np.zeros(len(self.beds), bool)
         self._windows = 0
         self._stumbles: Counter[str] = Counter()
-        self._session = int(clock.utc().timestamp())
+        self._session = int(self.clock.utc().timestamp())
         self._commands = self.bus.subscribe("commands", Command, capacity=1000)
         self.bus.listen(self._technical, Technical)
 
-    def _opener(self, row: int) -> Callable[[], Device]:
-        bed = self.config.bed[row]
-        return lambda: open_device(bed.device, bed.options, self.clock)
+    def _opener(self, bed: BedConfig, device: Device | Callable[[], Device] | None) -> Callable[[], Device]:
+        if device is None:
+            return lambda: open_device(bed.device, bed.options, self.clock)
+        if isinstance(device, type) or not isinstance(device, Device):
+            return device
+        return lambda: device
+
+    async def __aenter__(self) -> Self:
+        if self._running is not None:
+            raise EcgnatError("a monitor runs once: build another one")
+        self._running = asyncio.create_task(self.run(), name="monitor")
+        self._running.add_done_callback(lambda _: self.bus.close())
+        return self
+
+    async def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        assert self._running is not None, "left before it was entered"
+        self.stop()
+        failed = (await asyncio.gather(self._running, return_exceptions=True))[0]
+        if failed is not None and exc is None:
+            raise failed
+
+    def events(self, *types: type[_E], policy: Policy = Policy.KEEP) -> AsyncGenerator[_E]:
+        """Return what is published from now on, until the monitor ends.
+
+        Call it before anything is awaited within the ``async with`` block, and nothing is missed. A recording waits for a
+        reader that is slow; a live bed does not, and a reader that is far behind is told as a technical alarm.
+
+        Parameters
+        ----------
+        types
+            Event classes; left out, every event but waveforms.
+        policy
+            ``NEWEST`` gives the latest value of each kind and bed instead of every one.
+
+        Raises
+        ------
+        ConfigError
+            For what is no class of events.
+        """
+        for kind in types:
+            if not (isinstance(kind, type) and issubclass(kind, Event | Wave | Trace)):
+                raise ConfigError(f"monitor.events({kind!r}): give classes of events, such as ecgnat_stream.Alarm")
+        subscription = self.bus.subscribe("events()", *(types or (Event,)), policy=policy)
+
+        async def read() -> AsyncGenerator[Any]:
+            try:
+                async for event in subscription:
+                    yield event
+            finally:
+                self.bus.unsubscribe(subscription)
+
+        return read()
 
     def add(self, sink: Sink, *, essential: bool = False) -> None:
-        """Add a sink, before :meth:`run`; with an ``essential`` one (what a person looks at) the monitoring ends."""
+        """Add a sink; when an ``essential`` one (what a person looks at) ends, the monitoring ends."""
         self._sinks.append((sink, essential))
+        if self._sink_tasks is not None:
+            self._sink_tasks.append(self._start(sink, essential))
 
     def stop(self) -> None:
         """End the monitoring: devices are closed, what was published is delivered, sinks are closed."""
@@ -117,29 +187,46 @@ class Monitor:
             a technical alarm instead.
         """
         async with AsyncExitStack() as stack:
-            config = self.config
-            name = {"site": config.site, "worker": config.worker}
-            if config.mqtt is not None:
-                self.add(MqttSink(config.mqtt, self.bus, self.clock, session=self._session, **name))
-            if config.zmq is not None:
-                self.add(ZmqSink(config.zmq, self.bus, self.clock, **name))
-            if config.record is not None:
-                self.add(RecordSink(config.record, self.bus, self.clock))
-            if config.history is not None:
-                self.add(HistorySink(config.history, self.bus, self.clock))
-                await self._restore(Path(config.history.path))
-            sinks = [asyncio.create_task(self._sink(*sink), name=type(sink[0]).__name__) for sink in self._sinks]
-            stack.push_async_callback(self._close, sinks)
+            await self._add_configured()
+            self._sink_tasks = [self._start(*sink) for sink in self._sinks]
+            stack.push_async_callback(self._close, self._sink_tasks)
             await self._work_until_done()
+
+    async def _add_configured(self) -> None:
+        """Add the sinks that the configuration names; what none needs is not imported."""
+        config, bus, clock = self.config, self.bus, self.clock
+        name = {"site": config.site, "worker": config.worker}
+        if config.mqtt is not None:
+            from ecgnat_stream.sink.mqtt import MqttSink
+
+            self.add(MqttSink(config.mqtt, bus, clock, session=self._session, **name))
+        if config.zmq is not None:
+            from ecgnat_stream.sink.zmq import ZmqSink
+
+            self.add(ZmqSink(config.zmq, bus, clock, **name))
+        if config.record is not None:
+            from ecgnat_stream.sink.record import RecordSink
+
+            self.add(RecordSink(config.record, bus, clock))
+        if config.history is not None:
+            from ecgnat_stream.sink.history import HistorySink
+
+            self.add(HistorySink(config.history, bus, clock))
+            await self._restore(Path(config.history.path))
+
+    def _start(self, sink: Sink, essential: bool) -> asyncio.Task[None]:
+        return asyncio.create_task(self._run_sink(sink, essential), name=type(sink).__name__)
 
     async def _restore(self, history: Path) -> None:
         """Take up the alarms that a monitor which was killed has left in the history: what was latched stays so."""
+        from ecgnat_stream.sink.history import unfinished
+
         try:
             alarms, sequences = await asyncio.to_thread(unfinished, history)
         except SinkError as error:
             self.failures["history"] = f"earlier alarms are not taken up: {error}"
             return
-        self.ward.restore(alarms, sequences)
+        self._ward.restore(alarms, sequences)
 
     async def _work_until_done(self) -> None:
         try:
@@ -156,7 +243,7 @@ class Monitor:
             errors = failures.exceptions
             raise errors[0] if len(errors) == 1 else EcgnatError("; ".join(map(str, errors))) from None
 
-    async def _sink(self, sink: Sink, essential: bool) -> None:
+    async def _run_sink(self, sink: Sink, essential: bool) -> None:
         name = type(sink).__name__
         try:
             await sink.run()
@@ -167,9 +254,7 @@ class Monitor:
             self.stop()
 
     async def _close(self, sinks: Sequence[asyncio.Task[None]]) -> None:
-        for bed in self.ward.beds:
-            if not bed.ended:
-                bed.link(LinkState("ended", "the monitor has ended", bed.session))
+        self._ward.close("the monitor has ended")
         self._say_status(online=False)
         self.bus.close()
         if not sinks:
@@ -188,66 +273,32 @@ class Monitor:
         try:
             async with aclosing(supervise(self._open_links[row], self.clock, self.config.device)) as link:
                 async for item in link:
-                    await self._take(row, item)
+                    await self._hand_over(row, item)
         except EcgnatError as error:
-            await self._lose(row, str(error))
+            await self._hand_over(row, LinkState("offline", str(error)))
         except Exception as error:  # noqa: BLE001 - the task border: one bed's defect is its own technical alarm
-            await self._lose(row, f"{type(error).__name__}: {error}")
-        await self._drained(row)
+            await self._hand_over(row, LinkState("offline", f"{type(error).__name__}: {error}"))
+        await self._way_made(row, LinkState("ended"))
         self._finished[row] = True
         self._wake.set()
 
-    async def _take(self, row: int, item: StreamInfo | SampleBlock | LinkState) -> None:
-        bed = self.ward.beds[row]
-        match item:
-            case StreamInfo():
-                await self._settled(row)
-                self.ward.begin(row, item)
-            case SampleBlock():
-                for part in _parts(item, self.ward.largest_block(row), bed.fs):
-                    await self._append(row, part)
-            case LinkState():
-                if item.state == "ended":
-                    await self._drained(row)
-                elif item.state == "offline":
-                    await self._settled(row)
-                    self.failures[bed.name] = item.detail
-                elif item.state == "online":
-                    self.failures.pop(bed.name, None)
-                bed.link(item)
+    async def _hand_over(self, row: int, item: StreamInfo | SampleBlock | LinkState) -> None:
+        """Give the ward what a device says, when it can take it: a recording waits for what came before, and for the sinks."""
+        for part in self._ward.parts(row, item):
+            await self._way_made(row, part)
+            self._ward.accept(row, part)
+            self._wake.set()
+            if isinstance(part, SampleBlock) and not self._ward.is_live(row):
+                await self.bus.drained()
+        if isinstance(item, LinkState):
+            if item.state == "offline":
+                self.failures[self.beds[row]] = item.detail
+            elif item.state == "online":
+                self.failures.pop(self.beds[row], None)
 
-    async def _append(self, row: int, block: SampleBlock) -> None:
-        bed = self.ward.beds[row]
-        if self.ward.far(row, block):
-            await self._settled(row)
-        self.ward.append(row, block)
-        self._wake.set()
-        while not bed.live and not self.ward.room(row):
-            await self._passed.wait()
-        if not bed.live:
-            await self.bus.drained()
-
-    async def _settled(self, row: int) -> None:
-        """Have decided what there is of a bed before something else begins; a live one does not wait for the network."""
-        bed = self.ward.beds[row]
-        if bed.info is None:
-            return
-        if bed.live:
-            self.ward.settle(row)
-        else:
-            await self._drained(row)
-
-    async def _lose(self, row: int, detail: str) -> None:
-        bed = self.ward.beds[row]
-        await self._settled(row)
-        self.failures[bed.name] = detail
-        bed.link(LinkState("offline", detail, bed.session))
-
-    async def _drained(self, row: int) -> None:
-        """Wait until everything that came from a bed has been decided on."""
-        self.ward.end(row)
-        self._wake.set()
-        while not self.ward.idle(row):
+    async def _way_made(self, row: int, item: StreamInfo | SampleBlock | LinkState) -> None:
+        while not self._ward.make_way(row, item):
+            self._wake.set()
             await self._passed.wait()
 
     async def _advance(self) -> None:
@@ -255,15 +306,15 @@ class Monitor:
         while not (len(self.beds) and self._finished.all()):
             await self._wake.wait()
             self._wake.clear()
-            more = bool(self._guarded("advance", self.ward.advance))
-            if len(self.ward.scheduler):
+            more = bool(self._guarded("advance", self._ward.advance))
+            if self._ward.windows_wait:
                 self._due.set()
             self._passed.set()
             self._passed = asyncio.Event()
             if more:
                 self._wake.set()
                 await asyncio.sleep(0)
-            elif all(bed.live for bed in self.ward.beds):
+            elif self._ward.all_live:
                 await self.clock.sleep_until(self.clock.monotonic_ns() + round(_LIVE_PACE_S * 1e9))
 
     async def _predict(self) -> None:
@@ -271,13 +322,13 @@ class Monitor:
         predictor = await self._load()
         try:
             while True:
-                windows = self.ward.take()
+                windows = self._ward.next_batch()
                 if not windows:
                     self._due.clear()
                     await self._due.wait()
                     continue
                 if predictor is None:
-                    self.ward.fail(windows, self.failures["model"])
+                    self._ward.fail(windows, self.failures["model"])
                     await asyncio.sleep(0)
                 else:
                     await self._answer(predictor, windows)
@@ -307,10 +358,10 @@ class Monitor:
         try:
             prediction = await asyncio.wrap_future(predictor.submit(samples, beats))
             self._windows += len(windows)
-            self.ward.apply(windows, prediction, predictor.path.name)
+            self._ward.apply(windows, prediction, predictor.path.name)
         except Exception as error:  # noqa: BLE001 - the task border: a failing network must not end the monitoring
             self.failures["model"] = f"{type(error).__name__}: {error}"
-            self.ward.fail(windows, self.failures["model"])
+            self._ward.fail(windows, self.failures["model"])
             return
         if self.failures.pop("model", None) is not None:
             self._report("model-failed", "", present=False)
@@ -323,7 +374,7 @@ class Monitor:
         while True:
             next_ns += round(_TICK_S * 1e9)
             await self.clock.sleep_until(next_ns)
-            self._guarded("tick", self.ward.tick)
+            self._guarded("tick", self._ward.tick)
             if self.bus.overfull != stuck:
                 stuck = self.bus.overfull
                 self._report("sink-stuck", ", ".join(stuck), present=bool(stuck))
@@ -335,11 +386,11 @@ class Monitor:
         """Carry out commands, in order."""
         async for command in self._commands:
             assert isinstance(command, Command)
-            self._guarded("command", partial(self.ward.command, command))
+            self._guarded("command", partial(self._ward.command, command))
 
     def _technical(self, event: object) -> None:
         assert isinstance(event, Technical)
-        self._guarded("technical", partial(self.ward.technical, event))
+        self._guarded("technical", partial(self._ward.technical, event))
 
     def _guarded(self, what: str, work: Callable[[], object]) -> object:
         """Do one piece of work; a defect in it is a technical alarm, and many in a row end the monitor with an error."""
@@ -359,7 +410,8 @@ class Monitor:
         return result
 
     def _report(self, condition: str, detail: str, *, present: bool = True) -> None:
-        self.bus.publish(self.ward.report(condition, detail, present=present))
+        """Publish a technical event of the worker's own."""
+        self.bus.publish(Technical(bed="", time=self.clock.utc(), condition=condition, present=present, detail=detail))
 
     def _say_status(self, *, online: bool, detail: str = "") -> None:
         event = EngineStatus(
@@ -372,19 +424,27 @@ class Monitor:
             model=self.model,
             beds=len(self.beds),
             windows=self._windows,
-            skipped_windows=int(self.ward.scheduler.skipped.sum()),
+            skipped_windows=self._ward.skipped_windows,
             detail=detail,
         )
         self.bus.publish(event)
 
-    def progress(self) -> list[Progress]:
+    def progress(self) -> list[BedProgress]:
         """Return how far each bed has come."""
-        return [self.ward.progress(row) for row in range(len(self.beds))]
+        return self._ward.progress()
 
 
-def _parts(block: SampleBlock, length: int, fs: float) -> Iterator[SampleBlock]:
-    """Cut a block into parts of at most ``length`` samples, each with the time of its own last sample."""
-    for start in range(block.start, block.stop, length):
-        stop = min(start + length, block.stop)
-        samples = block.samples[:, start - block.start : stop - block.start]
-        yield SampleBlock(start, samples, block.t_ns - round((block.stop - stop) / fs * 1e9), block.lead_off)
+def _with_beds(config: Config, devices: Mapping[str, Device | Callable[[], Device]]) -> Config:
+    """Return the configuration with a bed for every device that is given as an object.
+
+    Raises
+    ------
+    ConfigError
+        For a bed without a device.
+    """
+    named = {bed.id for bed in config.bed}
+    beds = (*config.bed, *(BedConfig(id=bed) for bed in devices if bed not in named))
+    for bed in beds:
+        if not bed.device and bed.id not in devices:
+            raise ConfigError(f"bed {bed.id}: it has no device: name one (`ecgnat devices` lists them), or give one in devices")
+    return replace(config, bed=beds)

@@ -1,7 +1,7 @@
 """Ring stage: the last seconds of every bed of one device rate, addressed by absolute sample index.
 
 In: blocks per row as they come. Out: any stretch of any rows at once, ``(R, 12, n)``, NaN where a sample was lost, overwritten or
-never came. The memory is allocated once: it never grows and never rolls. When the reader is late, the oldest samples are
+never came. The memory never rolls, and grows only with the number of rows. When the reader is late, the oldest samples are
 overwritten and counted.
 """
 
@@ -106,6 +106,20 @@ class RingBuffer:
     def gaps(self, row: int) -> list[tuple[int, int]]:
         """Return the recorded gaps of a row as half-open index ranges, oldest first."""
         return list(self._gaps[row])
+
+    def grow(self, rows: int) -> None:
+        """Make room for more rows; what there is stays."""
+        more = rows - len(self.next)
+        if more < 1:
+            return
+        memory = np.full((rows, *self._memory.shape[1:]), np.nan, np.float32)
+        memory[: len(self.next)] = self._memory
+        self._memory = memory
+        self.next, self._first, self._read, self.lost, self.overwritten = (
+            np.concatenate([counts, np.zeros(more, np.int64)])
+            for counts in (self.next, self._first, self._read, self.lost, self.overwritten)
+        )
+        self._gaps += [[] for _ in range(more)]
 
     def clear(self, row: int, start: int = 0) -> None:
         """Forget a row's samples, gaps and counts; its next block may begin at ``start``."""

@@ -167,7 +167,7 @@ class Scheduler:
         """Return how many windows wait."""
         return sum(map(len, self._waiting))
 
-    def take(self) -> list[Window]:
+    def next_batch(self) -> list[Window]:
         """Return the next batch, oldest beds first; empty if nothing is due."""
         batch: list[Window] = []
         while self._turn and len(batch) < self.config.max_batch:

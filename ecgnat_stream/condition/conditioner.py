@@ -108,7 +108,6 @@ class Conditioner:
         if not 100.0 <= fs <= 1000.0:
             raise ValueError(f"a sampling rate from 100 to 1000 Hz is needed, not {fs=}")
         self.fs = fs
-        self.rows = rows
         self.config = config or ConditionConfig()
         self._per_frame = Fraction(fs).limit_denominator(10**6) * FRAME / FS
         self._phases = min(self._per_frame.denominator, _PHASES)
@@ -116,12 +115,11 @@ class Conditioner:
         self._length = self._back + int(np.ceil(((FRAME - 1) / FS + _REACH_S) * fs)) + 1
         self._kernels: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
         self._sos = _recursive_filter(self.config)
-        pairs = rows * _LEADS
-        self._state = np.zeros((len(self._sos), pairs, 2))
-        self._offset = np.zeros(pairs, np.float32)
-        self._baseline = np.zeros(pairs, np.float32)
-        self._started = np.zeros(pairs, bool)
-        self._seen = np.zeros((rows, _LEADS), bool)
+        self._state = np.zeros((len(self._sos), 0, 2))
+        self._offset, self._baseline = np.zeros(0, np.float32), np.zeros(0, np.float32)
+        self._started = np.zeros(0, bool)
+        self._seen = np.zeros((0, _LEADS), bool)
+        self.grow(rows)
         self.spikes = _NO_SPIKES
         """What the last call of :meth:`process` took out."""
 
@@ -129,6 +127,17 @@ class Conditioner:
     def delay_s(self) -> float:
         """Longest time from an output sample's own time to the last device sample that it needs, s."""
         return _REACH_S + 1.0 / self.fs
+
+    def grow(self, rows: int) -> None:
+        """Make room for more rows; what there is stays."""
+        more = rows - len(self._seen)
+        if more < 1:
+            return
+        self._state = np.pad(self._state, ((0, 0), (0, more * _LEADS), (0, 0)))
+        self._offset, self._baseline, self._started = (
+            np.pad(state, (0, more * _LEADS)) for state in (self._offset, self._baseline, self._started)
+        )
+        self._seen = np.pad(self._seen, ((0, more), (0, 0)))
 
     def reset(self, rows: NDArray[np.intp]) -> None:
         """Forget everything about ``rows``: a new stream begins there at frame 0."""

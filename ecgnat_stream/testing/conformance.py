@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import cast
 
 import msgspec
@@ -19,14 +20,20 @@ from ecgnat_stream.testing.scripted import InstantClock
 __all__ = ["check_device"]
 
 
-async def check_device(
+Peer = Callable[[], AbstractAsyncContextManager[object]]
+
+
+def check_device(
     factory: Callable[[Clock], Device],
     cut: Callable[[Clock, int], Device] | None = None,
     *,
+    peer: Peer | None = None,
     blocks: int = 50,
     sizes: Sequence[int] = (1, 7, 50, 1000),
 ) -> None:
     """Check that an adapter keeps the contract of :class:`~ecgnat_stream.device.Device`.
+
+    It runs an event loop of its own: call it in a plain function, there is nothing to await.
 
     Parameters
     ----------
@@ -35,6 +42,8 @@ async def check_device(
     cut
         Builds it so that it delivers blocks of the given number of samples, for an adapter that can: what it delivers must
         then not depend on the block size.
+    peer
+        What has to run meanwhile, such as a server that the device connects to; entered before, in the same event loop.
     blocks
         How many blocks are looked at.
     sizes
@@ -44,20 +53,42 @@ async def check_device(
     ------
     AssertionError
         Naming the promise that was not kept.
+    RuntimeError
+        Within a running event loop.
     """
-    _check_options(factory(InstantClock()))
-    await _check_refusal(factory(InstantClock()))
-    await _check_blocks(factory, blocks)
-    await _check_again(factory)
-    await _check_cancellation(factory)
-    if cut is not None:
-        await _check_cuts(cut, sizes)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(_check(factory, cut, peer or nullcontext, blocks, sizes))
+    else:
+        raise RuntimeError("check_device runs an event loop of its own: call it in a plain function, not in a coroutine")
 
 
-def _check_options(device: Device) -> None:
+async def _check(
+    factory: Callable[[Clock], Device],
+    cut: Callable[[Clock, int], Device] | None,
+    peer: Peer,
+    blocks: int,
+    sizes: Sequence[int],
+) -> None:
+    async with peer():
+        _check_kind(factory(InstantClock()))
+        await _check_refusal(factory(InstantClock()))
+        await _check_blocks(factory, blocks)
+        await _check_again(factory)
+        await _check_cancellation(factory)
+        if cut is not None:
+            await _check_cuts(cut, sizes)
+
+
+def _check_kind(device: Device) -> None:
+    """Every device has the methods of one; the options of an adapter refuse what they do not know."""
     assert isinstance(device, Device), f"{type(device).__name__} has not all methods of Device"
-    config = type(device).Options.__struct_config__
-    assert issubclass(type(device).Options, msgspec.Struct), "Options is no msgspec.Struct"
+    options = getattr(type(device), "Options", None)
+    if options is None:
+        return
+    assert issubclass(options, msgspec.Struct), "Options is no msgspec.Struct"
+    config = options.__struct_config__
     assert config.frozen, "Options is not frozen"
     assert config.forbid_unknown_fields, "Options lets unknown fields pass"
 

@@ -4,6 +4,6 @@
 of the beds of one rate, ``reports`` makes events of what was found.
 """
 
-from ecgnat_stream.ward.ward import Progress, Ward
+from ecgnat_stream.ward.ward import BedProgress, Ward
 
-__all__ = ["Progress", "Ward"]
+__all__ = ["BedProgress", "Ward"]

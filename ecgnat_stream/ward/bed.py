@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from ecgnat_stream.alarm import AlarmConfig, AlarmEngine, BeatMark, Evidence, Observation
 from ecgnat_stream.bus import Published
 from ecgnat_stream.clock import Clock
-from ecgnat_stream.codes import RHYTHM_CODES, RHYTHM_TEXTS
 from ecgnat_stream.device import LinkState
-from ecgnat_stream.events import DeviceStatus, Meta, Quality, Rhythm, Technical, Timing, Vitals, Wave
+from ecgnat_stream.events import DeviceStatus, Technical, Wave
 from ecgnat_stream.signal import LEADS, SampleBlock, StreamInfo, assign_leads
+from ecgnat_stream.ward import reports
 
 __all__ = ["Bed", "Moment"]
 
@@ -122,25 +122,14 @@ class Bed:
         self._off.clear()
         self._off_now[:] = False
         self.say(self.alarms.session(self.session, self.now(), self._clock.monotonic_ns()))
-        meta = Meta(
-            bed=self.name,
-            time=self.now(),
-            leads=info.leads,
-            used_as=tuple(None if slot is None else LEADS[slot] for slot in used_as),
-            fs=info.fs,
-            uv_per_lsb=info.uv_per_lsb,
-            device=info.device,
-            live=info.live,
-            session=self.session,
-        )
-        self._publish(meta)
+        self._publish(reports.meta(self.name, self.now(), info, used_as, self.session))
 
     def say(self, events: Iterable[Published]) -> None:
         """Publish events."""
         for event in events:
             self._publish(event)
 
-    def take(self, block: SampleBlock) -> NDArray[np.float32]:
+    def place(self, block: SampleBlock) -> NDArray[np.float32]:
         """Note a block's place, time, gap and lead-off state, publish it; return it as ``(12, T)``, NaN without a lead."""
         assert self.info is not None, "blocks come after begin()"
         if self.live and self.stop and self._jumped(block):
@@ -264,7 +253,8 @@ class Bed:
     def link(self, state: LinkState) -> None:
         """Take a change of the link to the device: a lost one leaves no stale value behind and raises ``no-data``."""
         now, now_ns = self.now(), self._clock.monotonic_ns()
-        self._publish(DeviceStatus(bed=self.name, time=now, state=state.state, detail=state.detail, session=state.session))
+        session = state.session or self.session
+        self._publish(DeviceStatus(bed=self.name, time=now, state=state.state, detail=state.detail, session=session))
         if state.state == "online":
             self.lost = False
         elif state.state in ("stalled", "offline"):
@@ -280,22 +270,4 @@ class Bed:
 
     def _blank(self, now: datetime, reason: str) -> None:
         """Take back every value that is shown: nothing is known any more."""
-        at_s, now_ns = self.at_s, self._clock.monotonic_ns()
-        self._publish(Vitals(bed=self.name, time=now, at_s=at_s, heart_rate_bpm=None))
-        self._publish(Quality(bed=self.name, time=now, at_s=at_s, leads={}, usable=False, best_lead=None, reason=reason))
-        rhythm = Rhythm(
-            bed=self.name,
-            time=now,
-            at_s=at_s,
-            label="UNKNOWN",
-            text=RHYTHM_TEXTS["UNKNOWN"],
-            probability=0.0,
-            probabilities={},
-            start_s=at_s,
-            stop_s=at_s,
-            window_start=self.stop,
-            window_stop=self.stop,
-            codes=RHYTHM_CODES["UNKNOWN"],
-            timing=Timing(now_ns, now_ns, now_ns, now_ns),
-        )
-        self._publish(rhythm)
+        self.say(reports.blank(self.name, now, self.at_s, self.stop, reason, self._clock.monotonic_ns()))

@@ -1,62 +1,43 @@
-"""All beds' signal on its way from the ring to the alarm engines. Synchronous: no task, no waiting, no I/O.
+"""All beds' signal on its way from the devices to the alarm engines. Synchronous: no task, no waiting, no I/O.
 
-In come device blocks and predictions; out go events, through ``publish``. The signal stages work on every bed that has a frame
-ready at once, grouped by device rate; what they find goes to the beds as moments. Late windows are skipped and counted by the
-scheduler.
+In come what devices say (:meth:`Ward.accept`) and predictions (:meth:`Ward.apply`); out go events, through ``publish``, and
+windows for the network (:meth:`Ward.next_batch`). The signal path works on every bed that has a frame ready at once, together
+those of one device rate; what it finds goes to the beds as moments. Late windows are skipped and counted by the scheduler.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ecgnat_stream.alarm import AlarmEngine, BeatMark, Evidence, pvc_per_min
-from ecgnat_stream.beats import BeatFrame, refine
 from ecgnat_stream.bus import Published
 from ecgnat_stream.clock import Clock
-from ecgnat_stream.codes import RHYTHM_CODES, RHYTHM_TEXTS, RHYTHMS
-from ecgnat_stream.condition import Conditioner
+from ecgnat_stream.codes import RHYTHMS
 from ecgnat_stream.config import Config
-from ecgnat_stream.events import (
-    Alarm,
-    Beat,
-    BeatLabel,
-    Command,
-    CommandResult,
-    LeadQuality,
-    LeadState,
-    Quality,
-    Rhythm,
-    Technical,
-    Timing,
-    Trace,
-    Vitals,
-)
+from ecgnat_stream.device import LinkState
+from ecgnat_stream.events import Alarm, Command, CommandResult, Technical, Trace
 from ecgnat_stream.model import Prediction
-from ecgnat_stream.quality import STATES, QualityFrame
-from ecgnat_stream.rhythm import RhythmDecision, RhythmTimeline, label_text
-from ecgnat_stream.ring import RingBuffer
+from ecgnat_stream.rhythm import RhythmTimeline
 from ecgnat_stream.schedule import Scheduler
-from ecgnat_stream.signal import FRAME, FRAME_S, FS, LEADS, MODEL_FS, SampleBlock, StreamInfo, Window
+from ecgnat_stream.signal import FRAME, FRAME_S, FS, MODEL_FS, SampleBlock, StreamInfo, Window
+from ecgnat_stream.ward import reports
 from ecgnat_stream.ward.bed import Bed, Moment
-from ecgnat_stream.ward.signal_path import Stages
+from ecgnat_stream.ward.signal_path import SignalPath, Step
 
-__all__ = ["Progress", "Ward"]
+__all__ = ["BedProgress", "Ward"]
 
 _SECOND = round(1 / FRAME_S)
-_PLACE_S = 0.03
-"""Raw signal on both sides of an R peak that is needed to place it."""
 
 _FRAMES_PER_CALL = 10
 """Frames worked on before the caller gets its turn back: at most 2 s of signal of every bed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class BedProgress:
     """How far one bed has come: seconds of stream, and of how many if that is known."""
 
     bed: str
@@ -64,18 +45,8 @@ class Progress:
     total_s: float | None
 
 
-class _Group:
-    """The beds of one device rate: they share a ring and a conditioner."""
-
-    def __init__(self, fs: float, rows: int, config: Config) -> None:
-        self.fs = fs
-        self.ring = RingBuffer(rows, int(np.ceil(config.ring_s * fs)))
-        self.conditioner = Conditioner(fs, rows, config.condition)
-        self.member = np.zeros(rows, bool)
-
-
 class Ward:
-    """The signal stages of all beds, from :meth:`append` to the alarm engines.
+    """The signal stages of all beds, from :meth:`accept` to the alarm engines.
 
     Parameters
     ----------
@@ -97,241 +68,208 @@ class Ward:
     ) -> None:
         rows = len(config.bed)
         self._config, self._clock, self._publish, self._traces = config, clock, publish, traces
-        self.beds = [Bed(config.name_of(bed), bed.lead_map, config.alarm_of(bed), clock, publish) for bed in config.bed]
-        self.engine = AlarmEngine("", config.alarm)
+        self._beds = [Bed(config.name_of(bed), bed.lead_map, config.alarm_of(bed), clock, publish) for bed in config.bed]
+        self._engine = AlarmEngine("", config.alarm)
         self._engine_name = f"{config.site}/engine/{config.worker}"
-        self._row_of = {bed.name: row for row, bed in enumerate(self.beds)}
-        self._span_s = np.array([bed.alarms.config.rhythm_span_s for bed in self.beds])
-        self._groups: dict[float, _Group] = {}
-        self._frame = np.zeros(rows, np.int64)
+        self._row_of = {bed.name: row for row, bed in enumerate(self._beds)}
+        self._span_s = np.array([bed.alarms.config.rhythm_span_s for bed in self._beds])
         self._live = np.ones(rows, bool)
-        self._held = np.zeros(rows, bool)
-        self._ending = np.zeros(rows, bool)
-        self._delivered = np.zeros((rows, len(LEADS)), bool)
         self._in_flight = np.zeros(rows, np.int64)
-        self._stages = Stages(rows, config)
-        self.scheduler = Scheduler(rows, config.schedule)
+        self._path = SignalPath(rows, config, lambda row, sample: self._beds[row].off_at(sample))
+        self._scheduler = Scheduler(rows, config.schedule)
         self._timeline = RhythmTimeline(rows, config.rhythm)
         self._late: set[int] = set()
 
+    def is_live(self, row: int) -> bool:
+        """Whether a bed's source cannot wait."""
+        return self._beds[row].live
+
+    @property
+    def all_live(self) -> bool:
+        """Whether no source can wait."""
+        return bool(self._live.all())
+
+    @property
+    def windows_wait(self) -> bool:
+        """Whether :meth:`next_batch` has something to give."""
+        return len(self._scheduler) > 0
+
+    @property
+    def skipped_windows(self) -> int:
+        """How many windows were never predicted on, since a newer one replaced them."""
+        return int(self._scheduler.skipped.sum())
+
+    def progress(self) -> list[BedProgress]:
+        """Return how far each bed has come."""
+        return [
+            BedProgress(bed.name, self._path.done_s(row), bed.info.total / bed.fs if bed.info and bed.info.total else None)
+            for row, bed in enumerate(self._beds)
+        ]
+
     def restore(self, alarms: Mapping[str, Sequence[Alarm]], sequences: Mapping[str, int]) -> None:
-        """Take up what an earlier process has left open, per bed ("" is the worker), before any stream begins."""
+        """Go on with what an earlier process has left open, per bed ("" is the worker), before any stream begins."""
         now_ns = self._clock.monotonic_ns()
-        for name, engine in [("", self.engine), *((bed.name, bed.alarms) for bed in self.beds)]:
+        for name, engine in [("", self._engine), *((bed.name, bed.alarms) for bed in self._beds)]:
             self._say(engine.restore(alarms.get(name, ()), self._clock.utc(), now_ns, sequences.get(name, 0)))
 
-    def begin(self, row: int, info: StreamInfo) -> None:
-        """Begin a stream of a bed; a reconnected one goes on in stream time.
+    def parts(self, row: int, item: StreamInfo | SampleBlock | LinkState) -> Iterator[StreamInfo | SampleBlock | LinkState]:
+        """Cut what a device says into what :meth:`accept` takes at a time: a block into quarters of the ring."""
+        if isinstance(item, SampleBlock):
+            yield from _cut(item, max(1, self._path.capacity(row) // 4), self._beds[row].fs)
+        else:
+            yield item
+
+    def make_way(self, row: int, item: StreamInfo | SampleBlock | LinkState) -> bool:
+        """Work off what must come before ``item``; say whether :meth:`accept` may take it now.
+
+        A live bed's signal is worked off at once. A recording waits, for the network and for room in its ring: after
+        :meth:`advance` and :meth:`apply`, ask again.
+        """
+        bed = self._beds[row]
+        if bed.info is None:
+            return True
+        last = isinstance(item, LinkState) and item.state == "ended"
+        if isinstance(item, SampleBlock) and not self._far(row, item):
+            return bed.live or self._path.behind(row) < self._path.capacity(row) // 2
+        if isinstance(item, LinkState) and item.state not in ("offline", "ended"):
+            return True
+        if bed.live and not last:
+            self._settle(row)
+            return True
+        self._path.end(row)
+        return self._idle(row)
+
+    def accept(self, row: int, item: StreamInfo | SampleBlock | LinkState) -> None:
+        """Take what a bed's device says; for what :meth:`make_way` has made way.
 
         Raises
         ------
         ConfigError
-            For lead names that cannot be assigned, or a rate outside 100 to 1000 Hz.
+            For lead names that cannot be assigned.
+        ValueError
+            For a rate outside 100 to 1000 Hz.
         """
-        bed = self.beds[row]
+        match item:
+            case StreamInfo():
+                self._begin(row, item)
+            case SampleBlock():
+                self._append(row, item)
+            case LinkState():
+                self._beds[row].link(item)
+
+    def close(self, reason: str) -> None:
+        """End every bed that has not ended."""
+        for bed in self._beds:
+            if not bed.ended:
+                bed.link(LinkState("ended", reason))
+
+    def _begin(self, row: int, info: StreamInfo) -> None:
+        bed = self._beds[row]
         bed.begin(info)
         self._live[row] = info.live
-        self._ending[row] = False
-        self._delivered[row] = False
-        self._delivered[row, bed.slots] = True
-        for group in self._groups.values():
-            group.member[row] = False
-        self._groups = {fs: group for fs, group in self._groups.items() if group.member.any() or fs == info.fs}
-        if info.fs not in self._groups:
-            self._groups[info.fs] = _Group(info.fs, len(self.beds), self._config)
-        self._groups[info.fs].member[row] = True
-        self._jump(row, self._groups[info.fs], bed.stop)
+        self._path.begin(row, info.fs, bed.slots, bed.stop)
+        self._scheduler.reset(row)
 
-    def append(self, row: int, block: SampleBlock) -> None:
-        """Take a block of a bed whose stream has begun, no longer than :meth:`largest_block`.
-
-        Before a block that :meth:`far` calls far off, whatever is still to be worked off must have been: see :meth:`settle`.
-        """
-        bed = self.beds[row]
-        group = self._group(row)
-        far = self.far(row, block)
-        samples = bed.take(block)
+    def _append(self, row: int, block: SampleBlock) -> None:
+        bed = self._beds[row]
+        far = self._far(row, block)
+        samples = bed.place(block)
         if far:
-            self._jump(row, group, block.start)
-        before = int(group.ring.overwritten[row])
-        group.ring.append(row, block.start, samples)
-        overwritten = int(group.ring.overwritten[row]) - before
+            self._path.jump(row, block.start)
+            self._scheduler.reset(row)
+        overwritten = self._path.append(row, block.start, samples)
         if overwritten:
-            detail = f"{overwritten / group.fs:.2f} s were overwritten unread: the monitor is too slow"
+            detail = f"{overwritten / bed.fs:.2f} s were overwritten unread: the monitor is too slow"
             bed.technical("gap", present=True, detail=detail)
 
-    def far(self, row: int, block: SampleBlock) -> bool:
+    def _far(self, row: int, block: SampleBlock) -> bool:
         """Return whether a block lies so far behind what came before that the gap is left out."""
-        return block.start - self.beds[row].stop > self._group(row).ring.capacity // 2
+        return block.start - self._beds[row].stop > self._path.capacity(row) // 2
 
-    def largest_block(self, row: int) -> int:
-        """Return the most samples that :meth:`append` takes at a time, a quarter of the ring."""
-        return max(1, self._group(row).ring.capacity // 4)
-
-    def settle(self, row: int) -> None:
+    def _settle(self, row: int) -> None:
         """Work off at once what is there of a bed, without waiting for the rest of a frame or for the network."""
-        bed = self.beds[row]
-        if bed.info is None:
-            return
-        group = self._group(row)
-        self._ending[row] = True
-        self._held[row] = False
-        while row in self._ready(group):
-            self._work(group, np.array([row]))
-            self._held[row] = False
-        bed.flush()
+        self._path.end(row)
+        self._path.hold(row, False)
+        while self._path.is_ready(row):
+            self._work(np.array([row]))
+            self._path.hold(row, False)
+        self._beds[row].flush()
 
-    def _jump(self, row: int, group: _Group, start: int) -> None:
-        """Leave out what will never come, and begin afresh at the first whole frame from ``start``."""
-        one = np.array([row])
-        group.ring.clear(row, start)
-        self._frame[row] = int(np.ceil(start / group.fs / FRAME_S))
-        self._ending[row] = False
-        group.conditioner.reset(one)
-        self._stages.reset(one)
-        self.scheduler.reset(row)
-
-    def _group(self, row: int) -> _Group:
-        return self._groups[self.beds[row].fs]
-
-    def room(self, row: int) -> bool:
-        """Return whether a recording may deliver more: half of its ring is free."""
-        group = self._group(row)
-        behind = group.ring.next[row] - self._frame[row] * FRAME_S * group.fs
-        return bool(behind < group.ring.capacity // 2)
-
-    def end(self, row: int) -> None:
-        """Note that nothing more will come from a bed, so that its last frame is not waited for."""
-        self._ending[row] = True
-
-    def idle(self, row: int) -> bool:
+    def _idle(self, row: int) -> bool:
         """Return whether everything that came from a bed has been decided on."""
-        if self.beds[row].info is None:
-            return True
-        waits = self._in_flight[row] or self.scheduler.oldest_waiting(row) is not None
-        return not waits and row not in self._ready(self._group(row))
-
-    def progress(self, row: int) -> Progress:
-        """Return how far a bed has come."""
-        bed = self.beds[row]
-        total = bed.info.total if bed.info else None
-        return Progress(bed.name, float(self._frame[row] * FRAME_S), total / bed.fs if total else None)
-
-    def _ready(self, group: _Group) -> NDArray[np.intp]:
-        """Return the rows that have a frame ready. At the end of a stream the samples behind it are not waited for."""
-        start, length = group.conditioner.needed(self._frame)
-        own_stop = np.ceil((self._frame + 1) * (FRAME_S * group.fs) - 1e-6)
-        stop = np.where(self._ending, own_stop, start + length)
-        return np.flatnonzero(group.member & ~self._held & (group.ring.next >= stop))
+        waits = self._in_flight[row] or self._scheduler.oldest_waiting(row) is not None
+        return not waits and not self._path.is_ready(row)
 
     def advance(self) -> bool:
         """Work on the frames that are ready, all beds together; say whether there is more to do at once."""
         for _ in range(_FRAMES_PER_CALL):
-            worked = False
-            for group in self._groups.values():
-                rows = self._ready(group)
-                if len(rows):
-                    self._work(group, rows)
-                    worked = True
-            if not worked:
+            ready = self._path.ready()
+            for rows in ready:
+                self._work(rows)
+            if not ready:
                 return False
         return True
 
-    def _work(self, group: _Group, rows: NDArray[np.intp]) -> None:
-        frames = self._frame[rows]
-        start, length = group.conditioner.needed(frames)
-        raw = group.ring.read(rows, start, length)
-        y = group.conditioner.process(rows, frames, raw)
-        beds = [self.beds[row] for row in rows]
-        last = np.ceil((frames + 1) * (FRAME_S * group.fs) - 1e-6).astype(np.int64) - 1
-        off = np.stack([bed.off_at(int(sample)) for bed, sample in zip(beds, last, strict=True)])
-        found = self._stages.process(rows, frames, group.fs, raw, y, off, self._delivered[rows], group.conditioner.spikes)
+    def _work(self, rows: NDArray[np.intp]) -> None:
+        step = self._path.process(rows)
+        found = step.found
         now_ns = self._clock.monotonic_ns()
-        stop_s = (frames + 1) * FRAME / FS
+        stop_s = (step.frames + 1) * FRAME / FS
+        beds = [self._beds[row] for row in rows]
         last_ns = np.array([bed.arrival_ns(float(at_s)) for bed, at_s in zip(beds, stop_s, strict=True)])
         peaks = found.beats.row, found.beats.at
-        due = self.scheduler.add(rows, frames, y, last_ns, self._live[rows], now_ns, peaks)
-        self._frame[rows] += 1
-        self._held[rows] = [self.scheduler.full(row) for row in rows] & ~self._live[rows]
-        marks = self._say_beats(group, found.beats, found.labels)
+        due = self._scheduler.add(rows, step.frames, step.y, last_ns, self._live[rows], now_ns, peaks)
+        for row in rows:
+            self._hold_if_full(int(row))
+        marks = self._say_beats(step)
         for i, bed in enumerate(beds):
-            at_s = float(stop_s[i])
+            at_s, frame = float(stop_s[i]), int(step.frames[i])
             time = bed.time_of(at_s)
-            rate = _known(found.heart_rate_bpm[i])
-            states = _lead_states(bed.slots, found.quality, i)
+            rate, usable = reports.known(found.heart_rate_bpm[i]), bool(found.quality.usable[i])
+            leads = reports.lead_states(bed.slots, found.quality, i)
             if self._traces:
-                self._publish(Trace(bed.name, time, at_s - FRAME_S, y[i]))
+                self._publish(Trace(bed.name, time, at_s - FRAME_S, step.y[i]))
             beats = tuple(marks.get(int(rows[i]), ()))
             bed.marks.extend(beats)
-            if (frames[i] + 1) % _SECOND == 0:
-                self._say_second(bed, at_s, rate, found.quality, i, states)
+            if (frame + 1) % _SECOND == 0:
+                pvc = pvc_per_min(bed.minute(at_s), at_s) if usable else None
+                self._publish(reports.vitals(bed.name, time, at_s, rate, pvc))
+                self._publish(reports.quality(bed.name, time, at_s, bed.slots, found.quality, i, leads))
             moment = Moment(
                 at_s=at_s,
                 time=time,
                 beats=beats,
                 heart_rate_bpm=rate,
-                usable=bool(found.quality.usable[i]),
-                fibrillation=_known(found.fibrillation[i]),
-                leads=tuple((lead, state.state) for lead, state in states.items() if state.state != "good"),
-                gap_s=bed.lost_before(int(last[i]) + 1),
-                due_stop=int(frames[i] + 1) * FRAME * MODEL_FS // FS if due[i] else None,
+                usable=usable,
+                fibrillation=reports.known(found.fibrillation[i]),
+                leads=tuple((lead, state.state) for lead, state in leads.items() if state.state != "good"),
+                gap_s=bed.lost_before(int(step.last[i]) + 1),
+                due_stop=(frame + 1) * FRAME * MODEL_FS // FS if due[i] else None,
                 cut_ns=now_ns,
             )
             bed.add(moment)
 
-    def _say_beats(self, group: _Group, beats: BeatFrame, labels: NDArray[np.str_]) -> dict[int, list[BeatMark]]:
-        """Publish the beats found, each placed to a device sample, and return them per row."""
+    def _hold_if_full(self, row: int) -> None:
+        """A recording of which as many windows wait as may is worked on no further."""
+        self._path.hold(row, self._scheduler.full(row) and not self._live[row])
+
+    def _say_beats(self, step: Step) -> dict[int, list[BeatMark]]:
+        """Publish the beats found, and return them per row."""
         marks: dict[int, list[BeatMark]] = {}
-        fs, reach = group.fs, int(np.ceil(_PLACE_S * group.fs))
-        expected = beats.at / FS * fs
-        first = np.round(expected).astype(np.int64) - reach
-        raw = group.ring.read(beats.row, first, 2 * reach + 1)[np.arange(len(beats.row)), beats.lead]
-        place = first + refine(raw, fs, expected - first)
-        for i, row in enumerate(beats.row.tolist()):
-            bed, at_s, label = self.beds[row], float(place[i]) / fs, cast(BeatLabel, str(labels[i]))
-            marks.setdefault(row, []).append(BeatMark(at_s, label))
-            rr_ms = float(beats.rr_ms[i])
-            beat = Beat(
-                bed=bed.name,
-                time=bed.time_of(at_s),
-                at_s=at_s,
-                sample=round(at_s * fs),
-                rr_ms=None if np.isnan(rr_ms) else round(rr_ms, 1),
-                label=label,
-                lead=LEADS[int(beats.lead[i])],
-            )
+        found = step.found
+        for i, row in enumerate(found.beats.row.tolist()):
+            bed, at_s = self._beds[row], float(step.places[i]) / step.fs
+            beat = reports.beat(bed.name, bed.time_of(at_s), at_s, step.fs, found.beats, found.labels, i)
+            marks.setdefault(row, []).append(BeatMark(at_s, beat.label))
             self._publish(beat)
         return marks
 
-    def _say_second(
-        self, bed: Bed, at_s: float, rate: float | None, quality: QualityFrame, i: int, states: dict[str, LeadQuality]
-    ) -> None:
-        """Publish a bed's vitals and quality, once per second of stream."""
-        time, best = bed.time_of(at_s), int(quality.best[i])
-        if best >= 0 and best not in bed.slots:
-            best = int(bed.slots[quality.sqi[i, bed.slots].argmax()])
-        shown = None if rate is None else round(rate, 1)
-        usable = bool(quality.usable[i])
-        vitals = Vitals(
-            bed=bed.name,
-            time=time,
-            at_s=at_s,
-            heart_rate_bpm=shown,
-            rr_ms=shown and round(6e4 / shown, 1),
-            pvc_per_min=pvc_per_min(bed.minute(at_s), at_s) if usable else None,
-        )
-        self._publish(vitals)
-        reason = "" if usable else ", ".join(f"{lead} {state.state}" for lead, state in states.items())
-        best_lead = LEADS[best] if best >= 0 else None
-        event = Quality(bed=bed.name, time=time, at_s=at_s, leads=states, usable=usable, best_lead=best_lead, reason=reason)
-        self._publish(event)
-
-    def take(self) -> list[Window]:
-        """Return the next batch of windows for the network; empty if none is due."""
-        windows = self.scheduler.take()
+    def next_batch(self) -> list[Window]:
+        """Return the next windows for the network; empty if none is due. :meth:`apply` or :meth:`fail` answers."""
+        windows = self._scheduler.next_batch()
         for window in windows:
             self._in_flight[window.row] += 1
-            self._held[window.row] = self.scheduler.full(window.row) and not self._live[window.row]
+            self._hold_if_full(window.row)
         return windows
 
     def apply(self, windows: Sequence[Window], prediction: Prediction, model: str) -> None:
@@ -341,14 +279,17 @@ class Ward:
             starts = np.array([windows[i].start for i in part])
             stops = np.array([windows[i].stop for i in part])
             self._timeline.add(rows, starts, stops, prediction.rhythm[part], prediction.token_s)
-            waited = [self.beds[row].usable_at(int(stop)) for row, stop in zip(rows, stops, strict=True)]
+            waited = [self._beds[row].usable_at(int(stop)) for row, stop in zip(rows, stops, strict=True)]
             decision = self._timeline.decide(rows, np.array([usable for usable, _ in waited]))
             seconds = self._seconds(rows)
             for k, i in enumerate(part):
-                window, bed = windows[i], self.beds[windows[i].row]
+                window, bed = windows[i], self._beds[windows[i].row]
                 self._in_flight[window.row] -= 1
                 if not bed.lost:
-                    self._say_rhythm(bed, window, decision, k, waited[k][1], prediction, i, model)
+                    time, now_ns = bed.time_of(window.stop / MODEL_FS), self._clock.monotonic_ns()
+                    rate = waited[k][1]
+                    said = reports.rhythm(bed.name, time, bed.fs, window, decision, k, rate, prediction, i, model, now_ns)
+                    self._publish(said)
                 label = decision.names[k]
                 evidence = Evidence(label=label, stop_s=window.stop / MODEL_FS, seconds=tuple(seconds[k].tolist()))
                 bed.resolve(window.stop, evidence)
@@ -364,74 +305,37 @@ class Ward:
             seconds[same] = self._timeline.seconds(rows[same], float(span_s))
         return seconds
 
-    def _say_rhythm(
-        self,
-        bed: Bed,
-        window: Window,
-        decision: RhythmDecision,
-        k: int,
-        rate: float | None,
-        prediction: Prediction,
-        i: int,
-        model: str,
-    ) -> None:
-        label = label_text(decision.names[k], rate)
-        probabilities = [min(1.0, max(0.0, round(float(p), 4))) for p in decision.probabilities[k]]
-        at_s = window.stop / MODEL_FS
-        timing = Timing(window.last_sample_ns, window.cut_ns, prediction.ready_ns, self._clock.monotonic_ns())
-        event = Rhythm(
-            bed=bed.name,
-            time=bed.time_of(at_s),
-            at_s=at_s,
-            label=label,
-            text=RHYTHM_TEXTS[label],
-            probability=min(1.0, max(0.0, round(float(decision.probability[k]), 4))),
-            probabilities=dict(zip(RHYTHMS, probabilities, strict=True)),
-            start_s=float(decision.start_s[k]),
-            stop_s=float(decision.stop_s[k]),
-            window_start=max(0, round(window.start / MODEL_FS * bed.fs)),
-            window_stop=round(at_s * bed.fs),
-            codes=RHYTHM_CODES[label],
-            timing=timing,
-            model=model,
-            without_beats=bool(prediction.without_beats[i]),
-        )
-        self._publish(event)
-
     def fail(self, windows: Sequence[Window], detail: str) -> None:
         """Take note that the network gave no answer to a batch: the rules that need none go on."""
         for window in windows:
             self._in_flight[window.row] -= 1
-            self.beds[window.row].resolve(window.stop, None)
-        self.technical(self.report("model-failed", detail))
-
-    def report(self, condition: str, detail: str, *, present: bool = True) -> Technical:
-        """Return the worker's own technical event, for :meth:`technical`."""
-        return Technical(bed="", time=self._clock.utc(), condition=condition, present=present, detail=detail)
+            self._beds[window.row].resolve(window.stop, None)
+        utc = self._clock.utc()
+        self.technical(Technical(bed="", time=utc, condition="model-failed", present=True, detail=detail))
 
     def tick(self) -> None:
         """Let pauses run out, reminders come due and late predictions be late; about once a second."""
         now_ns, utc = self._clock.monotonic_ns(), self._clock.utc()
-        for row, bed in enumerate(self.beds):
+        for row, bed in enumerate(self._beds):
             if bed.overdue(now_ns, self._config.model_late_s) and row not in self._late:
                 self._late.add(row)
                 detail = f"no prediction within {self._config.model_late_s:g} s"
                 bed.technical("model-late", present=True, detail=detail)
             bed.say(bed.alarms.tick(now_ns, bed.now()))
-        self._say(self.engine.tick(now_ns, utc))
+        self._say(self._engine.tick(now_ns, utc))
 
     def technical(self, event: Technical) -> None:
         """Take what a stage or sink noticed, of one bed or (no bed named) of the worker."""
         row = self._row_of.get(event.bed)
         if row is not None:
-            self.beds[row].technical(event.condition, present=event.present, detail=event.detail)
+            self._beds[row].technical(event.condition, present=event.present, detail=event.detail)
         else:
-            self._say(self.engine.technical(event, self._clock.monotonic_ns()))
+            self._say(self._engine.technical(event, self._clock.monotonic_ns()))
 
     def command(self, command: Command) -> None:
         """Carry out a person's order on one bed, the worker (``site/engine/worker``), or with no name on all of them."""
         now_ns, utc = self._clock.monotonic_ns(), self._clock.utc()
-        engines = {bed.name: (bed.alarms, bed.now()) for bed in self.beds} | {self._engine_name: (self.engine, utc)}
+        engines = {bed.name: (bed.alarms, bed.now()) for bed in self._beds} | {self._engine_name: (self._engine, utc)}
         chosen = [engine for name, engine in engines.items() if command.bed in ("", name)]
         if not chosen:
             known = ", ".join(list(engines)[:8])
@@ -456,14 +360,12 @@ class Ward:
             self._publish(event)
 
 
-def _known(value: np.floating) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
-def _lead_states(slots: NDArray[np.intp], quality: QualityFrame, i: int) -> dict[str, LeadQuality]:
-    """Return the quality of the leads that a device delivers."""
-    sqi, state = quality.sqi[i], quality.state[i]
-    return {LEADS[k]: LeadQuality(round(min(1.0, max(0.0, float(sqi[k]))), 3), cast(LeadState, STATES[state[k]])) for k in slots}
+def _cut(block: SampleBlock, length: int, fs: float) -> Iterator[SampleBlock]:
+    """Cut a block into parts of at most ``length`` samples, each with the time of its own last sample."""
+    for start in range(block.start, block.stop, length):
+        stop = min(start + length, block.stop)
+        samples = block.samples[:, start - block.start : stop - block.start]
+        yield SampleBlock(start, samples, block.t_ns - round((block.stop - stop) / fs * 1e9), block.lead_off)
 
 
 def _one_per_row(windows: Sequence[Window]) -> Iterator[list[int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +64,9 @@ FORMATS = ("wfdb-16", "wfdb-212", "wfdb-516", "edf", "csv", "npy")
 
 @pytest.mark.parametrize("fmt", FORMATS)
 @pytest.mark.parametrize("speed", ["max", 4.0])
-async def test_replay_conforms(fmt: str, speed: Any, tmp_path: Path) -> None:
+def test_replay_conforms(fmt: str, speed: Any, tmp_path: Path) -> None:
     options = _write(fmt, tmp_path) | {"speed": speed}
-    await check_device(
+    check_device(
         lambda clock: open_device("replay", options, clock),
         lambda clock, block: open_device("replay", options | {"block": block}, clock),
         blocks=200,
@@ -87,20 +87,20 @@ async def test_replay_delivers_what_was_written(fmt: str, tmp_path: Path, clock:
 @pytest.mark.parametrize(
     "options", [{}, {"speed": "max", "script": "arrest", "counter": True}, {"leads": ["II"], "jitter_s": 0.3}]
 )
-async def test_simulate_conforms(options: dict[str, Any]) -> None:
-    await check_device(
+def test_simulate_conforms(options: dict[str, Any]) -> None:
+    check_device(
         lambda clock: open_device("simulate", options, clock),
         lambda clock, block: open_device("simulate", options | {"block": block}, clock),
     )
 
 
-async def test_simulate_with_every_artefact_conforms() -> None:
+def test_simulate_with_every_artefact_conforms() -> None:
     kinds = ("noise", "wander", "mains", "muscle", "motion", "lead_off", "gap")
     options = msgspec.convert(
         {"artefacts": [{"kind": kind, "start_s": 0.5 * i, "seconds": 0.7, "leads": ["V1"]} for i, kind in enumerate(kinds)]},
         SimulateOptions,
     )
-    await check_device(lambda clock: SimulateDevice(options, clock), blocks=100)
+    check_device(lambda clock: SimulateDevice(options, clock), blocks=100)
 
 
 def _scripted(clock: Clock) -> ScriptedDevice:
@@ -108,8 +108,8 @@ def _scripted(clock: Clock) -> ScriptedDevice:
     return ScriptedDevice(ScriptedOptions(info=INFO, steps=steps), clock)
 
 
-async def test_scripted_device_conforms() -> None:
-    await check_device(_scripted)
+def test_scripted_device_conforms() -> None:
+    check_device(_scripted)
 
 
 def test_every_installed_adapter_is_checked_here() -> None:
@@ -149,10 +149,14 @@ class _Short(ScriptedDevice):
     ("broken", "said"),
     [(_Reused, "changed later"), (_Backwards, "after samples up to"), (_Double, "float64"), (_Short, "total is 500")],
 )
-async def test_kit_finds_broken_devices(broken: type[ScriptedDevice], said: str) -> None:
+def test_kit_finds_broken_devices(broken: type[ScriptedDevice], said: str) -> None:
     def factory(clock: Clock) -> Device:
         return broken(_scripted(clock)._options, clock)
 
-    check: Callable[..., Any] = check_device
     with pytest.raises(AssertionError, match=said):
-        await check(factory)
+        check_device(factory)
+
+
+async def test_the_kit_cannot_be_passed_by_forgetting_to_await_it() -> None:
+    with pytest.raises(RuntimeError, match="plain function"):
+        check_device(_scripted)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import tomllib
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +41,24 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     writer.close()
 
 
-async def test_example_adapter_conforms(adapter: dict[str, Any]) -> None:
-    server = await asyncio.start_server(_serve, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
+def test_example_adapter_conforms(adapter: dict[str, Any]) -> None:
+    ports: list[int] = []
 
-        def factory(clock: Clock) -> Any:
-            return adapter["TcpDevice"](adapter["TcpOptions"](host="127.0.0.1", port=port), clock)
+    @asynccontextmanager
+    async def server() -> AsyncIterator[None]:
+        async with await asyncio.start_server(_serve, "127.0.0.1", 0) as listening:
+            ports.append(listening.sockets[0].getsockname()[1])
+            yield
 
-        async with factory(SystemClock()) as info:
-            assert info.leads == ("II",)
-        await check_device(factory, blocks=20)
+    def factory(clock: Clock) -> Any:
+        return adapter["TcpDevice"](adapter["TcpOptions"](host="127.0.0.1", port=ports[-1]), clock)
+
+    async def leads() -> tuple[str, ...]:
+        async with server(), factory(SystemClock()) as info:
+            return tuple(info.leads)
+
+    assert asyncio.run(leads()) == ("II",)
+    check_device(factory, peer=server, blocks=20)
 
 
 async def test_example_adapter_says_when_nobody_answers(adapter: dict[str, Any]) -> None:

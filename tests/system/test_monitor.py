@@ -48,14 +48,14 @@ class Run:
         self.events: list[Event] = []
         self.windows: list[Window] = []
         self.monitor.bus.listen(self.events.append, Event)  # type: ignore[arg-type]
-        take = self.monitor.ward.take
+        next_batch = self.monitor._ward.next_batch
 
         def taken() -> list[Window]:
-            windows = take()
+            windows = next_batch()
             self.windows += windows
             return windows
 
-        self.monitor.ward.take = taken  # type: ignore[method-assign]
+        self.monitor._ward.next_batch = taken  # type: ignore[method-assign]
 
     async def finish(self) -> Run:
         async with asyncio.timeout(120):
@@ -143,7 +143,7 @@ async def test_live_at_a_finite_speed_decides_as_the_recording_does(untrained: P
     assert live.of(Meta)[0].live
     # A live source does not wait for its last frame's look-ahead to be padded; everything before that is the same.
     end = max(rhythm.at_s for rhythm in live.of(Rhythm)) - 1.0
-    if not live.monitor.ward.scheduler.skipped.any():
+    if not live.monitor._ward.skipped_windows:
         assert [d for d in decisions(live) if d in decisions(recorded)] == decisions(live)
     assert [a.condition for a in live.of(Alarm) if a.phase == "start" and a.at_s < end] == [
         a.condition for a in recorded.of(Alarm) if a.phase == "start" and a.at_s < end
@@ -420,7 +420,7 @@ async def test_a_recordings_events_are_in_the_time_of_the_recording(untrained: P
 
 async def test_a_defect_in_the_stages_is_an_alarm_and_the_monitor_goes_on(untrained: Path) -> None:
     run = Run(untrained, simulated(leads=["II"]))
-    advance = run.monitor.ward.advance
+    advance = run.monitor._ward.advance
     calls = 0
 
     def sometimes() -> bool:
@@ -430,7 +430,7 @@ async def test_a_defect_in_the_stages_is_an_alarm_and_the_monitor_goes_on(untrai
             raise ValueError("a defect")
         return advance()
 
-    run.monitor.ward.advance = sometimes  # type: ignore[method-assign]
+    run.monitor._ward.advance = sometimes  # type: ignore[method-assign]
     await run.finish()
     assert [a.phase for a in run.of(Alarm, "") if a.condition == "worker-lost"][0:1] == ["start"]
     assert "asystole" in run.starts()
@@ -442,6 +442,6 @@ async def test_a_defect_that_does_not_go_away_ends_the_monitor_with_its_reason(u
     def always() -> bool:
         raise ValueError("a lasting defect")
 
-    run.monitor.ward.advance = always  # type: ignore[method-assign]
+    run.monitor._ward.advance = always  # type: ignore[method-assign]
     with pytest.raises(EcgnatError, match="advance failed 20 times in a row, last with ValueError: a lasting defect"):
         await run.finish()

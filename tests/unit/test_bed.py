@@ -60,7 +60,7 @@ def test_unknown_leads_are_refused_by_name() -> None:
 
 def test_samples_are_put_into_their_leads() -> None:
     desk = Desk()
-    leads = desk.bed.take(block(0, 50))
+    leads = desk.bed.place(block(0, 50))
     assert leads.shape == (12, 50)
     present = np.isfinite(leads).all(axis=1)
     assert [LEADS[i] for i in np.flatnonzero(present)] == ["II", "V1"]
@@ -71,8 +71,8 @@ def test_samples_are_put_into_their_leads() -> None:
 
 def test_a_jump_of_the_index_is_a_gap_counted_once() -> None:
     desk = Desk()
-    desk.bed.take(block(0, 50))
-    desk.bed.take(block(175, 225))
+    desk.bed.place(block(0, 50))
+    desk.bed.place(block(175, 225))
     assert desk.bed.lost_before(100) == 0.0
     assert desk.bed.lost_before(200) == pytest.approx(0.5)
     assert desk.bed.lost_before(225) == 0.0
@@ -80,9 +80,9 @@ def test_a_jump_of_the_index_is_a_gap_counted_once() -> None:
 
 def test_lead_off_holds_from_its_sample_on() -> None:
     desk = Desk()
-    desk.bed.take(block(0, 50))
-    desk.bed.take(block(50, 100, off=frozenset({"V1"})))
-    desk.bed.take(block(100, 150))
+    desk.bed.place(block(0, 50))
+    desk.bed.place(block(50, 100, off=frozenset({"V1"})))
+    desk.bed.place(block(100, 150))
     assert not desk.bed.off_at(49).any()
     assert desk.bed.off_at(99)[LEADS.index("V1")]
     assert not desk.bed.off_at(120).any()
@@ -92,7 +92,7 @@ def test_live_time_follows_the_newest_sample_and_recorded_time_the_start() -> No
     live, recorded = Desk(), Desk(live=False)
     t_ns = live.clock.monotonic_ns() + 7_000_000_000
     for desk in (live, recorded):
-        desk.bed.take(block(0, 250, t_ns))
+        desk.bed.place(block(0, 250, t_ns))
     assert live.bed.time_of(1.0) == live.clock.utc(t_ns)
     assert recorded.bed.time_of(1.0) == recorded.clock.utc() + timedelta(seconds=1)
 
@@ -138,10 +138,10 @@ def test_a_lost_device_leaves_no_stale_value_and_an_alarm() -> None:
 def test_samples_that_run_ahead_of_time_are_a_clock_jump() -> None:
     desk = Desk()
     t_ns = desk.clock.monotonic_ns()
-    desk.bed.take(block(0, 50, t_ns))
-    desk.bed.take(block(50, 100, t_ns + 200_000_000))
+    desk.bed.place(block(0, 50, t_ns))
+    desk.bed.place(block(50, 100, t_ns + 200_000_000))
     assert not desk.of(Alarm)
-    desk.bed.take(block(5100, 5150, t_ns + 400_000_000))
+    desk.bed.place(block(5100, 5150, t_ns + 400_000_000))
     (alarm,) = desk.of(Alarm)
     assert isinstance(alarm, Alarm)
     assert alarm.condition == "clock-jump"

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
 PAGE = ROOT / "docs" / "measured" / "index.md"
 
-HEAD = """# Results
+HEAD = """# All figures
 
 Measured on the test records of the databases' splits (`splits.csv`, patient-wise), with the shipped checkpoint and default
 settings, on two shared CPU cores. Each section names its command; `ROOT` is a folder of unpacked databases. The numbers stand as
@@ -174,7 +174,7 @@ def side_by_side() -> str:
 Arms trained alike (`train/runs/comparison.sh`), as many steps as their network makes in one processor minute, after 38 minutes of
 pretraining where there is any: macro-AUROC on test records with 1 / 10 / 30 / 100 % of the labels, mean of the seeds. Spread,
 differences, intervals, noise, fewer leads and wrong beats: [the study](study.md). What this says of the papers'
-claims: [claims](../claims.md).
+claims: [claims](claims.md).
 
 {rows(["", *tasks], *body)}
 With all labels, the difference of two arms in macro-AUROC, seeds together, and its interval from resampling test records:

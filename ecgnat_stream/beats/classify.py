@@ -3,7 +3,7 @@
 In: conditioned frames ``(R, 12, FRAME)``, the quality of the leads and the beats that
 :class:`~ecgnat_stream.beats.detector.QrsDetector` found in them. Out: a class per beat and the probability that it is
 ventricular. Logistic regression weighs what tells a beat from the bed's gallery of shapes; ``train/signal/beat_classes.py``
-fitted it, docs/beats.md has its numbers. "Q" are a bed's first beats and beats without a usable lead.
+fitted it, docs/measured/beats.md has its numbers. "Q" are a bed's first beats and beats without a usable lead.
 
 Shapes: R row, B beat, F feature.
 """

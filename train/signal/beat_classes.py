@@ -6,8 +6,8 @@
 The records go through the monitor's own conditioning, quality, detector and gallery: as they are, each lead alone, and with
 noise of nstdb in other proportions. Beats get the class of the expert's mark within 150 ms, detections without a mark count as
 N. Logistic regressions are fitted: V against the rest, S against N, and V by width alone. The weights of a feature may only have
-the sign that physiology gives it: without that, cross-validation over patients is clearly worse (docs/measured/beats.md). The streams of
-:mod:`train.signal.conduction` are measured beside it, not learnt from.
+the sign that physiology gives it: without that, cross-validation over patients is clearly worse (docs/measured/beats.md). The
+streams of :mod:`train.signal.conduction` are measured beside it, not learnt from.
 
 Shapes: B beat, F feature.
 """

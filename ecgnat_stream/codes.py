@@ -12,6 +12,7 @@ import msgspec
 
 __all__ = [
     "BEATS",
+    "BEAT_OF_SYMBOL",
     "CONDITION_CODES",
     "PRIORITIES",
     "PRIORITY_MARKS",
@@ -38,6 +39,10 @@ RHYTHMS = ("SINUS", "AF", "SVT", "VT", "VF", "ASYSTOLE", "PACED", "NOISE")
 
 BEATS = ("N", "S", "V", "F", "Q")
 """Classes of the beat head, AAMI EC57: normal or bundle branch block, supraventricular, ventricular, fusion, paced or unknown."""
+
+_SYMBOLS = {"N": "NLRBejn", "S": "AaJS", "V": "VEr", "F": "F", "Q": "/fQ?"}
+BEAT_OF_SYMBOL = {symbol: name for name, symbols in _SYMBOLS.items() for symbol in symbols}
+"""WFDB symbol of a beat (ecgcodes.h) to its class; what is not in it is no beat. B is a bundle branch block of unstated side."""
 
 SCREENS = ("N", "A", "O", "~")
 """Classes of the screening head, one for the whole window: normal rhythm, AF, other rhythm, too noisy (Challenge 2017)."""

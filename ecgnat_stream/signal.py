@@ -27,6 +27,7 @@ __all__ = [
     "StreamInfo",
     "Window",
     "assign_leads",
+    "mv_per",
 ]
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
@@ -56,6 +57,7 @@ NOT_ECG = ("ABP", "ART", "BP", "CVP", "PAP", "PLETH", "PPG", "RESP", "SPO2", "CO
 _ALIASES = {lead.upper(): lead for lead in LEADS} | {
     "MLI": "I", "MLII": "II", "MLIII": "III", "MCL1": "V1", "MCL": "V1", "MCL6": "V6", "CM5": "V5", "CC5": "V5", "V": "V1",
 }  # fmt: skip
+_MV = {"nv": 1e-6, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "microvolt": 1e-3, "mv": 1.0, "millivolt": 1.0, "v": 1e3}
 _UNSPECIFIED = ("ECG", "EKG", "LEAD", "CH", "CHANNEL")
 
 
@@ -186,3 +188,8 @@ def assign_leads(names: Sequence[str], lead_map: Mapping[str, str] | None = None
     if all(slot is None for slot in slots):
         raise ConfigError(f"no ECG lead among {', '.join(names) or 'no names at all'}: set lead_map")
     return tuple(slots)
+
+
+def mv_per(unit: str) -> float | None:
+    """Return how many mV one of a unit is (nV, uV, mV, V, written in any case); None for what is no voltage."""
+    return _MV.get(unit.strip().lower().removesuffix("s"))

@@ -20,14 +20,13 @@ import wfdb
 from numpy.typing import NDArray
 
 from ecgnat_stream.errors import DeviceError
-from ecgnat_stream.signal import NOT_ECG
+from ecgnat_stream.signal import NOT_ECG, mv_per
 
 __all__ = ["Format", "Record", "Units", "open_record"]
 
 Format = Literal["auto", "wfdb", "edf", "csv", "npy"]
 Units = Literal["uV", "mV", "V"]
 
-_MV = {"nv": 1e-6, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "microvolt": 1e-3, "mv": 1.0, "millivolt": 1.0, "v": 1e3}
 _SUFFIXES: dict[str, Format] = {".edf": "edf", ".bdf": "edf", ".csv": "csv", ".tsv": "csv", ".txt": "csv", ".npy": "npy"}
 _WFDB_SUFFIXES = (".hea", ".dat", ".mat", ".flac")
 
@@ -140,7 +139,7 @@ def _wrong(path: Path, what: str) -> DeviceError:
 
 
 def _to_mv(path: Path, lead: str, unit: str) -> float:
-    factor = _MV.get(unit.strip().lower().removesuffix("s"))
+    factor = mv_per(unit)
     if factor is None:
         raise _wrong(
             path, f"lead {lead} is in {unit.strip() or 'no unit'}, which is no voltage: set units (uV, mV or V), or leads"
@@ -151,7 +150,7 @@ def _to_mv(path: Path, lead: str, unit: str) -> float:
 def _choose(path: Path, names: Sequence[str], units: Sequence[str], leads: Sequence[str] | None) -> list[int]:
     """Return the signals to read: those asked for, or all but what is known to be no ECG and no voltage."""
     if leads is None:
-        voltage = [unit.strip().lower() in _MV for unit in units]
+        voltage = [mv_per(unit) is not None for unit in units]
         return [i for i, name in enumerate(names) if voltage[i] or name.upper().rstrip("0123456789 ") not in NOT_ECG]
     if unknown := [lead for lead in leads if lead not in names]:
         raise _wrong(path, f"has no lead {', '.join(unknown)}: it has {', '.join(names)}")
@@ -368,7 +367,7 @@ def _from_table(path: Path, table: _Table, fs: float, units: Units, scale: float
         raise _wrong(path, f"does not name its {rows} leads: set the option leads")
     if len(names) != rows:
         raise _wrong(path, f"has {rows} columns of samples, but {len(names)} leads are named ({', '.join(names)})")
-    factor = _MV[units.lower()] * scale
+    factor = _to_mv(path, names[0], units) * scale
 
     def read(start: int, stop: int) -> Samples:
         return np.asarray(table.values[:, start:stop].astype(np.float64) * factor, dtype=np.float32)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ecgnat_stream.score.compare import BeatPair
 from ecgnat_stream.score.run import Observed
 from ecgnat_stream.score.truth import Truth
+from ecgnat_stream.signal import mv_per
 from ecgnat_stream.spans import AlarmSpan
 
 __all__ = ["DEFINITIONS", "Strip", "draw", "read_leads"]
@@ -29,7 +30,6 @@ _LEAST_MM, _MOST_MM = 16.0, 45.0
 _POINT_S = 0.008
 """One point per 8 ms is drawn, the one farthest from the base line, so that no peak is lost."""
 
-_MV = {"nv": 1e-6, "uv": 1e-3, "mv": 1.0, "v": 1e3}
 _COLOURS = {"high": "#d32f2f", "medium": "#c99700", "low": "#0097a7"}
 _QUIET = ("N", "SINUS", "SBRAD", "STACH", "(N")
 
@@ -71,7 +71,7 @@ def read_leads(truth: Truth, start_s: float, stop_s: float) -> tuple[tuple[str, 
         part = wfdb.rdrecord(str(truth.path), sampfrom=first, sampto=last)
     except (TypeError, IndexError, AttributeError, OSError) as error:
         raise ValueError(f"{truth.path}: {error}") from error
-    scale = np.array([_MV.get(str(unit).strip().lower(), 0.0) for unit in part.units])
+    scale = np.array([mv_per(str(unit)) or 0.0 for unit in part.units])
     kept = scale > 0
     names = tuple(name or f"signal {i + 1}" for i, name in enumerate(part.sig_name))
     samples = (np.asarray(part.p_signal, np.float64) * scale).T[kept]

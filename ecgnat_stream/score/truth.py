@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import wfdb
@@ -19,19 +19,19 @@ from numpy.typing import NDArray
 
 from ecgnat_stream.alarm import AlarmConfig
 from ecgnat_stream.alarm.rules import SLOW_SHARE
+from ecgnat_stream.codes import BEAT_OF_SYMBOL
 from ecgnat_stream.score.compare import LEARNING_S
 from ecgnat_stream.score.records import ScoreError, headers_of, vf_table
 from ecgnat_stream.score.spans import Span, gaps, merge, overlaps
 
-__all__ = ["CHALLENGE_ALARMS", "Challenge", "Database", "Episode", "Truth"]
+__all__ = ["CHALLENGE_ALARMS", "ECTOPY", "Challenge", "Database", "Episode", "Truth", "between_marks"]
 
-_SYMBOLS = {"N": "NLRBejn", "S": "AaJS", "V": "VEr", "F": "F", "Q": "/fQ?"}
-CLASS_OF = {symbol: name for name, symbols in _SYMBOLS.items() for symbol in symbols}
-"""WFDB beat symbol to AAMI EC57 class."""
+_Place = TypeVar("_Place", int, float)
+"""In samples, or in s."""
 
 _EXTENSIONS = ("atr", "ann")
-_ECTOPY = ("(B", "(T", "(AB")
-"""Bigeminy and trigeminy speak of beats; the rhythm stated before goes on."""
+ECTOPY = ("(B", "(T", "(AB")
+"""Bigeminy, trigeminy, atrial bigeminy: they speak of beats; the rhythm stated before goes on."""
 
 _CONDITION_OF = {
     "(VF": "ventricular-fibrillation", "(VFL": "ventricular-fibrillation", "(VFIB": "ventricular-fibrillation",
@@ -184,7 +184,7 @@ class Database:
             except _UNREADABLE:
                 continue
             if marks is not None:
-                classes |= any(CLASS_OF.get(symbol, "N") != "N" for symbol in marks.symbols)
+                classes |= any(BEAT_OF_SYMBOL.get(symbol, "N") != "N" for symbol in marks.symbols)
                 rhythm |= marks.has_rhythm
                 vf |= "[" in marks.symbols
             if classes and rhythm:
@@ -223,7 +223,7 @@ class Database:
             return replace(base, challenge=challenge)
         has_classes, has_rhythm, has_vf = self._speaks
         rhythm = _rhythm(marks, base.length_s)
-        vf_marks = _between(marks, base.length_s)
+        vf_marks = between_marks(marks.at_s.tolist(), marks.symbols, base.length_s)
         if self._vf is not None:
             vf_marks += [(start / base.fs, stop / base.fs) for start, stop in self._vf.get(base.name, ())]
         noted: dict[str, list[Span]] = {VF: vf_marks}
@@ -233,9 +233,11 @@ class Database:
                 noted.setdefault(_CONDITION_OF[note], []).append((start, stop))
             elif note in _MAYBE_OF:
                 possible.setdefault(_MAYBE_OF[note], []).append((start, stop))
-        is_beat = np.array([symbol in CLASS_OF for symbol in marks.symbols], bool)
+        is_beat = np.array([symbol in BEAT_OF_SYMBOL for symbol in marks.symbols], bool)
         beats_s = marks.at_s[is_beat] if is_beat.any() else None
-        classes = np.array([CLASS_OF[symbol] for symbol in marks.symbols if symbol in CLASS_OF]) if has_classes else None
+        classes = (
+            np.array([BEAT_OF_SYMBOL[symbol] for symbol in marks.symbols if symbol in BEAT_OF_SYMBOL]) if has_classes else None
+        )
         stated = {VF} if has_vf else set()
         if has_rhythm or not has_vf:  # a database of beats alone is one of normal rhythm
             stated |= {VF, VT, ASYSTOLE, AF}
@@ -300,22 +302,24 @@ def _challenge(comments: Sequence[str], length_s: float) -> Challenge | None:
 def _rhythm(marks: _Marks, length_s: float) -> list[tuple[float, float, str]]:
     """Return the stretch of every rhythm note; notes about beats leave the rhythm as it was."""
     notes = zip(marks.at_s.tolist(), marks.notes, strict=True)
-    changes = [(at, note) for at, note in notes if note.startswith("(") and note not in _ECTOPY]
+    changes = [(at, note) for at, note in notes if note.startswith("(") and note not in ECTOPY]
     ends = [*(at for at, _ in changes[1:]), length_s]
     return [(start, stop, note) for (start, note), stop in zip(changes, ends, strict=False) if stop > start]
 
 
-def _between(marks: _Marks, length_s: float) -> list[Span]:
-    """Return the stretches from each "[" to the next "]", or to the end."""
-    spans: list[Span] = []
-    onset: float | None = None
-    for at, symbol in zip(marks.at_s.tolist(), marks.symbols, strict=True):
+def between_marks(places: Iterable[_Place], symbols: Iterable[str], end: _Place) -> list[tuple[_Place, _Place]]:
+    """Return the stretches from each "[" (onset of VF) to the next "]", or to the end where it is lacking."""
+    spans: list[tuple[_Place, _Place]] = []
+    onset: _Place | None = None
+    for at, symbol in zip(places, symbols, strict=True):
         if symbol == "[" and onset is None:
             onset = at
         elif symbol == "]" and onset is not None:
             spans.append((onset, at))
             onset = None
-    return spans if onset is None else [*spans, (onset, length_s)]
+    if onset is not None:
+        spans.append((onset, end))
+    return spans
 
 
 def _pieces(beats_s: NDArray[np.float64], without: Iterable[Span]) -> list[NDArray[np.float64]]:

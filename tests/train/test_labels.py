@@ -18,7 +18,6 @@ from train.data.labels import (
     WFDB_RHYTHMS,
     allow,
     beat_classes,
-    between_marks,
     forbid,
     from_changes,
     from_spans,
@@ -83,11 +82,6 @@ def test_episodes_are_possible_beside_the_stated_rhythm_only() -> None:
     assert of_codes(["426177001", "425856008"]) == allow("SINUS", "VT")
     assert of_codes(["425856008", "59118001"]) == UNSTATED
     assert of_codes(["164889003"]) == allow("AF")
-
-
-def test_spans_between_marks() -> None:
-    assert between_marks(100, [5, 10, 20, 30, 60], ["N", "[", "N", "]", "["]) == [(10, 30), (60, 100)]
-    assert between_marks(100, [5], ["]"]) == []
 
 
 def test_beat_symbols() -> None:

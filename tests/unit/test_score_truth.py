@@ -11,7 +11,7 @@ import wfdb
 
 from ecgnat_stream.alarm import AlarmConfig
 from ecgnat_stream.score.records import ScoreError, select
-from ecgnat_stream.score.truth import Challenge, Database, Episode
+from ecgnat_stream.score.truth import Challenge, Database, Episode, between_marks
 
 FS = 100
 
@@ -145,3 +145,8 @@ def test_what_cannot_be_scored_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ScoreError, match="holds no WFDB records"):
         database(tmp_path / "empty")
+
+
+def test_fibrillation_lasts_from_mark_to_mark_or_to_the_end() -> None:
+    assert between_marks([5, 10, 20, 30, 60], ["N", "[", "N", "]", "["], 100) == [(10, 30), (60, 100)]
+    assert between_marks([5], ["]"], 100) == []

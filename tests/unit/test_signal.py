@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecgnat_stream.errors import ConfigError
-from ecgnat_stream.signal import LEADS, NOT_ECG, SampleBlock, assign_leads
+from ecgnat_stream.signal import LEADS, NOT_ECG, SampleBlock, assign_leads, mv_per
 
 
 def _named(names: list[str], lead_map: dict[str, str] | None = None) -> list[str | None]:
@@ -71,3 +71,16 @@ def test_block_stop() -> None:
     import numpy as np
 
     assert SampleBlock(10, np.zeros((2, 5), np.float32), 0).stop == 15
+
+
+def test_units_are_read_however_they_are_written() -> None:
+    assert [mv_per(unit) for unit in ("mV", " uV", "µV", "V", "nV", "microVolts", "mmHg", "")] == [
+        1,
+        1e-3,
+        1e-3,
+        1e3,
+        1e-6,
+        1e-3,
+        None,
+        None,
+    ]

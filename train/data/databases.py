@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from ecgnat_devices.records import Units, open_record
 from ecgnat_stream.codes import RHYTHMS, SCREENS
 from ecgnat_stream.errors import ConfigError
+from ecgnat_stream.score.records import headers_of, vf_table
+from ecgnat_stream.score.truth import between_marks
 from ecgnat_stream.signal import LEADS, assign_leads
 from train.data import labels
 
@@ -31,7 +33,6 @@ __all__ = [
     "Record",
     "Sidecar",
     "generic_files",
-    "headers_of",
     "read_generic",
     "rows_of",
     "table_of",
@@ -118,19 +119,6 @@ def rows_of(path: Path) -> Iterator[dict[str, str]]:
         yield from csv.DictReader(file)
 
 
-def headers_of(folder: Path) -> dict[str, Path]:
-    """Return the WFDB records below a folder by name, without those that a RECORDS file beside them leaves out."""
-    listed: set[Path] = set()
-    covered: set[Path] = set()
-    for table in folder.rglob("RECORDS"):
-        names = [line.strip() for line in table.read_text().splitlines()]
-        names = [name for name in names if name and not name.endswith("/")]
-        listed |= {table.parent / name for name in names}
-        covered |= {table.parent} if names else set()
-    found = (path.with_suffix("") for path in folder.rglob("*.hea"))
-    return {path.name: path for path in found if path in listed or covered.isdisjoint(path.parents)}
-
-
 def _of(headers: dict[str, Path], name: str) -> Path:
     if name not in headers:
         raise ValueError(f"there is no header {name}.hea")
@@ -213,21 +201,18 @@ def _nsrdb(folder: Path) -> Callable[[str, str], Record]:
 def _cudb(folder: Path) -> Callable[[str, str], Record]:
     """VF by ``vf_episodes.csv`` and ``.ann`` in the pack, by the marks [ and ] of ``.atr`` in the download."""
     headers = headers_of(folder)
-    table = next(folder.rglob("vf_episodes.csv"), None)
-    episodes: dict[str, list[tuple[int, int]]] = {}
-    for row in rows_of(table) if table else ():
-        episodes.setdefault(row["record"], []).append((int(row["start"]), int(row["stop"])))
+    episodes = vf_table(folder)
 
     def read(name: str, split: str) -> Record:
         path = _of(headers, name)
         fs, samples = _leads(path)
-        annotation = wfdb.rdann(str(path), "ann" if table else "atr")
+        annotation = wfdb.rdann(str(path), "atr" if episodes is None else "ann")
         beats = annotation.sample[labels.beat_classes(annotation.symbol) < labels.NO_BEAT].astype(np.int64)
         near = [(round(at - _CUDB_REACH_S * fs), round(at + _CUDB_REACH_S * fs)) for at in beats.tolist()]
         beating = labels.forbid("VF", "ASYSTOLE", "NOISE")
         rhythm = labels.from_spans(samples.shape[1], beating, labels.forbid("VF"), near)
-        marked = episodes.get(name, []) if table else labels.between_marks(samples.shape[1], annotation.sample, annotation.symbol)
-        for start, stop in marked:
+        marks = between_marks(annotation.sample.tolist(), annotation.symbol, samples.shape[1])
+        for start, stop in marks if episodes is None else episodes.get(name, []):
             rhythm[start:stop] = labels.allow("VF")
         unstated = np.full(len(beats), labels.BEAT_UNSTATED, np.uint8)
         return Record("cudb", name, split, fs, samples, rhythm, beats=beats, beat_class=unstated)

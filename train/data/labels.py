@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgnat_stream.codes import BEATS, RHYTHMS
+from ecgnat_stream.codes import BEAT_OF_SYMBOL, BEATS, RHYTHMS
+from ecgnat_stream.score.truth import ECTOPY
 
 __all__ = [
     "ALARM_CLASSES",
@@ -27,7 +28,6 @@ __all__ = [
     "UNSTATED",
     "allow",
     "beat_classes",
-    "between_marks",
     "forbid",
     "from_changes",
     "from_spans",
@@ -74,23 +74,17 @@ WFDB_RHYTHMS = {
 }
 """Rhythm change notes of mitdb, vfdb, afdb and ltafdb (``aux_note`` of ``.atr``)."""
 
-ECTOPY = ("(B", "(T", "(AB")
-"""Bigeminy, trigeminy, atrial bigeminy: they speak about beats; the underlying rhythm stated before goes on, or it is sinus."""
-
 BEAT_UNSTATED = 255
 """Class of a beat that is marked, but whose class is not stated."""
 
 NO_BEAT = 254
 """Class of a mark that is no beat."""
 
-_AAMI = {"N": "NLRBejn", "S": "AaJS", "V": "VEr", "F": "F", "Q": "/fQ"}
-"""WFDB beat symbols by AAMI EC57 class. B is a bundle branch block beat whose side is not stated."""
-
 
 def beat_classes(symbols: Sequence[str]) -> NDArray[np.uint8]:
     """Return an index into ``codes.BEATS`` per symbol, and :data:`NO_BEAT` for what is no beat."""
-    index = {symbol: number for number, name in enumerate(BEATS) for symbol in _AAMI[name]}
-    return np.array([index.get(symbol, NO_BEAT) for symbol in symbols], np.uint8)
+    classes = (BEAT_OF_SYMBOL.get(symbol) for symbol in symbols)
+    return np.array([NO_BEAT if name is None else BEATS.index(name) for name in classes], np.uint8)
 
 
 CINC2017 = {
@@ -185,19 +179,6 @@ def from_spans(length: int, inside: int, outside: int, spans: Iterable[tuple[int
     for start, stop in spans:
         sets[max(start, 0) : max(stop, 0)] = inside
     return sets
-
-
-def between_marks(length: int, at: Sequence[int], symbols: Sequence[str]) -> list[tuple[int, int]]:
-    """Return the half-open spans from each mark "[" (onset of VF) to the next "]", or to the end where it is lacking."""
-    spans = []
-    onset = None
-    for place, symbol in zip(at, symbols, strict=True):
-        if symbol == "[" and onset is None:
-            onset = int(place)
-        elif symbol == "]" and onset is not None:
-            spans.append((onset, int(place)))
-            onset = None
-    return spans if onset is None else [*spans, (onset, length)]
 
 
 def token_sets(samples: NDArray[np.uint8], token: int) -> NDArray[np.uint8]:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from ecgnat_devices.records import open_record
 from ecgnat_stream.errors import EcgnatError
+from ecgnat_stream.score.records import headers_of
 from ecgnat_stream.signal import LEADS
-from train.data.databases import READERS, SUPERCLASSES, Record, generic_files, headers_of, read_generic, rows_of, table_of
+from train.data.databases import READERS, SUPERCLASSES, Record, generic_files, read_generic, rows_of, table_of
 
 __all__ = ["HOLDOUT", "LISTS", "STATES", "SUPERCLASSES", "Record", "find_names", "read_database", "read_noise", "read_splits"]
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from ecgnat_stream.beats import QrsDetector
 from ecgnat_stream.beats.judge import PARTS, Judge, Peaks, Weights
+from ecgnat_stream.codes import BEAT_OF_SYMBOL
 from ecgnat_stream.condition import Conditioner
 from ecgnat_stream.quality import QualityEstimator
 from ecgnat_stream.score.compare import LEARNING_S
@@ -33,7 +34,6 @@ from train.data.records import read_splits
 
 __all__ = ["RATE", "add_noise", "detect", "fit", "load", "truth"]
 
-BEATS = list("NLRBAaJSVrFejnE/fQ?")
 RATE = 360
 PERIOD_S = 120
 FIT = ((None, 0.0, 8.0), ("em", 6.0, 1.0), ("em", 12.0, 1.0), ("ma", 12.0, 1.0))
@@ -75,7 +75,7 @@ def truth(path: str) -> tuple[NDArray[Any], list[tuple[float, float]]]:
     """Return the times in s of a record's beats, and of its ventricular flutter."""
     marks = wfdb.rdann(path, "atr")
     at, symbol = marks.sample / marks.fs, np.array(marks.symbol)
-    return at[np.isin(symbol, BEATS)], list(zip(at[symbol == "["], at[symbol == "]"], strict=False))
+    return at[np.isin(symbol, list(BEAT_OF_SYMBOL))], list(zip(at[symbol == "["], at[symbol == "]"], strict=False))
 
 
 def load(root: Path, names: list[str], noise: str | None, snr_db: float) -> NDArray[Any]:

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from scipy.signal import butter, sosfilt
 
 from ecgnat_devices.simulator import Artefact, Patient, Signal
+from ecgnat_stream.codes import BEAT_OF_SYMBOL
 
 __all__ = ["Piece", "alarming", "annotated", "fibrillating", "handheld", "mixed"]
 
 SNR_DB = (24, 18, 12, 6, 0, -6)
 TUNED_S = 600
-BEATS = list("NLRBAaJSVrFejnE/fQ?")
 
 
 class Piece(NamedTuple):
@@ -118,7 +118,7 @@ def mixed(root: Path, split: str, tuning: bool) -> Iterator[Piece]:
     for record in names(root, "mitdb", split):
         signal, marks = wfdb.rdrecord(str(root / "mitdb" / record)).p_signal, wfdb.rdann(str(root / "mitdb" / record), "atr")
         symbol = np.array(marks.symbol)
-        beats, flutter = marks.sample[np.isin(symbol, BEATS)], marks.sample[np.isin(symbol, ["[", "]", "!"])]
+        beats, flutter = marks.sample[np.isin(symbol, list(BEAT_OF_SYMBOL))], marks.sample[np.isin(symbol, ["[", "]", "!"])]
         for name, snr in [("clean", 0)] * (6 if tuning else 3) + mixes:
             at = 0
             while (

@@ -30,7 +30,7 @@ from ecgnat_stream.config import BedConfig, Config
 from ecgnat_stream.device import Device, LinkState, open_device, supervise
 from ecgnat_stream.errors import ConfigError, EcgnatError, SinkError
 from ecgnat_stream.events import Command, EngineStatus, Event, Technical, Trace, Wave
-from ecgnat_stream.model import Predictor
+from ecgnat_stream.model import Predictor, monitoring
 from ecgnat_stream.signal import SampleBlock, StreamInfo, Window
 from ecgnat_stream.ward import BedProgress, Ward
 
@@ -340,6 +340,7 @@ class Monitor:
     async def _load(self) -> Predictor | None:
         """Return the network; None, and a technical alarm, if it cannot be loaded: the monitoring goes on without."""
         try:
+            monitoring(self.config.model.name)
             predictor = await asyncio.to_thread(Predictor, self.config.model)
         except Exception as error:  # noqa: BLE001 - the task border: whatever is wrong with it must not end the monitoring
             self.failures["model"] = f"{type(error).__name__}: {error}"

@@ -1,10 +1,18 @@
-"""The network: windows in, rhythm probabilities out. The only package that imports torch."""
+"""The network: windows in, rhythm probabilities out. The only package that imports torch, and only where a network is needed."""
 
-from ecgnat_stream.model.checkpoint import ModelCard, find_checkpoint, load_checkpoint, save_checkpoint, shipped
-from ecgnat_stream.model.ecgnat import EcgNat, EcgNatConfig, size
-from ecgnat_stream.model.network import HEADS, Network, NetworkOutput
-from ecgnat_stream.model.networks import ARCHITECTURES, build, configured
-from ecgnat_stream.model.predict import ModelConfig, Prediction, Predictor
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ecgnat_stream.model.catalogue import NetworkEntry, find_checkpoint, list_models, monitoring
+from ecgnat_stream.model.config import ModelConfig
+from ecgnat_stream.weights import shipped
+
+if TYPE_CHECKING:
+    from ecgnat_stream.model.checkpoint import ModelCard, load_checkpoint, save_checkpoint
+    from ecgnat_stream.model.ecgnat import EcgNat, EcgNatConfig, size
+    from ecgnat_stream.model.network import HEADS, Network, NetworkOutput
+    from ecgnat_stream.model.networks import ARCHITECTURES, build, configured
+    from ecgnat_stream.model.predict import Prediction, Predictor
 
 __all__ = [
     "ARCHITECTURES",
@@ -14,14 +22,32 @@ __all__ = [
     "ModelCard",
     "ModelConfig",
     "Network",
+    "NetworkEntry",
     "NetworkOutput",
     "Prediction",
     "Predictor",
     "build",
     "configured",
     "find_checkpoint",
+    "list_models",
     "load_checkpoint",
+    "monitoring",
     "save_checkpoint",
     "shipped",
     "size",
 ]
+
+_WITH_TORCH = {
+    "checkpoint": ("ModelCard", "load_checkpoint", "save_checkpoint"),
+    "ecgnat": ("EcgNat", "EcgNatConfig", "size"),
+    "network": ("HEADS", "Network", "NetworkOutput"),
+    "networks": ("ARCHITECTURES", "build", "configured"),
+    "predict": ("Prediction", "Predictor"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _WITH_TORCH.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

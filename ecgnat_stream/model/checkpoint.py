@@ -15,14 +15,15 @@ from safetensors.torch import load_file, save_file
 
 from ecgnat_stream.codes import BEATS, RHYTHMS, SCREENS
 from ecgnat_stream.errors import CheckpointError
+from ecgnat_stream.model.catalogue import CONFIG_FILE, WEIGHTS_FILE, Head
 from ecgnat_stream.model.network import Network
 from ecgnat_stream.model.networks import AnyConfig, build
 from ecgnat_stream.signal import LEADS, MODEL_FS
-from ecgnat_stream.weights import shipped, verify
+from ecgnat_stream.weights import verify
 
-__all__ = ["Calibration", "ModelCard", "find_checkpoint", "load_checkpoint", "save_checkpoint", "shipped"]
+__all__ = ["Calibration", "ModelCard", "load_checkpoint", "save_checkpoint"]
 
-_WEIGHTS, _CONFIG, _CARD = "model.safetensors", "config.json", "README.md"
+_CARD = "README.md"
 
 
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -63,6 +64,8 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         The network's configuration; its ``rhythm_classes`` and ``window_classes`` are the labels.
     fs, leads
         What the input must be.
+    heads
+        Those that were trained; the others say nothing that means anything.
     trained_on
         Database name to number of records.
     metrics
@@ -72,6 +75,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     model: AnyConfig
     fs: int = MODEL_FS
     leads: tuple[str, ...] = LEADS
+    heads: tuple[Head, ...] = ("rhythm", "beat", "window", "screen")
     calibration: Calibration = Calibration()
     trained_on: dict[str, int] = {}
     metrics: dict[str, Any] = {}
@@ -87,9 +91,9 @@ def save_checkpoint(path: Path | str, network: Network, card: ModelCard, text: s
     """
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.detach().contiguous().cpu() for name, tensor in network.state_dict().items()}, path / _WEIGHTS)
-    (path / _WEIGHTS).chmod(0o644)  # safetensors leaves it to the owner alone
-    (path / _CONFIG).write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
+    save_file({name: tensor.detach().contiguous().cpu() for name, tensor in network.state_dict().items()}, path / WEIGHTS_FILE)
+    (path / WEIGHTS_FILE).chmod(0o644)  # safetensors leaves it to the owner alone
+    (path / CONFIG_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
     if text or not (path / _CARD).exists():
         (path / _CARD).write_text(text or f"# {card.model.name}\n\nNo model card was written.\n", encoding="utf-8")
     return path
@@ -105,52 +109,37 @@ def load_checkpoint(path: Path | str) -> tuple[Network, ModelCard]:
         built, weights of other shapes or kinds, or that are not numbers; for a shipped one that is not what was shipped.
     """
     path = Path(path)
-    for name in (_CONFIG, _WEIGHTS):
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (path / name).is_file():
             raise CheckpointError(f"{path} is not a checkpoint: it has no {name}")
     verify(path)
-    card = _read_card(path / _CONFIG)
+    card = _read_card(path / CONFIG_FILE)
     try:
-        tensors = load_file(path / _WEIGHTS)
+        tensors = load_file(path / WEIGHTS_FILE)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path / _WEIGHTS} cannot be read: {error}") from error
+        raise CheckpointError(f"{path / WEIGHTS_FILE} cannot be read: {error}") from error
     try:
         network = build(card.model)
     except (ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
-        raise CheckpointError(f"{path / _CONFIG}: no network can be built from it: {error}") from error
+        raise CheckpointError(f"{path / CONFIG_FILE}: no network can be built from it: {error}") from error
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
     if wrong:
         name = wrong[0]
         raise CheckpointError(
-            f"{path / _WEIGHTS} does not fit {_CONFIG}: {len(wrong)} tensors differ, "
+            f"{path / WEIGHTS_FILE} does not fit {CONFIG_FILE}: {len(wrong)} tensors differ, "
             f"first {name}: {wanted.get(name, 'absent')} wanted, {found.get(name, 'absent')} found"
         )
     for name, tensor in network.state_dict().items():
         if tensors[name].is_floating_point() != tensor.is_floating_point():
-            raise CheckpointError(f"{path / _WEIGHTS}: {name} is {tensors[name].dtype}, not {tensor.dtype}")
+            raise CheckpointError(f"{path / WEIGHTS_FILE}: {name} is {tensors[name].dtype}, not {tensor.dtype}")
         if not tensors[name].isfinite().all():
             raise CheckpointError(
-                f"{path / _WEIGHTS}: {name} has values that are not finite: the training went wrong, or the file"
+                f"{path / WEIGHTS_FILE}: {name} has values that are not finite: the training went wrong, or the file"
             )
     network.load_state_dict(tensors)
     return network.eval(), card
-
-
-def find_checkpoint(name: str) -> Path:
-    """Return the folder that a name stands for: a path, a checkpoint in the working directory, or a shipped one.
-
-    Raises
-    ------
-    CheckpointError
-        If it is no path, and none of that name is shipped, or it is not installed.
-    """
-    try:
-        path = Path(name).expanduser()
-    except RuntimeError as error:
-        raise CheckpointError(f"{name}: {error} Give the whole path.") from None
-    return path if len(path.parts) > 1 or (path / _CONFIG).is_file() else shipped(name)
 
 
 def _read_card(path: Path) -> ModelCard:

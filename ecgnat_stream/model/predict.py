@@ -10,9 +10,8 @@ import shutil
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,42 +20,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ecgnat_stream.errors import CheckpointError, ConfigError
 from ecgnat_stream.model.attention import choose_backend
-from ecgnat_stream.model.checkpoint import find_checkpoint, load_checkpoint
+from ecgnat_stream.model.catalogue import find_checkpoint
+from ecgnat_stream.model.checkpoint import load_checkpoint
+from ecgnat_stream.model.config import ModelConfig
 from ecgnat_stream.model.ecgnat import EcgNatConfig
 from ecgnat_stream.model.network import Network
 from ecgnat_stream.model.tokens import BeatTokens, check_beats
 from ecgnat_stream.signal import LEADS, MODEL_FS, TOKEN_S
 
-__all__ = ["ModelConfig", "Prediction", "Predictor"]
-
-
-class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which model runs, and how.
-
-    Parameters
-    ----------
-    name
-        Name of a shipped checkpoint (``ecgnat-nano``, ``beatnet``, ``clear-hug``, ...), or the path of a checkpoint directory.
-    compile
-        "on" compiles every batch size at start-up and needs a C++ compiler, "off" never does, "auto" compiles on CUDA only: see
-        docs/models.md for the measurement.
-    device
-        "auto" takes CUDA where there is one.
-    threads
-        Threads of the network on a CPU; 0 leaves torch's choice. One leaves the other cores to the signal path: on busy cores,
-        threads that wait for each other cost far more than they bring.
-    max_batch
-        Largest batch; more windows are run in several.
-    window_s
-        Window length to warm up and compile for, s.
-    """
-
-    name: str = "ecgnat-nano"
-    compile: Literal["auto", "on", "off"] = "auto"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int = 1
-    max_batch: int = 64
-    window_s: float = 10.0
+__all__ = ["Prediction", "Predictor"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ecgnat_stream.errors import CheckpointError
+from ecgnat_stream.suggest import unknown
 
 __all__ = ["DEFAULT", "FOLDER", "installed", "known", "place", "record_sums", "shipped", "verify"]
 
@@ -46,7 +47,7 @@ def shipped(name: str = DEFAULT) -> Path:
     """
     found = installed()
     if name not in known():
-        raise CheckpointError(f"no checkpoint named {name!r} is shipped; there are {', '.join(known())}")
+        raise CheckpointError(unknown("model", name, known()))
     if name not in found:
         raise CheckpointError(f"{name} is not installed: it comes with pip install 'ecgnat-stream[models]'")
     return found[name]

@@ -24,6 +24,7 @@ from ecgnat_stream.clock import Clock, SystemClock
 from ecgnat_stream.errors import ConfigError, DeviceError
 from ecgnat_stream.settings import read_settings
 from ecgnat_stream.signal import SampleBlock, StreamInfo
+from ecgnat_stream.suggest import unknown
 
 __all__ = [
     "ENTRY_POINTS",
@@ -118,7 +119,7 @@ def adapter(name: str) -> type[Adapter]:
         raise ConfigError(f"no device is named: installed are {', '.join(device_names()) or 'none'}")
     adapters = _adapters()
     if name not in adapters:
-        raise ConfigError(f"unknown device {name!r}: installed are {', '.join(sorted(adapters)) or 'none'}")
+        raise ConfigError(unknown("device", name, sorted(adapters)))
     try:
         kind: type[Adapter] = adapters[name].load()
     except ImportError as error:
@@ -131,7 +132,7 @@ def _convert_options(name: str, options: Mapping[str, Any], kind: type[msgspec.S
     known = [field.encode_name for field in msgspec.structs.fields(kind)]
     for key in options:
         if key not in known:
-            raise ConfigError(f"device {name!r}: unknown option {key!r}: valid are {', '.join(known)}")
+            raise ConfigError(f"device {name!r}: {unknown('option', key, known)}")
     return read_settings(options, kind, where=f"device {name!r}: option ")
 
 

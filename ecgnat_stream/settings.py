@@ -1,7 +1,7 @@
 """Settings from a table, as TOML or a caller gives it, into a frozen struct; every mistake is named with its path.
 
 Keys, tables and lists are walked here, value by value, so that what is said of a mistake does not hang on the texts of a library:
-``bed[0].lead: unknown key; known here are id, device``.
+``bed[0].lead: unknown key 'lead': did you mean lead_map?``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import msgspec
 
 from ecgnat_stream.errors import ConfigError
+from ecgnat_stream.suggest import unknown
 
 __all__ = ["read_settings"]
 
@@ -73,7 +74,7 @@ def _mistakes_of_table(value: Any, kind: type[msgspec.Struct], path: str) -> Ite
         return
     for key in value:
         if key not in fields and key != kind.__struct_config__.tag_field:
-            yield f"{path}.{key}".lstrip("."), f"unknown key; known here are {', '.join(fields)}"
+            yield f"{path}.{key}".lstrip("."), unknown("key", str(key), fields)
     for name, field in fields.items():
         if name in value:
             yield from _mistakes(value[name], field.type, f"{path}.{name}".lstrip("."))

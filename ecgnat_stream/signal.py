@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgnat_stream.errors import ConfigError
+from ecgnat_stream.suggest import close_to, unknown
 
 __all__ = [
     "FRAME",
@@ -155,7 +156,7 @@ def assign_leads(names: Sequence[str], lead_map: Mapping[str, str] | None = None
     lead_map = lead_map or {}
     for name, lead in lead_map.items():
         if lead and lead not in LEADS:
-            raise ConfigError(f"lead_map: {name!r} is mapped to {lead!r}, which is not one of {', '.join(LEADS)}")
+            raise ConfigError(f"lead_map: {name!r} is mapped to an {unknown('lead', lead, LEADS)}")
     slots: list[int | None] = [None] * len(names)
     taken: set[str] = set()
 
@@ -176,10 +177,10 @@ def assign_leads(names: Sequence[str], lead_map: Mapping[str, str] | None = None
         elif stem in _UNSPECIFIED:
             unspecified.append(index)
         elif stem not in NOT_ECG and key not in NOT_ECG:
-            known = ", ".join(LEADS)
+            like = next(iter(close_to(name, LEADS)), "II")
             raise ConfigError(
-                f"unknown lead name {name!r}: say which lead it is with lead_map, for example "
-                f'lead_map = {{ {name!r} = "II" }} (one of {known}, or "" to leave it out)'
+                f"{unknown('lead name', name, LEADS)}; say which lead it is with lead_map, for example "
+                f'lead_map = {{ {name!r} = "{like}" }}, or "" to leave it out'
             )
     for index in unspecified:
         free = next((lead for lead in MONITORED_FIRST if lead not in taken), None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from ecgnat_stream.errors import ConfigError
+from ecgnat_stream.suggest import unknown
 
 __all__ = ["ALARM_WITHIN_S", "AlarmConfig"]
 
@@ -178,7 +179,7 @@ class AlarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             if condition in _NOT_SWITCHABLE:
                 raise ConfigError(f"alarm.disabled: {condition} is of high priority and cannot be switched off")
             if condition not in _SWITCHABLE:
-                raise ConfigError(f"alarm.disabled: {condition!r} is not one of {', '.join(_SWITCHABLE)}")
+                raise ConfigError(f"alarm.disabled: {unknown('condition', condition, _SWITCHABLE)}")
         self._check_together()
 
     def _check_together(self) -> None:

@@ -22,6 +22,7 @@ from ecgnat_stream.model.attention import Backend, neighborhood_attention
 from ecgnat_stream.model.heads import BeatHead, RhythmHead, WindowHead
 from ecgnat_stream.model.network import Count, Network, NetworkOutput, Rate, Ratio, initialise, stochastic_depth
 from ecgnat_stream.model.preprocess import IN_CHANNELS, Scaling, prepare
+from ecgnat_stream.suggest import unknown
 
 __all__ = ["SIZES", "EcgNat", "EcgNatConfig", "size"]
 
@@ -89,7 +90,7 @@ SIZES = {
 def size(name: str, is_causal: bool = False) -> EcgNatConfig:
     """Return the configuration of a size, in its bidirectional or causal form."""
     if name not in SIZES:
-        raise ValueError(f"unknown size {name!r}: one of {', '.join(SIZES)}")
+        raise ValueError(unknown("size", name, SIZES))
     config = SIZES[name]
     if not is_causal:
         return config

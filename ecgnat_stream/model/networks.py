@@ -11,6 +11,7 @@ from ecgnat_stream.model.clear import CLEAR_SIZES, Clear, ClearConfig
 from ecgnat_stream.model.ecgnat import SIZES, EcgNat, EcgNatConfig
 from ecgnat_stream.model.ecgnat_hug import ECGNAT_HUG_SIZES, EcgNatHug, EcgNatHugConfig
 from ecgnat_stream.model.network import Network
+from ecgnat_stream.suggest import unknown
 
 __all__ = ["ARCHITECTURES", "AnyConfig", "build", "configured"]
 
@@ -55,10 +56,10 @@ def configured(arch: str, size: str, is_causal: bool = False, **changes: Any) ->
         For an unknown architecture or size, or a causal form that does not exist.
     """
     if arch not in ARCHITECTURES:
-        raise ValueError(f"unknown architecture {arch!r}: one of {', '.join(ARCHITECTURES)}")
+        raise ValueError(unknown("architecture", arch, ARCHITECTURES))
     sizes = ARCHITECTURES[arch]
     if size not in sizes:
-        raise ValueError(f"unknown size {size!r} of {arch}: one of {', '.join(sizes)}")
+        raise ValueError(unknown(f"size of {arch}", size, sizes))
     if is_causal:
         if arch != "ecgnat":
             raise ValueError(f"{arch} has no causal form: leave out --causal or take ecgnat")

@@ -69,7 +69,7 @@ def test_an_unknown_architecture(checkpoint: Path) -> None:
     (checkpoint / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="resnet"):
         load_checkpoint(checkpoint)
-    with pytest.raises(ValueError, match="unknown architecture 'resnet': one of ecgnat, "):
+    with pytest.raises(ValueError, match=r"unknown architecture 'resnet': .*ecgnat, "):
         configured("resnet", "nano")
     with pytest.raises(ValueError, match="beatnet has no causal form"):
         configured("beatnet", "nano", is_causal=True)

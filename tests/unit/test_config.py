@@ -26,10 +26,10 @@ def test_the_example_is_a_configuration() -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"sight": 1}, r"^x: sight: unknown key; known here are site, unit"),
-        ({"alarm": {"asystole": 4}}, r"^x: alarm\.asystole: unknown key; known here are asystole_s"),
-        ({"bed": [{**BED, "lead": {}}]}, r"^x: bed\[0\]\.lead: unknown key; known here are id, device"),
-        ({"mqtt": {"uri": "mqtt://a"}}, r"^x: mqtt\.uri: unknown key; known here are url"),
+        ({"sight": 1}, r"^x: sight: unknown key 'sight': did you mean site\?$"),
+        ({"alarm": {"asystole": 4}}, r"^x: alarm\.asystole: unknown key 'asystole': did you mean asystole_s\?$"),
+        ({"bed": [{**BED, "lead": {}}]}, r"^x: bed\[0\]\.lead: unknown key 'lead': did you mean lead_map\? There are id, device"),
+        ({"mqtt": {"uri": "mqtt://a"}}, r"^x: mqtt\.uri: unknown key 'uri': did you mean url\?$"),
         ({"schedule": {"hop_s": "fast"}}, r"^x: schedule\.hop_s: .*float.*str"),
         ({"schedule": {"hop_s": 0.3}}, r"schedule\.hop_s = 0\.3: must be a whole number"),
         ({"bed": [{"id": "a"}]}, r"^x: bed\[0\]\.device: missing"),

@@ -277,11 +277,11 @@ def test_installed_devices() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"noise": 1}, r"unknown option 'noise': valid are fs, leads"),
+        ({"noise": 1}, r"unknown option 'noise': did you mean noise_mv\?"),
         ({"fs": "fast"}, r"device 'simulate': option fs: .*float.*str"),
         (
             {"script": [{"rhythm": "vf", "seconds": 3, "size": 2}]},
-            r"option script\[0\]\.size: unknown key; known here are rhythm",
+            r"option script\[0\]\.size: unknown key 'size': there are rhythm",
         ),
         ({"script": [{"rhythm": "vf"}]}, r"option script\[0\]\.seconds: missing"),
     ],

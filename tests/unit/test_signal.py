@@ -46,7 +46,7 @@ def test_lead_map_overrides() -> None:
     ("names", "lead_map", "said"),
     [
         (["foo"], None, "unknown lead name 'foo'"),
-        (["II"], {"II": "X"}, "not one of I"),
+        (["II"], {"II": "X"}, "unknown lead "),
         (["ABP"], None, "no ECG lead"),
         ([], None, "no names at all"),
     ],

@@ -12,7 +12,7 @@ _MOST = 3
 _FEW = 12
 """A list of at most so many names is shown whole, beside what is proposed."""
 
-_ALIKE = 0.6
+_ALIKE = 0.65
 _NEARLY = 0.15
 """Names that are so much less alike than the best one are not proposed."""
 

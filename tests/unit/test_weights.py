@@ -53,7 +53,7 @@ def test_a_known_model_that_is_not_installed_says_how_to_get_it(elsewhere: Path)
     assert weights.shipped() == elsewhere / "site" / "ecgnat_stream" / "weights" / "ecgnat-nano"
     with pytest.raises(CheckpointError, match=r"other is not installed: .*pip install 'ecgnat-stream\[models\]'"):
         weights.shipped("other")
-    with pytest.raises(CheckpointError, match="no checkpoint named 'third' is shipped; there are ecgnat-nano, other"):
+    with pytest.raises(CheckpointError, match="unknown model 'third': there are ecgnat-nano, other"):
         weights.shipped("third")
 
 

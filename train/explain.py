@@ -42,11 +42,12 @@ from ecgnat_stream.model.clear import Clear
 from ecgnat_stream.model.ecgnat_hug import EcgNatHug
 from ecgnat_stream.model.hug import EXPERTS
 from ecgnat_stream.model.tokens import R_AT, TOKEN_SAMPLES
+from ecgnat_stream.score.figures import ratio
 from ecgnat_stream.signal import LEADS, MODEL_FS
 from train.data.pack import Cached
 from train.data.sample import Cache
 from train.data.tasks import TASKS, Task
-from train.judge.metrics import interval, ratio
+from train.judge.metrics import interval
 from train.judge.sections import check_classes
 
 __all__ = ["Look", "draw_groups", "draw_leads", "draw_record", "groups", "look", "main", "summarise"]

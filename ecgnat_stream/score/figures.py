@@ -1,49 +1,69 @@
 """Figures with their confidence: gross and average over records, 95 % intervals by resampling records.
 
 A record is the unit of chance, since its beats and alarms come from one patient: 2000 resamples of records with replacement,
-percentile interval, a fixed seed.
+percentile interval, a fixed seed. All resamples are computed at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Figure", "average", "f1", "gross", "quantiles"]
+__all__ = ["Figure", "Statistic", "average", "bootstrap", "divide", "f1", "gross", "quantiles", "ratio"]
 
 Figure = dict[str, float | None]
 """``value``, and ``low`` and ``high`` of its 95 % interval; None where it is not defined."""
 
+Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""Takes weights ``(R, N)``, how often each of N units is drawn in each of R resamples; gives ``(R,)``, NaN where undefined."""
+
 _RESAMPLES, _SEED = 2000, 20150
+_AT_ONCE = 100
 
 
-def _resampled(units: int) -> NDArray[np.int64]:
-    """Return ``(resamples, units)``: how often every record is drawn."""
-    drawn = np.random.default_rng(_SEED).integers(0, units, (_RESAMPLES, units))
-    return np.array([np.bincount(row, minlength=units) for row in drawn])
+def bootstrap(
+    statistic: Statistic, units: int, resamples: int = _RESAMPLES, seed: int = _SEED
+) -> tuple[float, float, float] | None:
+    """Return a value and the ends of its 95 % percentile interval; None where it is not defined.
+
+    Resamples in which it is not defined are left out.
+    """
+    if units == 0 or not np.isfinite(value := float(statistic(np.ones((1, units)))[0])):
+        return None
+    drawn = _drawn(units, resamples, seed)
+    values = np.concatenate([statistic(drawn[at : at + _AT_ONCE].astype(np.float64)) for at in range(0, resamples, _AT_ONCE)])
+    values = values[np.isfinite(values)]
+    low, high = np.quantile(values, [0.025, 0.975]) if len(values) else (value, value)
+    return value, float(low), float(high)
 
 
-def _figure(statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]], units: int) -> Figure:
-    value = float(statistic(np.ones((1, units)))[0]) if units else np.nan
-    if not np.isfinite(value):
-        return {"value": None, "low": None, "high": None}
-    values = statistic(_resampled(units).astype(np.float64))
-    low, high = np.quantile(values[np.isfinite(values)], [0.025, 0.975])
-    return {"value": round(value, 5), "low": round(float(low), 5), "high": round(float(high), 5)}
+@lru_cache(maxsize=8)
+def _drawn(units: int, resamples: int, seed: int) -> NDArray[np.uint16]:
+    """Return how often each unit is drawn, once per number of units: figures of the same records are resampled alike."""
+    drawn = np.random.default_rng(seed).integers(units, size=(resamples, units))
+    drawn += np.arange(resamples)[:, None] * units
+    return np.bincount(drawn.ravel(), minlength=resamples * units).reshape(resamples, units).astype(np.uint16)
+
+
+def ratio(part: ArrayLike, whole: ArrayLike) -> Statistic:
+    """Return the ratio of sums over units, of counts ``(N,)``."""
+    above, below = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    return lambda weights: divide(weights @ above, weights @ below)
+
+
+def divide(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the quotients, NaN where there is nothing to divide by."""
+    quotient: NDArray[np.float64] = np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 0)
+    return quotient
 
 
 def gross(part: ArrayLike, whole: ArrayLike) -> Figure:
     """Return the ratio of sums over records, each record with its weight."""
-    a, b = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-
-    def ratio(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        below = weights @ b
-        shares: NDArray[np.float64] = np.divide(weights @ a, below, out=np.full(len(weights), np.nan), where=below > 0)
-        return shares
-
-    return _figure(ratio, len(a))
+    found = bootstrap(ratio(part, whole), np.size(part))
+    return dict(zip(("value", "low", "high"), (None,) * 3 if found is None else (round(x, 5) for x in found), strict=True))
 
 
 def average(part: ArrayLike, whole: ArrayLike) -> float | None:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from ecgnat_stream.codes import BEATS
+from ecgnat_stream.score.figures import ratio
 from train.data.labels import UNSTATED, allow, forbid
 from train.judge.metrics import (
     auroc,
@@ -22,7 +23,6 @@ from train.judge.metrics import (
     far_apart,
     interval,
     macro,
-    ratio,
     shockable_windows,
 )
 

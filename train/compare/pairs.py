@@ -15,9 +15,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgnat_stream.score.figures import Statistic
 from train.compare.study_page import PAIRS, Apart, Run
 from train.judge.by_task import judged
-from train.judge.metrics import Statistic, auroc, difference, interval, macro
+from train.judge.metrics import auroc, difference, interval, macro
 
 __all__ = ["Differences", "differences", "joined_differences"]
 

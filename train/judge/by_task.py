@@ -20,11 +20,12 @@ from torch import Tensor
 
 from ecgnat_stream.beats import find_beats
 from ecgnat_stream.model import Network
+from ecgnat_stream.score.figures import Statistic
 from ecgnat_stream.signal import MODEL_FS
 from train.data.pack import Cached
 from train.data.sample import Cache
 from train.data.tasks import FEWEST, Task
-from train.judge.metrics import Interval, Statistic, auroc, average_precision, best_thresholds, difference, f1, interval, macro
+from train.judge.metrics import Interval, auroc, average_precision, best_thresholds, difference, f1, interval, macro
 from train.judge.reading import Change, starts
 from train.judge.robustness import BEAT_ERRORS, AddNoise, FindBeats, disturb_beats, keep
 

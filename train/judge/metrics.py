@@ -1,8 +1,7 @@
 """Figures and their confidence: pure functions of what was stated and what was said.
 
-A statistic takes weights ``(R, N)``, how often each of N units (records) is drawn in each of R resamples, and returns ``(R,)``
-values, NaN where it is not defined; :func:`interval` turns one into value and 95 % bootstrap interval. So all resamples are
-computed at once. Beats are decoded here too, and the thresholds are chosen that a checkpoint is shipped with.
+Statistics are those of :mod:`ecgnat_stream.score.figures`; :func:`interval` turns one into value and 95 % bootstrap interval.
+Beats are decoded here too, and the thresholds are chosen that a checkpoint is shipped with.
 
 Shapes: R resample, N unit, C class, P token, Q calibration bin.
 """
@@ -10,8 +9,7 @@ Shapes: R resample, N unit, C class, P token, Q calibration bin.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,13 +18,13 @@ from sklearn.metrics import precision_recall_curve
 
 from ecgnat_stream.codes import RHYTHMS
 from ecgnat_stream.model.heads import BEAT_TOKEN
+from ecgnat_stream.score.figures import Statistic, bootstrap, divide, ratio
 from ecgnat_stream.signal import MODEL_FS
 from train.data.labels import UNSTATED
 
 __all__ = [
     "BINS",
     "Interval",
-    "Statistic",
     "auroc",
     "average_precision",
     "best_thresholds",
@@ -39,12 +37,10 @@ __all__ = [
     "far_apart",
     "interval",
     "macro",
-    "ratio",
     "shockable_windows",
 ]
 
 Floats = NDArray[np.float64]
-Statistic = Callable[[Floats], Floats]
 Interval = list[float]
 """Value, lower and upper end."""
 
@@ -52,37 +48,13 @@ BINS = 15
 """Bins of the calibration error (Guo 2017)."""
 
 _REFRACTORY = round(0.200 * MODEL_FS)
-_RESAMPLES, _BLOCK = 1000, 100
+_RESAMPLES, _SEED = 1000, 0
 
 
 def interval(statistic: Statistic, units: int, resamples: int = _RESAMPLES) -> Interval | None:
     """Return the value and its 95 % interval by resampling units with replacement; None where it is not defined."""
-    if units == 0 or not np.isfinite(value := float(statistic(np.ones((1, units)))[0])):
-        return None
-    drawn = np.concatenate([statistic(weights) for weights in _resampled(units, resamples)])
-    drawn = drawn[np.isfinite(drawn)]
-    low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (value, value)
-    return [round(float(x), 4) for x in (value, low, high)]
-
-
-def _resampled(units: int, resamples: int) -> Iterator[Floats]:
-    counts = _counts(units, resamples)
-    for at in range(0, resamples, _BLOCK):
-        yield counts[at : at + _BLOCK].astype(float)
-
-
-@lru_cache(maxsize=8)
-def _counts(units: int, resamples: int) -> NDArray[np.uint16]:
-    """Draw once per number of units, so that figures of the same records are resampled alike and may be compared."""
-    drawn = np.random.default_rng(0).integers(units, size=(resamples, units))
-    drawn += np.arange(resamples)[:, None] * units
-    return np.bincount(drawn.ravel(), minlength=resamples * units).reshape(resamples, units).astype(np.uint16)
-
-
-def ratio(part: ArrayLike, whole: ArrayLike) -> Statistic:
-    """Return the gross ratio of counts ``(N,)``."""
-    above, below = np.asarray(part, float), np.asarray(whole, float)
-    return lambda weights: _divide(weights @ above, weights @ below)
+    found = bootstrap(statistic, units, resamples, _SEED)
+    return None if found is None else [round(x, 4) for x in found]
 
 
 def f1(hits: ArrayLike, said: ArrayLike, stated: ArrayLike) -> Statistic:
@@ -99,7 +71,7 @@ def auroc(stated: ArrayLike, said: ArrayLike) -> Statistic:
         positives = np.add.reduceat(ranked * truth, edges, axis=1)
         negatives = np.add.reduceat(ranked * (1 - truth), edges, axis=1)
         below = negatives.cumsum(axis=1) - negatives / 2  # ties count by half
-        return _divide((positives * below).sum(axis=1), positives.sum(axis=1) * negatives.sum(axis=1))
+        return divide((positives * below).sum(axis=1), positives.sum(axis=1) * negatives.sum(axis=1))
 
     return statistic
 
@@ -111,8 +83,8 @@ def average_precision(stated: ArrayLike, said: ArrayLike) -> Statistic:
     def statistic(weights: Floats) -> Floats:
         ranked = weights[:, order]
         positives = np.add.reduceat(ranked * truth, edges, axis=1)
-        precision = _divide(positives.cumsum(axis=1), np.add.reduceat(ranked, edges, axis=1).cumsum(axis=1))
-        return _divide((positives * np.nan_to_num(precision)).sum(axis=1), positives.sum(axis=1))
+        precision = divide(positives.cumsum(axis=1), np.add.reduceat(ranked, edges, axis=1).cumsum(axis=1))
+        return divide((positives * np.nan_to_num(precision)).sum(axis=1), positives.sum(axis=1))
 
     return statistic
 
@@ -127,7 +99,7 @@ def _ranked(stated: ArrayLike, scores: Floats) -> tuple[NDArray[np.intp], NDArra
 def ece(gaps: ArrayLike, counts: ArrayLike) -> Statistic:
     """Return the expected calibration error from the gaps ``(N, Q)`` and numbers of decisions ``(N,)`` of each unit."""
     summed, number = np.asarray(gaps, float), np.asarray(counts, float)
-    return lambda weights: _divide(np.abs(weights @ summed).sum(axis=1), weights @ number)
+    return lambda weights: divide(np.abs(weights @ summed).sum(axis=1), weights @ number)
 
 
 def calibration_gaps(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> Floats:
@@ -143,7 +115,7 @@ def macro(statistics: Sequence[Statistic]) -> Statistic:
 
     def statistic(weights: Floats) -> Floats:
         each = np.array([one(weights) for one in statistics]).reshape(-1, len(weights))
-        return _divide(np.nansum(each, axis=0), np.isfinite(each).sum(axis=0).astype(float))
+        return divide(np.nansum(each, axis=0), np.isfinite(each).sum(axis=0).astype(float))
 
     return statistic
 
@@ -156,11 +128,6 @@ def difference(first: Statistic, second: Statistic) -> Statistic:
 def by_unit(statistic: Statistic, unit: NDArray[np.intp]) -> Statistic:
     """Resample units that hold several rows each: ``unit`` ``(rows,)`` says whose each row is."""
     return lambda weights: statistic(weights[:, unit])
-
-
-def _divide(above: Floats, below: Floats) -> Floats:
-    quotient: Floats = np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 0)
-    return quotient
 
 
 def best_thresholds(stated: NDArray[np.generic], said: NDArray[np.floating]) -> tuple[float, ...]:

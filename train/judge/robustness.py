@@ -21,11 +21,12 @@ from rich.progress import track
 
 from ecgnat_stream.beats import find_beats
 from ecgnat_stream.codes import BEATS, RHYTHMS
+from ecgnat_stream.score.figures import Statistic
 from ecgnat_stream.signal import LEADS, MODEL_FS
 from train.data.augment import stack_beats, wrong_beats
 from train.data.pack import Cached
 from train.data.sample import Cache
-from train.judge.metrics import Interval, Statistic, auroc, difference, f1, interval, macro
+from train.judge.metrics import Interval, auroc, difference, f1, interval, macro
 from train.judge.reading import WINDOW, Change, Reader
 from train.judge.score_beats import summarise_beats
 from train.judge.sections import class_f1, judged_beats, screen_f1, superclasses, window_classes

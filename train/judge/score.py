@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgnat_stream.codes import RHYTHMS
+from ecgnat_stream.score.figures import ratio
 from ecgnat_stream.signal import MODEL_FS
-from train.judge.metrics import f1, interval, ratio
+from train.judge.metrics import f1, interval
 
 __all__ = ["CELL", "CELL_S", "Scored", "cell_sets", "episodes", "found", "score_record", "summarise"]
 

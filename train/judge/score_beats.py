@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from ecgnat_stream.codes import BEATS
 from ecgnat_stream.score.compare import EXEMPT, MATCH_S, match_beats
+from ecgnat_stream.score.figures import ratio
 from ecgnat_stream.signal import MODEL_FS
 from train.data.labels import BEAT_UNSTATED
-from train.judge.metrics import Interval, f1, interval, ratio
+from train.judge.metrics import Interval, f1, interval
 
 __all__ = ["BeatCounts", "count_beats", "summarise_beats"]
 

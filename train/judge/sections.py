@@ -19,6 +19,7 @@ from rich.progress import track
 
 from ecgnat_stream.codes import RHYTHMS, SCREENS
 from ecgnat_stream.model.preprocess import TOKEN
+from ecgnat_stream.score.figures import Statistic, ratio
 from ecgnat_stream.signal import MODEL_FS
 from train.data.labels import token_sets
 from train.data.pack import Cached
@@ -27,7 +28,6 @@ from train.data.sample import Cache
 from train.data.tasks import TASKS, Task
 from train.judge.metrics import (
     BINS,
-    Statistic,
     auroc,
     average_precision,
     by_unit,
@@ -36,7 +36,6 @@ from train.judge.metrics import (
     f1,
     interval,
     macro,
-    ratio,
     shockable_windows,
 )
 from train.judge.reading import HOP, WINDOW, Reader, Reading

@@ -60,6 +60,19 @@ def test_links_of_the_readme_work_on_an_index() -> None:
         assert (ROOT / path).exists(), path
 
 
+def test_versions_of_what_run_installs_stand_in_pyproject() -> None:
+    text = (ROOT / "run").read_text(encoding="utf-8")
+    assert not re.findall(r"(?:torch|natten)[<>=~]", text)
+    body = re.search(r"^requirement\(\) \{.*?<<'EOF'\n(.*?)^EOF$", text, flags=re.M | re.S)
+    assert body is not None
+    for name, lines in (
+        ("torch", PROJECT["project"]["dependencies"]),
+        ("natten", PROJECT["project"]["optional-dependencies"]["natten"]),
+    ):
+        asked = [sys.executable, "-c", body[1], str(ROOT / "pyproject.toml"), name]
+        assert subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip() in lines
+
+
 def test_every_package_says_that_it_is_typed() -> None:
     for package in ("ecgnat_stream", "devices/ecgnat_devices", "train", "models/ecgnat_stream_models"):
         assert (ROOT / package / "py.typed").is_file(), package

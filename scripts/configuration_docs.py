@@ -17,9 +17,21 @@ PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 
 HEAD = """# Configuration
 
-`ecgnat run CONFIG.toml` reads one TOML file. `ecgnat run --example` prints one to start from, `ecgnat run --check CONFIG.toml`
-only checks it. An unknown key, a wrong type or a value out of bounds is an error that names its path. This page is written by
-`python scripts/configuration_docs.py` from the settings themselves.
+`ecgnat run CONFIG.toml` reads one TOML file. Every key has a default, so a file may be as short as this:
+
+```toml
+[[bed]]
+id = "1"
+device = "replay"
+options = { path = "mitdb/100" }
+```
+
+- `ecgnat run --example` prints a longer one to start from.
+- `ecgnat run --check CONFIG.toml` only checks it.
+- An unknown key, a wrong type or a value out of bounds is an error that names its path.
+- Units stand in the names: `_s` seconds, `_hz` hertz, `_mv` millivolts, `_bpm` beats per minute.
+
+`python scripts/configuration_docs.py` writes this page from the settings themselves.
 
 """
 

@@ -18,11 +18,17 @@ PAGE = ROOT / "docs" / "measured" / "index.md"
 
 HEAD = """# All figures
 
-Measured on the test records of the databases' splits (`splits.csv`, patient-wise), with the shipped checkpoint and default
-settings, on two shared CPU cores. Each section names its command; `ROOT` is a folder of unpacked databases. The numbers stand as
-JSON in the folder `results` of the repository. This page is written from them by `python scripts/results_docs.py`.
+What the shipped networks and the whole monitor reach, good and bad, each with the command that measured it.
 
-ecgnat-stream is not a certified medical device, and these figures are not a clinical validation.
+- Measured on the test records of the databases' splits (`splits.csv`, patient-wise), with the shipped checkpoint and default
+  settings, on two shared CPU cores.
+- `ROOT` is a folder of unpacked databases.
+- The numbers stand as JSON in the folder `results` of the repository. `python scripts/results_docs.py` writes this page from
+  them.
+- ecgnat-stream is not a certified medical device, and these figures are not a clinical validation.
+
+More figures: [signal](signal.md), [beat classes](beats.md), [fibrillation](fibrillation.md), [networks](networks.md),
+[what the papers claim](claims.md), [replays](replay.md).
 """
 
 
@@ -51,8 +57,8 @@ def alarms() -> str:
     return f"""
 ## Alarms
 
-The whole monitor, as shipped, over the test records as fast as possible; [scoring](../scoring.md) defines every figure. ECG only,
-no pressure, no pleth. With `--html FILE` there is a strip for every mistake.
+The whole monitor, as shipped, over the test records as fast as possible. It sees ECG only, no pressure and no pleth.
+[Scoring](../scoring.md) defines every figure. With `--html FILE` there is a strip for every mistake.
 
 `ecgnat score ROOT/mitdb ROOT/vfdb ROOT/cudb ROOT/cinc2015 ROOT/nsrdb --split test`. One rule changed after it: an extreme
 bradycardia may end with its shortest interval, seen on training records and needed on mitdb/232. mitdb and cinc2015 were
@@ -107,8 +113,8 @@ def latency() -> str:
 
 `python tests/bench/latency.py --models ecgnat-nano,ecgnat-nano-causal,beatnet,clear-hug --json results/latency.json`:
 simulated beds at 250 Hz in real time, all windows due at the same instant (the worst case). Latency runs from the last sample of
-the window to the published rhythm event; about 0.12 s of it are the resampling filter's look-ahead and the device's blocks of
-0.1 s. A network of heartbeats reads those that the bed's detector has found by then: [models](../models.md).
+the window to the published rhythm event. About 0.12 s of it are the resampling filter's look-ahead and the device's blocks of
+0.1 s. A network of heartbeats reads the beats that the bed's detector has found by then ([models](../models.md)).
 
 {table}
 The demo's first event comes {start["first_event_s"]} s after the command, the first beat after {start["first_beat_s"]} s, the
@@ -150,8 +156,8 @@ def networks() -> str:
 ## Shipped networks
 
 `python -m train.evaluate --data ROOT --model NAME --robustness --json FILE` ([training](../training.md)), 95 % intervals from
-resampling records; of mitdb, vfdb and cudb there are few: read the intervals. All classes and records, confusion, lead sets,
-noise and calibration:
+resampling records. There are few records of mitdb, vfdb and cudb, so read the intervals. Every network has a page with all
+classes and records, confusion, lead sets, noise and calibration:
 
 {pages}
 {rows(["task", "metric", "target", *NETWORKS], *body)}"""
@@ -171,10 +177,10 @@ def side_by_side() -> str:
     return f"""
 ## Networks side by side
 
-Arms trained alike (`train/runs/comparison.sh`), as many steps as their network makes in one processor minute, after 38 minutes of
-pretraining where there is any: macro-AUROC on test records with 1 / 10 / 30 / 100 % of the labels, mean of the seeds. Spread,
-differences, intervals, noise, fewer leads and wrong beats: [the study](study.md). What this says of the papers'
-claims: [claims](claims.md).
+Arms are trained alike (`train/runs/comparison.sh`): as many steps as their network makes in one processor minute, after 38
+minutes of pretraining where there is any. The table holds the macro-AUROC on test records with 1 / 10 / 30 / 100 % of the
+labels, mean of the seeds. [The study](study.md) has spread, differences, intervals, noise, fewer leads and wrong beats.
+[Claims](claims.md) says what this means for the papers.
 
 {rows(["", *tasks], *body)}
 With all labels, the difference of two arms in macro-AUROC, seeds together, and its interval from resampling test records:

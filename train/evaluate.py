@@ -50,19 +50,30 @@ SECTIONS = {
 }
 """The sections, and why each may be absent."""
 
+MEASURED = (
+    "mitdb", "vfdb", "cudb", "nsrdb", "afdb", "ltafdb", "cinc2015", "cinc2017", "ptbxl", "ludb", "cinc2020", "chapman",
+)  # fmt: skip
+"""The databases behind the tables of docs/measured; others are measured where ``--databases`` names them."""
+
 _ROBUSTNESS = ("noise", "beat_errors")
 
 
-def evaluate(predictor: Predictor, cache: Cache, split: str = "test", robustness: bool = False) -> dict[str, Any]:
+def evaluate(
+    predictor: Predictor,
+    cache: Cache,
+    split: str = "test",
+    robustness: bool = False,
+    databases: Sequence[str] = MEASURED,
+) -> dict[str, Any]:
     """Return all sections for the records of a split, and "skipped": name to reason."""
-    records = [record for record in cache.records if record.split == split]
+    records = [record for record in cache.records if record.split == split and record.database in databases]
     reader = Reader(predictor, cache)
     results: dict[str, Any] = {
         "checkpoint": predictor.path.name,
         "network": predictor.card.model.name,
         "split": split,
         "records": _count(records),
-        "skipped": _absent(cache, records, split),
+        "skipped": _absent(cache, records, split, databases),
     }
     long = long_sections(reader, records)
     screen, window = screen_section(reader, records), window_section(reader, records)
@@ -110,13 +121,14 @@ def _count(records: Sequence[Cached]) -> dict[str, int]:
     return {name: sum(record.database == name for record in records) for name in sorted({record.database for record in records})}
 
 
-def _absent(cache: Cache, records: Sequence[Cached], split: str) -> dict[str, str]:
+def _absent(cache: Cache, records: Sequence[Cached], split: str, databases: Sequence[str]) -> dict[str, str]:
     """Return the databases that give nothing, and why."""
     prepared, used = {record.database for record in cache.records}, {record.database for record in records}
     reasons = {
-        name: "no records prepared: absent from the data root, or not readable" for name in DATABASES if name not in prepared
+        name: "no records prepared: absent from the data root, or not readable" for name in databases if name not in prepared
     }
-    return reasons | dict.fromkeys(sorted(prepared - used), f"has no record of split {split}")
+    reasons |= dict.fromkeys(sorted(prepared - set(databases)), "not asked for: --databases")
+    return reasons | dict.fromkeys(sorted(prepared & set(databases) - used), f"has no record of split {split}")
 
 
 def _unknown(data: Path) -> list[str]:
@@ -177,6 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--task", choices=sorted(TASKS), help="of a checkpoint of train.study: what it was trained for")
     parser.add_argument("--split", default="test", choices=("test", "val", "holdout"), help="not with --task: it has its own")
     parser.add_argument("--cache", type=Path, help="prepared records: read if they are there, else written and kept")
+    parser.add_argument("--databases", default=",".join(MEASURED), help="which databases, with commas; not with --task")
     parser.add_argument(
         "--robustness", action="store_true", help="also with recorded noise and wrong R peaks, or all that a task is read under"
     )
@@ -190,19 +203,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
             check_classes(predictor.window_classes, task)
             path = given.cache or Path(stack.enter_context(tempfile.TemporaryDirectory()))
             if not (path / "records.json").is_file():
-                prepare(given.data, path)
+                prepare(given.data, path, tuple(given.databases.split(",")))
             check_pack(path)
             cache = Cache(path)
             results = evaluate_task(predictor, cache, task, given.robustness) if task else {}
         except (ValueError, EcgnatError) as error:
             parser.exit(1, f"{error}\n")
         if task is None:
-            results = evaluate(predictor, cache, given.split, given.robustness)
+            results = evaluate(predictor, cache, given.split, given.robustness, tuple(given.databases.split(",")))
             results["skipped"] |= dict.fromkeys(_unknown(given.data), "what its annotations state is not known here")
         if (path / "manifest.json").is_file():
             results["unreadable"] = msgspec.json.decode((path / "manifest.json").read_bytes(), type=Manifest).unreadable
     options = f"--model {results['checkpoint']} " + (f"--task {task.name}" if task else f"--split {given.split}")
     options += " --robustness" * given.robustness
+    options += f" --databases {given.databases}" * (task is None and given.databases != ",".join(MEASURED))
     results = {"command": f"python -m train.evaluate --data DATA {options} --json FILE"} | results
     given.json.parent.mkdir(parents=True, exist_ok=True)
     given.json.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=2) + b"\n")

@@ -19,7 +19,7 @@ import wfdb
 from numpy.typing import NDArray
 
 from ecgnat_stream.signal import LEADS
-from train.data.databases import rows_of
+from train.data.record import rows_of
 from train.data.statements import SCP_DIAGNOSTIC, SCP_FORM, SCP_RHYTHM, SCP_SUPER
 
 RUNS = Path(__file__).parents[2] / "train" / "runs"

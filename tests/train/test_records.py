@@ -15,7 +15,8 @@ from ecgnat_stream.codes import BEATS, RHYTHMS, SCREENS
 from ecgnat_stream.signal import LEADS
 from train.data.databases import READERS
 from train.data.labels import BEAT_UNSTATED, UNSTATED, allow, forbid
-from train.data.records import DS2, HOLDOUT, STATES, SUPERCLASSES, Record, find_names, read_database, read_noise, read_splits
+from train.data.records import STATES, SUPERCLASSES, Record, find_names, read_database, read_noise
+from train.data.splits import DS2, HOLDOUT, read_splits
 
 data = pytest.mark.data
 
@@ -351,7 +352,8 @@ def test_splits_csv_wins_and_the_rest_is_unassigned(tmp_path: Path) -> None:
     sources: dict[str, str] = {}
     assert read_splits(tmp_path) == expected
     assert read_splits(tmp_path, published=True, sources=sources) == expected
-    assert sources == dict.fromkeys(expected, "splits.csv")
+    assert sources["mitdb"] == "splits.csv"
+    assert sources["chapman"] == "not in splits.csv: for no training, no choice and no test"
 
 
 def test_splits_csv_may_not_name_what_is_not_there(tmp_path: Path) -> None:
@@ -449,7 +451,7 @@ def test_records_keep_the_words_of_their_database(tmp_path: Path) -> None:
 
 def test_every_known_database_says_what_it_states() -> None:
     assert set(STATES) == set(READERS)
-    assert {what for states in STATES.values() for what in states} == {"rhythm", "beats", "window", "screen", "bag"}
+    assert {what for states in STATES.values() for what in states} == {"rhythm", "beats", "window", "screen", "bag", "quality"}
     assert len(set(DS2)) == 21
 
 

@@ -13,11 +13,12 @@ import pytest
 from rich.console import Console
 
 from train.data import databases
-from train.data.databases import READERS, rows_of
+from train.data.databases import READERS
 from train.data.labels import UNSTATED
 from train.data.pack import Cached
-from train.data.records import read_splits
+from train.data.record import rows_of
 from train.data.sample import BEAT_HIDDEN, MIXES, Cache, Sampler
+from train.data.splits import read_splits
 from train.data.statements import CSN, CSN_OTHER, GROUP_WORDS, SCP_DIAGNOSTIC, SCP_FORM, SCP_RHYTHM, SCP_SUPER
 from train.data.tasks import PARTS, TASKS, Task, fraction_of_task, hospital, measurable, unread
 from train.tasks import main, print_tasks
@@ -40,7 +41,7 @@ def twelve_lead(data_root: Path) -> list[Cached]:
     splits = read_splits(data_root)
     read = {database: READERS[database](data_root / database) for database in ("ptbxl", "ludb", "cinc2020", "chapman")}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(databases, "_leads", lambda _path: (500.0, np.zeros((12, 1), np.float32)))
+        patch.setattr(databases, "leads_of", lambda _path: (500.0, np.zeros((12, 1), np.float32)))
         return [
             record(database, read[database](name, split).codes, name, split)
             for database in read

@@ -2,44 +2,42 @@
 
 Every reader takes the folder of its database, a small pack or the full public download (nested folders included), and gives a
 function from record name to :class:`Record`; one record is in memory at a time. A folder of no known database is read as signals
-only. Shapes: L lead (12, in the order of ``signal.LEADS``), T time at the record's own rate, N beat.
+only.
 """
 
 from __future__ import annotations
 
 import ast
 import csv
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import wfdb
-from numpy.typing import NDArray
 
-from ecgnat_devices.records import Units, open_record
 from ecgnat_stream.codes import RHYTHMS, SCREENS
-from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.score.records import headers_of, vf_table
 from ecgnat_stream.score.truth import between_marks
-from ecgnat_stream.signal import LEADS, assign_leads
+from ecgnat_stream.signal import LEADS
 from train.data import labels
+from train.data.record import (
+    SUPERCLASSES,
+    Reader,
+    Record,
+    Sidecar,
+    beats_of,
+    comments_of,
+    header_of,
+    leads_of,
+    rows_of,
+    table_of,
+    whole,
+)
 
-__all__ = [
-    "READERS",
-    "SUPERCLASSES",
-    "Reader",
-    "Record",
-    "Sidecar",
-    "generic_files",
-    "read_generic",
-    "rows_of",
-    "table_of",
-]
-
-SUPERCLASSES = ("NORM", "MI", "STTC", "CD", "HYP")
-"""PTB-XL diagnostic superclasses (Wagner 2020)."""
+__all__ = ["READERS", "generic_files", "read_generic"]
 
 _NSRDB_REACH_S = 1.5
 """Sinus rhythm is stated this far around the beats of nsrdb: longer intervals are lost signal."""
@@ -49,132 +47,17 @@ _ALARM_S = 300.0  # cinc2015: the alarm sounds after 5 min; what follows in the 
 _SIGNALS = (".hea", ".edf", ".bdf", ".npy")
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One record.
-
-    Parameters
-    ----------
-    samples
-        ``(12, T)`` mV, NaN where a lead is absent.
-    rhythm
-        ``(T,)`` sets of allowed classes, see :mod:`train.data.labels`.
-    bag
-        Class that a true alarm states for the last 10 s without saying where, or -1.
-    window
-        Bits over :data:`SUPERCLASSES`, or -1 where nothing is stated.
-    screen
-        Index into ``codes.SCREENS``, or -1 where nothing is stated.
-    beats, beat_class
-        ``(N,)`` sample index of every beat and its index into ``codes.BEATS`` (or ``labels.BEAT_UNSTATED``); None where beats are
-        not annotated.
-    beats_span
-        Half-open samples in which every beat is marked; None: the whole record.
-    codes
-        What is stated about the whole record, in the words of its database: SCP codes of ptbxl, SNOMED codes (or the words that
-        CPSC2018 has in their place) of cinc2020, rhythms and pacing of ludb, rhythm and findings of chapman.
-    """
-
-    database: str
-    name: str
-    split: str
-    fs: float
-    samples: NDArray[np.float32]
-    rhythm: NDArray[np.uint8]
-    bag: int = -1
-    window: int = -1
-    screen: int = -1
-    beats: NDArray[np.int64] | None = None
-    beat_class: NDArray[np.uint8] | None = None
-    beats_span: tuple[int, int] | None = None
-    codes: tuple[str, ...] = ()
-
-
-class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a file does not say itself, in ``<record>.json`` beside it or in ``signals.json`` of the database's folder.
-
-    NPY files need ``fs`` (Hz), ``units`` ("uV", "mV" or "V") and ``leads``; ``lead_map`` is that of the monitor's configuration.
-    """
-
-    fs: float | None = None
-    units: Units | None = None
-    leads: tuple[str, ...] | None = None
-    lead_map: dict[str, str] = {}
-
-
-Reader = Callable[[Path], Callable[[str, str], Record]]
-
-
-def table_of(folder: Path, *names: str) -> Path:
-    """Return the first of these files in the folder or below it."""
-    for name in names:
-        if found := next(iter(sorted(folder.rglob(name))), None):
-            return found
-    raise ValueError(f"{folder} holds no {' or '.join(names)}: fetch the database again with its tables")
-
-
-def rows_of(path: Path) -> Iterator[dict[str, str]]:
-    """Yield the rows of a table by column name."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        yield from csv.DictReader(file)
-
-
-def _of(headers: dict[str, Path], name: str) -> Path:
-    if name not in headers:
-        raise ValueError(f"there is no header {name}.hea")
-    return headers[name]
-
-
-def _leads(path: Path, given: Sidecar | None = None) -> tuple[float, NDArray[np.float32]]:
-    """Return the rate and ``(12, T)`` mV."""
-    given = given or Sidecar()
-    opened = open_record(path, fs=given.fs, units=given.units, leads=given.leads)
-    if not 100.0 <= opened.fs <= 1000.0:
-        raise ValueError(f"it is sampled at {opened.fs:g} Hz: 100 to 1000 Hz can be used")
-    try:
-        slots = assign_leads(opened.leads, given.lead_map)
-    except ConfigError as error:
-        raise ValueError(f"its leads {', '.join(opened.leads)} are not those of {', '.join(LEADS)} ({error})") from error
-    samples = np.full((len(LEADS), opened.total), np.nan, np.float32)
-    for source, slot in zip(opened.read(0, opened.total), slots, strict=True):
-        if slot is not None:
-            samples[slot] = np.where(np.isfinite(source), source, np.nan)
-    if not np.isfinite(samples).any():
-        raise ValueError("it holds no valid sample")
-    return opened.fs, samples
-
-
-def _comments(path: Path) -> list[str]:
-    return [comment.strip("# ") for comment in wfdb.rdheader(str(path)).comments]
-
-
-def _whole(samples: NDArray[np.float32], allowed: int) -> NDArray[np.uint8]:
-    return np.full(samples.shape[1], allowed, np.uint8)
-
-
-def _beats(path: Path, extensions: Iterable[str]) -> tuple[NDArray[np.int64], NDArray[np.uint8]] | None:
-    """Return the beats of the first of these annotation files that has some."""
-    for extension in extensions:
-        if path.with_name(f"{path.name}.{extension}").is_file():
-            annotation = wfdb.rdann(str(path), extension)
-            classes = labels.beat_classes(annotation.symbol)
-            is_beat = classes < labels.NO_BEAT
-            if is_beat.any():
-                return annotation.sample[is_beat].astype(np.int64), classes[is_beat]
-    return None
-
-
 def _with_notes(folder: Path) -> Callable[[str, str], Record]:
     """Rhythm changes and beats in ``.atr``: mitdb, vfdb (rhythm only), ltafdb; afdb has its beats, all called N, in ``.qrs``."""
     headers = headers_of(folder)
 
     def read(name: str, split: str) -> Record:
-        path = _of(headers, name)
-        fs, samples = _leads(path)
+        path = header_of(headers, name)
+        fs, samples = leads_of(path)
         annotation = wfdb.rdann(str(path), "atr")
         rhythm = labels.from_changes(samples.shape[1], annotation.sample.tolist(), annotation.aux_note)
-        beats, beat_class = _beats(path, ("atr",)) or (None, None)
-        if beats is None and (detected := _beats(path, ("qrsc", "qrs"))):
+        beats, beat_class = beats_of(path, ("atr",)) or (None, None)
+        if beats is None and (detected := beats_of(path, ("qrsc", "qrs"))):
             beats, beat_class = detected[0], np.full_like(detected[1], labels.BEAT_UNSTATED)
         return Record(folder.name, name, split, fs, samples, rhythm, beats=beats, beat_class=beat_class)
 
@@ -185,9 +68,9 @@ def _nsrdb(folder: Path) -> Callable[[str, str], Record]:
     headers = headers_of(folder)
 
     def read(name: str, split: str) -> Record:
-        path = _of(headers, name)
-        fs, samples = _leads(path)
-        beats, beat_class = _beats(path, ("atr",)) or (None, None)
+        path = header_of(headers, name)
+        fs, samples = leads_of(path)
+        beats, beat_class = beats_of(path, ("atr",)) or (None, None)
         if beats is None:
             raise ValueError(f"{name}.atr holds no beats, or is not there")
         reach = round(_NSRDB_REACH_S * fs)
@@ -204,8 +87,8 @@ def _cudb(folder: Path) -> Callable[[str, str], Record]:
     episodes = vf_table(folder)
 
     def read(name: str, split: str) -> Record:
-        path = _of(headers, name)
-        fs, samples = _leads(path)
+        path = header_of(headers, name)
+        fs, samples = leads_of(path)
         annotation = wfdb.rdann(str(path), "atr" if episodes is None else "ann")
         beats = annotation.sample[labels.beat_classes(annotation.symbol) < labels.NO_BEAT].astype(np.int64)
         near = [(round(at - _CUDB_REACH_S * fs), round(at + _CUDB_REACH_S * fs)) for at in beats.tolist()]
@@ -224,13 +107,13 @@ def _cinc2015(folder: Path) -> Callable[[str, str], Record]:
     headers = headers_of(folder)
 
     def read(name: str, split: str) -> Record:
-        path = _of(headers, name)
-        fs, samples = _leads(path)
+        path = header_of(headers, name)
+        fs, samples = leads_of(path)
         samples = samples[:, : round(_ALARM_S * fs)]
-        alarm, verdict, *_ = [*_comments(path), "", ""]
+        alarm, verdict, *_ = [*comments_of(path), "", ""]
         if verdict not in ("True alarm", "False alarm"):
             raise ValueError(f"its header says {verdict!r} where 'True alarm' or 'False alarm' belongs")
-        rhythm = _whole(samples, labels.UNSTATED)
+        rhythm = whole(samples, labels.UNSTATED)
         bag = -1
         if about := labels.ALARM_CLASSES.get(alarm):
             if verdict == "True alarm":
@@ -258,12 +141,12 @@ def _cinc2017(folder: Path) -> Callable[[str, str], Record]:
         if name not in stated:
             raise ValueError("it has no label in REFERENCE or index.csv")
         if index is None:
-            fs, samples = _leads(_of(headers, name))
+            fs, samples = leads_of(header_of(headers, name))
         else:
             part = signal[int(rows[name]["start"]) : int(rows[name]["stop"])]
             fs, samples = 100.0, np.full((len(LEADS), len(part)), np.nan, np.float32)
             samples[LEADS.index("II")] = part * 0.004  # where assign_leads puts an unspecified lead
-        rhythm = _whole(samples, labels.CINC2017[stated[name]])
+        rhythm = whole(samples, labels.CINC2017[stated[name]])
         return Record("cinc2017", name, split, fs, samples, rhythm, screen=SCREENS.index(stated[name]))
 
     return read
@@ -280,11 +163,11 @@ def _ptbxl(folder: Path) -> Callable[[str, str], Record]:
             raise ValueError("ptbxl_database.csv has no such ecg_id")
         stated, low, high = rows[name]
         places = [database.parent / file for file in (low, f"records100/{Path(low).name}", high, f"records500/{Path(high).name}")]
-        fs, samples = _leads(next((path for path in places if path.with_name(path.name + ".hea").is_file()), places[0]))
+        fs, samples = leads_of(next((path for path in places if path.with_name(path.name + ".hea").is_file()), places[0]))
         codes: dict[str, float] = ast.literal_eval(stated)
         classes = {superclass[code] for code in codes if code in superclass}
         window = sum(1 << SUPERCLASSES.index(found) for found in classes) if classes else -1
-        rhythm = _whole(samples, labels.of_statements(codes, labels.PTBXL))
+        rhythm = whole(samples, labels.of_statements(codes, labels.PTBXL))
         return Record("ptbxl", name, split, fs, samples, rhythm, window=window, codes=tuple(sorted(codes)))
 
     return read
@@ -296,15 +179,15 @@ def _ludb(folder: Path) -> Callable[[str, str], Record]:
     rows = {row["ID"].strip(): row for row in rows_of(table_of(folder, "ludb.csv"))}
 
     def read(name: str, split: str) -> Record:
-        path = _of(headers, name)
-        fs, samples = _leads(path)
+        path = header_of(headers, name)
+        fs, samples = leads_of(path)
         if name not in rows:
             raise ValueError("ludb.csv has no such ID")
         codes = _lines(rows[name]["Rhythms"]) + _lines(rows[name]["Cardiac pacing"])
         allowed = labels.of_statements(_lines(rows[name]["Rhythms"]), labels.LUDB)
         if "pac" in rows[name]["Cardiac pacing"].lower():  # pacing is stated beside the atrial rhythm
             allowed = labels.allow("PACED") | (allowed if allowed != labels.UNSTATED else 0)
-        record = Record("ludb", name, split, fs, samples, _whole(samples, allowed), codes=codes)
+        record = Record("ludb", name, split, fs, samples, whole(samples, allowed), codes=codes)
         order = ("ii", *(lead.lower() for lead in LEADS))
         marked = next((lead for lead in order if path.with_name(f"{name}.{lead}").is_file()), None)
         if marked is None:
@@ -327,9 +210,9 @@ def _with_header(folder: Path) -> Callable[[str, str], Record]:
     headers = headers_of(folder)
 
     def read(name: str, split: str) -> Record:
-        path = _of(headers, name)
-        fs, samples = _leads(path)
-        said = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in _comments(path))}
+        path = header_of(headers, name)
+        fs, samples = leads_of(path)
+        said = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in comments_of(path))}
         if "Rhythm" in said:
             codes = (said["Rhythm"], *said.get("Beat", "").split())
             allowed = labels.of_statements(codes[:1], labels.CHAPMAN)
@@ -338,7 +221,130 @@ def _with_header(folder: Path) -> Callable[[str, str], Record]:
             allowed = labels.of_codes(codes)
         else:
             raise ValueError(f"{name}.hea has neither a 'Dx:' nor a 'Rhythm:' comment")
-        return Record(folder.name, name, split, fs, samples, _whole(samples, allowed), codes=codes)
+        return Record(folder.name, name, split, fs, samples, whole(samples, allowed), codes=codes)
+
+    return read
+
+
+_AFPDB = re.compile(r"[np]\d+")
+"""Records of afpdb whose rhythm is known not to be AF; those that end in c, and the test set t.., are unlabelled."""
+
+_QTDB_LEADS = {
+    "D3": "III", "D4": "", "mod.V1": "V1", "CM2": "V2", "CM4": "V4", "ML5": "V5", "V2-V3": "", "V1-V2": "", "V4-V5": "",
+}  # fmt: skip
+"""Lead names of qtdb. Bipolar leads from the manubrium go by their chest electrode, as CM5 does; differences of two chest
+electrodes, and what nobody knows (D4), are left out."""
+
+
+def _svdb(folder: Path) -> Callable[[str, str], Record]:
+    """Every beat by its class in ``.atr``; nothing about rhythm."""
+    headers = headers_of(folder)
+
+    def read(name: str, split: str) -> Record:
+        path = header_of(headers, name)
+        fs, samples = leads_of(path)
+        beats, beat_class = beats_of(path, ("atr",)) or (None, None)
+        if beats is None:
+            raise ValueError(f"{name}.atr holds no beats, or is not there")
+        return Record("svdb", name, split, fs, samples, whole(samples, labels.UNSTATED), beats=beats, beat_class=beat_class)
+
+    return read
+
+
+def _qtdb(folder: Path) -> Callable[[str, str], Record]:
+    """Beats and rhythm changes in ``.atr`` where there is one; notes beside other marks are about ST and T, not rhythm."""
+    headers = headers_of(folder)
+
+    def read(name: str, split: str) -> Record:
+        path = header_of(headers, name)
+        fs, samples = leads_of(path, Sidecar(lead_map=_QTDB_LEADS))
+        rhythm = whole(samples, labels.UNSTATED)
+        beats, beat_class = beats_of(path, ("atr",)) or (None, None)
+        if beats is not None:
+            annotation = wfdb.rdann(str(path), "atr")
+            changes = [
+                (int(at), note)
+                for at, symbol, note in zip(annotation.sample, annotation.symbol, annotation.aux_note, strict=True)
+                if symbol == "+"
+            ]
+            rhythm = labels.from_changes(samples.shape[1], [at for at, _ in changes], [note for _, note in changes])
+        return Record("qtdb", name, split, fs, samples, rhythm, beats=beats, beat_class=beat_class)
+
+    return read
+
+
+def _afpdb(folder: Path) -> Callable[[str, str], Record]:
+    """``n..`` and ``p..`` are not in AF (Moody 2001); what follows them, ``...c``, is unverified and states nothing."""
+    headers = headers_of(folder)
+
+    def read(name: str, split: str) -> Record:
+        fs, samples = leads_of(header_of(headers, name))
+        stated = labels.forbid("AF") if _AFPDB.fullmatch(name) else labels.UNSTATED
+        return Record("afpdb", name, split, fs, samples, whole(samples, stated))
+
+    return read
+
+
+def _aftdb(folder: Path) -> Callable[[str, str], Record]:
+    """All of it is AF (Moody 2004)."""
+    headers = headers_of(folder)
+
+    def read(name: str, split: str) -> Record:
+        fs, samples = leads_of(header_of(headers, name))
+        return Record("aftdb", name, split, fs, samples, whole(samples, labels.allow("AF")))
+
+    return read
+
+
+def _mimic_perform_af(folder: Path) -> Callable[[str, str], Record]:
+    """AF throughout, or never: a comment of the header says so, else the name (``af`` or ``non_af`` in it)."""
+    headers = headers_of(folder)
+
+    def read(name: str, split: str) -> Record:
+        path = header_of(headers, name)
+        fs, samples = leads_of(path)
+        said = next((value.strip() for key, _, value in (c.partition(":") for c in comments_of(path)) if key == "rhythm"), name)
+        stated = {"atrial fibrillation": True, "not atrial fibrillation": False}.get(said)
+        if stated is None:
+            if "af_" not in name:
+                raise ValueError(f"{name}.hea says neither 'rhythm: atrial fibrillation' nor 'rhythm: not atrial fibrillation'")
+            stated = "non_af_" not in name
+        rhythm = whole(samples, labels.allow("AF") if stated else labels.forbid("AF"))
+        return Record("mimic_perform_af", name, split, fs, samples, rhythm)
+
+    return read
+
+
+def _cinc2011(folder: Path) -> Callable[[str, str], Record]:
+    """One array with its index in the pack; WFDB records with RECORDS-acceptable and RECORDS-unacceptable in the download.
+
+    The quality of the whole record and the leads marked as bad are kept as words; nothing is said about rhythm.
+    """
+    index = next(folder.rglob("index.csv"), None)
+    headers = headers_of(folder)
+    rows: dict[str, tuple[int, dict[str, str]]] = {}
+    listed: dict[str, str] = {}
+    if index is not None:
+        rows = {row["record"]: (at, row) for at, row in enumerate(rows_of(index))}
+        signals = np.load(index.with_name("signals.npy"), mmap_mode="r")
+        if len(signals) != len(rows):
+            raise ValueError(f"{index.with_name('signals.npy')} holds {len(signals)} records, index.csv has {len(rows)} rows")
+    for word in ("acceptable", "unacceptable"):
+        for table in folder.rglob(f"RECORDS-{word}"):
+            listed |= dict.fromkeys(table.read_text().split(), word)
+
+    def read(name: str, split: str) -> Record:
+        codes: tuple[str, ...] = (listed[name],) if name in listed else ()
+        if index is None:
+            fs, samples = leads_of(header_of(headers, name))
+        else:
+            if name not in rows:
+                raise ValueError("index.csv has no such record")
+            at, row = rows[name]
+            fs, samples = 250.0, signals[at].astype(np.float32) * np.float32(0.005)
+            words = {"1": ("acceptable",), "0": ("unacceptable",)}.get(row["acceptable"], ())
+            codes = words + tuple(f"bad {lead}" for lead in LEADS if row.get(f"bad_{lead}") == "1")
+        return Record("cinc2011", name, split, fs, samples, whole(samples, labels.UNSTATED), codes=codes)
 
     return read
 
@@ -363,8 +369,8 @@ def read_generic(folder: Path) -> Callable[[str, str], Record]:
         given = msgspec.json.decode(side.read_bytes(), type=Sidecar) if side else Sidecar()
         if path.suffix.lower() == ".npy" and not (given.fs and given.units and given.leads):
             raise ValueError(f'{path.name} needs {path.stem}.json or signals.json: {{"fs": 250, "units": "mV", "leads": ["II"]}}')
-        fs, samples = _leads(path, given)
-        return Record(folder.name, name, split, fs, samples, _whole(samples, labels.UNSTATED))
+        fs, samples = leads_of(path, given)
+        return Record(folder.name, name, split, fs, samples, whole(samples, labels.UNSTATED))
 
     return read
 
@@ -382,4 +388,11 @@ READERS: dict[str, Reader] = {
     "ludb": _ludb,
     "cinc2020": _with_header,
     "chapman": _with_header,
+    "svdb": _svdb,
+    "qtdb": _qtdb,
+    "afpdb": _afpdb,
+    "aftdb": _aftdb,
+    "mimic_perform_af": _mimic_perform_af,
+    "cinc2011": _cinc2011,
+    "cinc2021": _with_header,
 }

@@ -162,7 +162,7 @@ def from_changes(length: int, at: Sequence[int], notes: Sequence[str]) -> NDArra
     sets = np.full(length, UNSTATED, np.uint8)
     underlying = allow("SINUS")
     changes = [(start, note.strip("\x00 ")) for start, note in zip(at, notes, strict=True) if note.startswith("(")]
-    for (start, note), (stop, _) in zip(changes, [*changes[1:], (length, "")], strict=True):
+    for (start, note), stop in zip(changes, [*(at for at, _ in changes[1:]), length][: len(changes)], strict=True):
         if note in ECTOPY:
             allowed = underlying | allow("SINUS")
         else:

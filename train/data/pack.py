@@ -22,7 +22,8 @@ from rich.table import Table
 from ecgnat_stream.condition import condition_records
 from ecgnat_stream.signal import FS, MODEL_FS
 from train.data.labels import UNSTATED
-from train.data.records import STATES, Record, read_database, read_noise, read_splits
+from train.data.records import STATES, Record, left_out, read_database, read_noise
+from train.data.splits import read_splits
 
 __all__ = ["DATABASES", "FORMAT", "Cached", "Manifest", "Tally", "check_pack", "prepare", "summary"]
 
@@ -54,7 +55,7 @@ class Cached(msgspec.Struct, frozen=True):
     beats_start, beats_stop
         Half-open samples at 100 Hz in which every beat is marked; a stop of -1 is the end of the record.
     codes
-        What its database states about the whole record, in its own words, see :class:`train.data.databases.Record`.
+        What its database states about the whole record, in its own words, see :class:`train.data.record.Record`.
     """
 
     database: str
@@ -106,13 +107,15 @@ class Manifest(msgspec.Struct, frozen=True):
     splits
         Where the splits come from, in words.
     skipped
-        Databases that are not in the data root, or of which no record could be read.
+        Databases that were asked for and gave nothing.
+    left_out
+        Why: for these, and for the other folders of the data root.
     unreadable
         What is wrong with each record that was left out.
     noise
         False where nstdb is absent and ``noise.npy`` is therefore empty.
     sources
-        Where the splits of each database come from, see :func:`train.data.records.read_splits`.
+        Where the splits of each database come from, see :func:`train.data.splits.read_splits`.
     """
 
     format: int
@@ -122,6 +125,7 @@ class Manifest(msgspec.Struct, frozen=True):
     unreadable: tuple[str, ...]
     noise: bool
     sources: dict[str, str] = {}
+    left_out: dict[str, str] = {}
 
 
 def prepare(
@@ -136,7 +140,7 @@ def prepare(
     Parameters
     ----------
     published
-        See :func:`train.data.records.read_splits`.
+        See :func:`train.data.splits.read_splits`.
 
     Raises
     ------
@@ -146,7 +150,8 @@ def prepare(
     console = console or Console()
     sources: dict[str, str] = {}
     splits = read_splits(data, published, sources)
-    present = [database for database in databases if database in splits]
+    reasons = left_out(data, databases)
+    present = [database for database in databases if database in splits and database not in reasons]
     if not present:
         raise ValueError(f"{data} holds none of {', '.join(databases)}: it needs one folder per database, named like this")
     cache.mkdir(parents=True, exist_ok=True)
@@ -168,7 +173,12 @@ def prepare(
     source = "splits.csv" if (data / "splits.csv").is_file() else "published splits" if published else "every record is test"
     skipped = tuple(database for database in databases if database not in tallies)
     sources = {database: sources[database] for database in tallies}
-    manifest = Manifest(FORMAT, source, tallies, skipped, tuple(unreadable), noise.size > 0, sources)
+    reasons |= {
+        database: "no record of it can be read" if database in present else "not in the data root"
+        for database in skipped
+        if database not in reasons
+    }
+    manifest = Manifest(FORMAT, source, tallies, skipped, tuple(unreadable), noise.size > 0, sources, reasons)
     _save(_part(cache, "beats.npy"), np.concatenate(beats))
     _save(_part(cache, "noise.npy"), noise)
     _part(cache, "manifest.json").write_bytes(msgspec.json.encode(manifest))
@@ -311,9 +321,10 @@ def summary(manifest: Manifest, console: Console) -> None:
     console.print(f"splits: {manifest.splits}", highlight=False)
     for database, source in manifest.sources.items():
         if source != manifest.splits:
-            console.print(f"  {database}: {source}", highlight=False)
-    if manifest.skipped:
-        console.print(f"skipped, not in the data root or not readable: {', '.join(manifest.skipped)}", highlight=False)
+            console.print(f"  {database}: {source}", highlight=False, soft_wrap=True)
+    for reason in dict.fromkeys(manifest.left_out.values()):
+        names = (name for name, own in manifest.left_out.items() if own == reason)
+        console.print(f"skipped: {', '.join(names)}: {reason}", highlight=False, markup=False, soft_wrap=True)
     if not manifest.noise:
         console.print("no nstdb: noise.npy is empty, training cannot add recorded noise", highlight=False)
     if manifest.unreadable:

@@ -34,7 +34,8 @@ from ecgnat_stream.quality import QualityEstimator
 from ecgnat_stream.score.compare import LEARNING_S, match_beats
 from ecgnat_stream.signal import FRAME, FS, LEADS
 from train.data.labels import allow
-from train.data.records import Record, read_database, read_noise, read_splits
+from train.data.records import Record, read_database, read_noise
+from train.data.splits import read_splits
 from train.signal.conduction import BLOCK, donors, streams, ventricular_donors
 
 __all__ = ["SIGNS", "Beats", "Score", "fit", "measure", "score", "variants"]

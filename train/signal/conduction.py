@@ -21,8 +21,8 @@ from scipy.signal import resample_poly
 
 from ecgnat_stream.codes import BEATS
 from ecgnat_stream.signal import LEADS
-from train.data.databases import rows_of, table_of
 from train.data.labels import allow
+from train.data.record import rows_of, table_of
 from train.data.records import Record, read_database
 
 __all__ = ["BLOCK", "Donor", "compose", "donors", "streams", "ventricular_donors"]

@@ -30,7 +30,8 @@ from ecgnat_stream.fibrillation import FEATURES, FibrillationDetector, Weights, 
 from ecgnat_stream.quality import STATES, QualityEstimator
 from ecgnat_stream.signal import FRAME, FRAME_S, FS, LEADS
 from train.data.labels import allow
-from train.data.records import Record, read_database, read_noise, read_splits
+from train.data.records import Record, read_database, read_noise
+from train.data.splits import read_splits
 
 __all__ = [
     "ENTER",

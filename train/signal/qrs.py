@@ -30,7 +30,7 @@ from ecgnat_stream.condition import Conditioner
 from ecgnat_stream.quality import QualityEstimator
 from ecgnat_stream.score.compare import LEARNING_S
 from ecgnat_stream.signal import FRAME, FS, assign_leads
-from train.data.records import read_splits
+from train.data.splits import read_splits
 
 __all__ = ["RATE", "add_noise", "detect", "fit", "load", "truth"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
 import tempfile
 import time
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ecgnat_stream.config import Config
+    from ecgnat_stream.score.report import RecordReport
     from ecgnat_stream.score.run import Observed, Task
     from ecgnat_stream.score.truth import Truth
 
@@ -58,7 +58,7 @@ def add(commands: Any) -> None:
 class _Work:
     """What has been found so far."""
 
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[RecordReport] = field(default_factory=list)
     seen: dict[tuple[str, str], tuple[Truth, Observed]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     model: str = ""
@@ -78,6 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
     ScoreError
         For a folder without records.
     """
+    import msgspec
+
     from ecgnat_stream.score.report import summarise
     from ecgnat_stream.score.tables import as_text, sheets
 
@@ -88,14 +90,14 @@ def run(arguments: argparse.Namespace) -> int:
         truths, tasks = _tasks(arguments, config, work, Path(scratch))
         _replay(arguments, config, work, truths, tasks)
         summaries = {
-            name: summarise([row for row in work.rows if row["database"] == name])
-            for name in dict.fromkeys(row["database"] for row in work.rows)
+            name: summarise([row for row in work.rows if row.database == name])
+            for name in dict.fromkeys(row.database for row in work.rows)
         }
         print("\n".join(as_text(sheet) for sheet in sheets(summaries)))
         about = _about(arguments, config, work, time.monotonic() - began)
         if arguments.json:
             report = about | {"databases": summaries, "records": work.rows, "failed": work.failed}
-            _write(arguments.json, json.dumps(report) + "\n")
+            _write(arguments.json, msgspec.json.encode(report) + b"\n")
         if arguments.html:
             from ecgnat_stream.score.html import page
 
@@ -192,7 +194,7 @@ def _replay(
         if not sys.stderr.isatty():
             print(f"{len(work.rows)} of {len(tasks)}: {', '.join(task.key[1] for task in batch)}", file=sys.stderr)
     order = {key: i for i, key in enumerate(truths)}
-    work.rows.sort(key=lambda row: order[row["database"], row["record"]])
+    work.rows.sort(key=lambda row: order[row.database, row.record])
 
 
 def _annotate(folder: Path, truth: Truth, observed: Observed) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+
+import msgspec
 
 from ecgnat_stream.alarm.config import ALARM_WITHIN_S
 from ecgnat_stream.alarm.picture import COVERED_BY
@@ -11,7 +12,7 @@ from ecgnat_stream.score.spans import Span, merge, overlaps, shared_s, total_s
 from ecgnat_stream.score.truth import Truth
 from ecgnat_stream.spans import AlarmSpan
 
-__all__ = ["NEAR_S", "false_s", "found_episodes", "verdict"]
+__all__ = ["NEAR_S", "EpisodeReport", "false_s", "found_episodes", "verdict"]
 
 NEAR_S = 10.0
 """An alarm is not false if the condition is annotated within so much of the time it was on."""
@@ -25,28 +26,31 @@ def _says(condition: str) -> tuple[str, ...]:
     return (condition, *COVERED_BY.get(condition, ()))
 
 
-def found_episodes(truth: Truth, alarms: Sequence[AlarmSpan]) -> list[dict[str, Any]]:
-    """Say for every episode whether, and how long after its onset, the condition's alarm or one that covers it was on.
+class EpisodeReport(msgspec.Struct, frozen=True):
+    """An annotated episode, and how long after its onset an alarm was on.
 
-    ``alarm_after_s`` and ``any_high_after_s`` (any alarm of high priority) are None where none was on between the onset and the
-    later of the episode's end and 10 s after the onset; 0 means that it was on already.
+    ``alarm_after_s`` is for the condition's alarm or one that covers it, ``any_high_after_s`` for any alarm of high priority:
+    None where none was on between the onset and the later of the episode's end and 10 s after the onset; 0: it was on already.
     """
+
+    condition: str
+    start_s: float
+    stop_s: float
+    required: bool
+    alarm_after_s: float | None
+    any_high_after_s: float | None
+
+
+def found_episodes(truth: Truth, alarms: Sequence[AlarmSpan]) -> list[EpisodeReport]:
+    """Say for every episode whether, and how long after its onset, it was alarmed."""
     rows = []
     for condition, episodes in truth.episodes.items():
         own = [a for a in alarms if a.condition in _says(condition)]
         high = [a for a in alarms if a.priority == "high" and a.kind == "physiological"]
         for episode in episodes:
             after, any_after = _after_s(episode.start_s, episode.stop_s, own), _after_s(episode.start_s, episode.stop_s, high)
-            rows.append(
-                {
-                    "condition": condition,
-                    "start_s": round(episode.start_s, 2),
-                    "stop_s": round(episode.stop_s, 2),
-                    "required": episode.required,
-                    "alarm_after_s": after,
-                    "any_high_after_s": any_after,
-                }
-            )
+            places = (round(episode.start_s, 2), round(episode.stop_s, 2))
+            rows.append(EpisodeReport(condition, *places, episode.required, after, any_after))
     return rows
 
 

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from ecgnat_stream.score.mistakes import STRIP_S, Mistake, choose, of_record
-from ecgnat_stream.score.report import pairs_of
+from ecgnat_stream.score.report import RecordReport, pairs_of
 from ecgnat_stream.score.run import Observed
 from ecgnat_stream.score.strips import DEFINITIONS, Strip, draw, read_leads
 from ecgnat_stream.score.tables import Sheet, sheets
@@ -31,7 +31,7 @@ figcaption b { color: #b71c1c; } .strip { width: 100%; height: auto; border: 1px
 def page(
     about: Mapping[str, Any],
     summaries: Mapping[str, dict[str, Any]],
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[RecordReport],
     seen: Mapping[tuple[str, str], tuple[Truth, Observed]],
     failed: Mapping[str, str],
     limit: int,
@@ -86,11 +86,11 @@ def _table(sheet: Sheet) -> str:
     return f'<div class="wide">{table}</div>'
 
 
-def _strips(rows: Sequence[dict[str, Any]], seen: Mapping[tuple[str, str], tuple[Truth, Observed]], limit: int) -> Iterator[str]:
+def _strips(rows: Sequence[RecordReport], seen: Mapping[tuple[str, str], tuple[Truth, Observed]], limit: int) -> Iterator[str]:
     pairs = {key: pairs_of(*both, whole=True) for key, both in seen.items()}
     every: list[Mistake] = []
     for row in rows:
-        key = (row["database"], row["record"])
+        key = (row.database, row.record)
         every += of_record(row, seen[key][0], pairs_of(*seen[key]))
     chosen = choose(every, limit)
     yield f"<h2>Mistakes</h2><p>{len(chosen)} of {len(every)} strips, 25 mm/s and 10 mm/mV. Above each strip what experts"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ecgnat_stream.alarm import PHYSIOLOGICAL
 from ecgnat_stream.alarm.config import ALARM_WITHIN_S
 from ecgnat_stream.score.compare import BeatPair
-from ecgnat_stream.score.report import FALSE
+from ecgnat_stream.score.report import FALSE, RecordReport
 from ecgnat_stream.score.truth import Truth
 
 __all__ = ["STRIP_S", "Mistake", "choose", "of_record"]
@@ -30,9 +30,9 @@ class Mistake(NamedTuple):
     errors: int = 0
 
 
-def of_record(row: dict[str, Any], truth: Truth, pairs: Sequence[BeatPair]) -> list[Mistake]:
+def of_record(row: RecordReport, truth: Truth, pairs: Sequence[BeatPair]) -> list[Mistake]:
     """Return the mistakes of one record, those of alarms in order of time, then the stretches of beats, the worst first."""
-    key = (row["database"], row["record"])
+    key = (row.database, row.record)
     alarms = sorted(_alarms(key, row), key=lambda mistake: mistake.start_s)
     found = [mistake._replace(start_s=_within(mistake.start_s, truth.length_s)) for mistake in alarms]
     wrong = [pair for pair in pairs if pair.truth_s is None or pair.found_s is None]
@@ -52,18 +52,19 @@ def choose(mistakes: Iterable[Mistake], limit: int) -> list[Mistake]:
     return [mistake for mistake in every if mistake in chosen]
 
 
-def _alarms(key: tuple[str, str], row: dict[str, Any]) -> Iterator[Mistake]:
-    for one in row["found"]:
-        about = PHYSIOLOGICAL.get(one["condition"])
-        after = one["alarm_after_s"]
-        if one["required"] and about is not None and about.priority == "high" and (after is None or after > ALARM_WITHIN_S):
+def _alarms(key: tuple[str, str], row: RecordReport) -> Iterator[Mistake]:
+    for one in row.found:
+        about = PHYSIOLOGICAL.get(one.condition)
+        after = one.alarm_after_s
+        if one.required and about is not None and about.priority == "high" and (after is None or after > ALARM_WITHIN_S):
             late = "no alarm" if after is None else f"alarm after {after:.1f} s"
-            what = f"missed: {one['condition']} of {one['stop_s'] - one['start_s']:.1f} s, {late}"
-            yield Mistake(key, what, one["start_s"] - _LEAD_IN_S)
-    for condition, start_s, stop_s, priority, verdict, _ in row["alarms"]:
-        if priority == "high" and verdict in FALSE:
-            yield Mistake(key, f"false: {condition} for {stop_s - start_s:.1f} s", start_s - STRIP_S + _LEAD_IN_S)
-    said = row["challenge"]
+            what = f"missed: {one.condition} of {one.stop_s - one.start_s:.1f} s, {late}"
+            yield Mistake(key, what, one.start_s - _LEAD_IN_S)
+    for alarm in row.alarms:
+        if alarm.priority == "high" and alarm.verdict in FALSE:
+            what = f"false: {alarm.condition} for {alarm.stop_s - alarm.start_s:.1f} s"
+            yield Mistake(key, what, alarm.start_s - STRIP_S + _LEAD_IN_S)
+    said = row.challenge
     if said is not None and said["real"] != said["confirmed"]:
         what = f"{'missed' if said['real'] else 'false'}: {said['alarm']} alarm of the Challenge"
         yield Mistake(key, what, said["at_s"] - STRIP_S)

@@ -1,22 +1,23 @@
-"""One record's comparison, and what the records of a database come to: plain dictionaries that go into the JSON report."""
+"""One record's comparison, and what the records of a database come to: what goes into the JSON report."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 
-from ecgnat_stream.codes import BEATS, PRIORITIES
+from ecgnat_stream.codes import BEATS, PRIORITIES, Priority
 from ecgnat_stream.score import challenge
-from ecgnat_stream.score.alarms import false_s, found_episodes, verdict
+from ecgnat_stream.score.alarms import EpisodeReport, false_s, found_episodes, verdict
 from ecgnat_stream.score.compare import NO_BEAT, BeatPair, beat_table, counts, episode_counts, pair_beats
 from ecgnat_stream.score.figures import average, f1, gross, quantiles
 from ecgnat_stream.score.run import Observed
 from ecgnat_stream.score.truth import Truth
 from ecgnat_stream.spans import AlarmSpan
 
-__all__ = ["RHYTHM_OF", "pairs_of", "record_report", "summarise"]
+__all__ = ["RHYTHM_OF", "AlarmReport", "RecordReport", "SaidSpan", "StatedSpan", "pairs_of", "record_report", "summarise"]
 
 RHYTHM_OF = {"AF": "atrial-fibrillation", "VF": "ventricular-fibrillation", "VT": "ventricular-tachycardia"}
 """Rhythm label and alarm condition of the episodes that EC57 compares."""
@@ -37,75 +38,127 @@ def pairs_of(truth: Truth, observed: Observed, *, whole: bool = False) -> list[B
     return pair_beats(beats_s, stated, observed.beats_s, observed.classes, from_s=from_s, without=without)
 
 
-def record_report(truth: Truth, observed: Observed) -> dict[str, Any]:
-    """Compare one record.
+class AlarmReport(msgspec.Struct, frozen=True):
+    """One alarm: when it was on, what is to be said of it (:data:`VERDICTS`), and for how long it was on without a cause."""
 
-    Returns
-    -------
-    dict
-        With ``truth`` (condition to ``[start_s, stop_s, required]``), ``alarms`` (``[condition, start_s, stop_s, priority,
-        verdict, false_s]``), ``found`` (see :func:`~ecgnat_stream.score.alarms.found_episodes`), ``beats`` (table and counts),
-        ``episodes`` (per rhythm by label and by alarm), ``challenge``; None or empty where nothing is stated.
+    condition: str
+    start_s: float
+    stop_s: float
+    priority: Priority
+    verdict: str
+    false_s: float
+
+
+class StatedSpan(msgspec.Struct, frozen=True):
+    """A stretch in which a condition is annotated; ``required``: an alarm is due."""
+
+    start_s: float
+    stop_s: float
+    required: bool
+
+
+class SaidSpan(msgspec.Struct, frozen=True):
+    """A stretch for which the monitor said one rhythm."""
+
+    start_s: float
+    stop_s: float
+    label: str
+
+
+class RecordReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One record's comparison.
+
+    Parameters
+    ----------
+    truth
+        The annotated stretches of each condition.
+    found
+        The same as they were alarmed.
+    beats
+        ``table`` of classes, and counts of QRS complexes, V and S; None where no beats are stated.
+    episodes
+        Per rhythm, by ``label`` and by ``alarm``, what :func:`~ecgnat_stream.score.compare.episode_counts` gives.
+    challenge
+        The alarm of the Challenge 2015 and whether it was confirmed.
     """
-    row: dict[str, Any] = {
-        "database": truth.database,
-        "record": truth.name,
-        "split": truth.split,
-        "seconds": round(truth.length_s, 1),
-        "learning_s": truth.learning_s,
-        "unusable_s": round(sum(stop - start for start, stop in observed.unusable), 1),
-        "stated": sorted(truth.stated),
-        "truth": {
-            c: [[round(e.start_s, 2), round(e.stop_s, 2), e.required] for e in found] for c, found in truth.episodes.items()
-        },
-        "alarms": [_alarm(truth, alarm) for alarm in observed.alarms],
-        "found": found_episodes(truth, observed.alarms),
-        "rhythm": [[round(span.start_s, 2), round(span.stop_s, 2), span.label] for span in observed.rhythm],
-        "beats": None,
-        "episodes": {},
-        "challenge": None,
-    }
+
+    database: str
+    record: str
+    split: str
+    seconds: float
+    learning_s: float
+    unusable_s: float
+    stated: list[str]
+    truth: dict[str, list[StatedSpan]]
+    alarms: list[AlarmReport]
+    found: list[EpisodeReport]
+    rhythm: list[SaidSpan]
+    beats: dict[str, Any] | None
+    episodes: dict[str, dict[str, dict[str, float]]]
+    challenge: dict[str, Any] | None
+
+
+def record_report(truth: Truth, observed: Observed) -> RecordReport:
+    """Compare one record."""
+    asked = truth.challenge
+    beats: dict[str, Any] | None = None
     if truth.beats_s is not None:
         table = beat_table(pairs_of(truth, observed))
         kinds = ("QRS",) if truth.classes is None else ("QRS", "V", "S")
-        row["beats"] = {"table": table.tolist()} | {kind: counts(table, kind)._asdict() for kind in kinds}
-    for label, condition in RHYTHM_OF.items():
-        if condition in truth.stated:
-            spans = truth.spans(condition)
-            row["episodes"][label] = {
-                "label": episode_counts(spans, observed.labelled(label), from_s=truth.learning_s),
-                "alarm": episode_counts(spans, observed.alarmed(condition), from_s=truth.learning_s),
+        beats = {"table": table.tolist()} | {kind: counts(table, kind)._asdict() for kind in kinds}
+    return RecordReport(
+        database=truth.database,
+        record=truth.name,
+        split=truth.split,
+        seconds=round(truth.length_s, 1),
+        learning_s=truth.learning_s,
+        unusable_s=round(sum(stop - start for start, stop in observed.unusable), 1),
+        stated=sorted(truth.stated),
+        truth={
+            condition: [StatedSpan(round(e.start_s, 2), round(e.stop_s, 2), e.required) for e in episodes]
+            for condition, episodes in truth.episodes.items()
+        },
+        alarms=[_alarm(truth, alarm) for alarm in observed.alarms],
+        found=found_episodes(truth, observed.alarms),
+        rhythm=[SaidSpan(round(span.start_s, 2), round(span.stop_s, 2), span.label) for span in observed.rhythm],
+        beats=beats,
+        episodes={
+            label: {
+                "label": episode_counts(truth.spans(condition), observed.labelled(label), from_s=truth.learning_s),
+                "alarm": episode_counts(truth.spans(condition), observed.alarmed(condition), from_s=truth.learning_s),
             }
-    if truth.challenge is not None:
-        row["challenge"] = truth.challenge._asdict() | {"confirmed": challenge.confirmed(truth.challenge, observed.alarms)}
-        row["alarms"] = [alarm if alarm[4] == "technical" else [*alarm[:4], "unjudged", 0.0] for alarm in row["alarms"]]
-    return row
+            for label, condition in RHYTHM_OF.items()
+            if condition in truth.stated
+        },
+        challenge=None if asked is None else asked._asdict() | {"confirmed": challenge.confirmed(asked, observed.alarms)},
+    )
 
 
-def _alarm(truth: Truth, alarm: AlarmSpan) -> list[Any]:
-    times = (round(alarm.start_s, 2), round(alarm.stop_s, 2))
-    return [alarm.condition, *times, alarm.priority, verdict(truth, alarm), round(false_s(truth, alarm), 1)]
+def _alarm(truth: Truth, alarm: AlarmSpan) -> AlarmReport:
+    """Judge an alarm; of a record of the Challenge only the alarm in question is judged."""
+    said, wrong_s = verdict(truth, alarm), round(false_s(truth, alarm), 1)
+    if truth.challenge is not None and said != "technical":
+        said, wrong_s = "unjudged", 0.0
+    return AlarmReport(alarm.condition, round(alarm.start_s, 2), round(alarm.stop_s, 2), alarm.priority, said, wrong_s)
 
 
-def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def summarise(rows: Sequence[RecordReport]) -> dict[str, Any]:
     """Return the figures over records: beats, episodes, alarms, Challenge; parts of which nothing is stated are left out."""
-    summary: dict[str, Any] = {"records": len(rows), "hours": round(sum(row["seconds"] for row in rows) / 3600, 3)}
-    with_beats = [row for row in rows if row["beats"] is not None]
+    summary: dict[str, Any] = {"records": len(rows), "hours": round(sum(row.seconds for row in rows) / 3600, 3)}
+    with_beats = [row.beats for row in rows if row.beats is not None]
     if with_beats:
         summary["beats"] = _beats(with_beats)
     episodes = {
-        label: {
-            by: _episodes([row["episodes"][label][by] for row in rows if label in row["episodes"]]) for by in ("label", "alarm")
-        }
+        label: {by: _episodes([row.episodes[label][by] for row in rows if label in row.episodes]) for by in ("label", "alarm")}
         for label in RHYTHM_OF
-        if any(label in row["episodes"] for row in rows)
+        if any(label in row.episodes for row in rows)
     }
     if episodes:
         summary["episodes"] = episodes
-    judged = [row for row in rows if row["stated"]]
+    judged = [row for row in rows if row.stated]
     if judged:
         summary["alarms"] = _alarms(judged)
-    alarmed = [row["challenge"] for row in rows if row["challenge"] is not None]
+    alarmed = [row.challenge for row in rows if row.challenge is not None]
     if alarmed:
         summary["challenge"] = challenge.summarise(alarmed)
     return summary
@@ -114,7 +167,7 @@ def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _beats(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for kind in ("QRS", "V", "S"):
-        part = [row["beats"][kind] for row in rows if kind in row["beats"]]
+        part = [row[kind] for row in rows if kind in row]
         if not part:
             continue
         tp, fn, fp = (np.array([one[key] for one in part]) for key in ("tp", "fn", "fp"))
@@ -128,7 +181,7 @@ def _beats(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
             "average_sensitivity": average(tp, tp + fn),
             "average_ppv": average(tp, tp + fp),
         }
-    table = np.sum([row["beats"]["table"] for row in rows], axis=0)
+    table = np.sum([row["table"] for row in rows], axis=0)
     return found | {"table": table.tolist(), "table_classes": [*BEATS, NO_BEAT]}
 
 
@@ -144,42 +197,42 @@ def _episodes(rows: Sequence[dict[str, float]]) -> dict[str, Any]:
     }
 
 
-def _alarms(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    days = np.array([row["seconds"] for row in rows]) / _DAY_S
+def _alarms(rows: Sequence[RecordReport]) -> dict[str, Any]:
+    days = np.array([row.seconds for row in rows]) / _DAY_S
     conditions = sorted(
-        {alarm[0] for row in rows for alarm in row["alarms"]} | {found["condition"] for row in rows for found in row["found"]}
+        {alarm.condition for row in rows for alarm in row.alarms} | {found.condition for row in rows for found in row.found}
     )
     table = {condition: _condition(rows, condition, days) for condition in conditions}
     priorities = {}
     for priority in reversed(PRIORITIES):
-        false = np.array([sum(a[3] == priority and a[4] in FALSE for a in row["alarms"]) for row in rows])
-        every = [sum(a[3] == priority for a in row["alarms"]) for row in rows]
+        false = np.array([sum(a.priority == priority and a.verdict in FALSE for a in row.alarms) for row in rows])
+        every = [sum(a.priority == priority for a in row.alarms) for row in rows]
         priorities[priority] = {
             "alarms": int(sum(every)),
             "false": int(false.sum()),
             "false_per_bed_day": gross(false, days),
             "alarms_per_bed_day": gross(every, days),
-            "seconds": round(sum(a[2] - a[1] for row in rows for a in row["alarms"] if a[3] == priority), 1),
-            "false_seconds": round(sum(a[5] for row in rows for a in row["alarms"] if a[3] == priority), 1),
+            "seconds": round(sum(a.stop_s - a.start_s for row in rows for a in row.alarms if a.priority == priority), 1),
+            "false_seconds": round(sum(a.false_s for row in rows for a in row.alarms if a.priority == priority), 1),
         }
     return {"bed_days": round(float(days.sum()), 4), "conditions": table, "priorities": priorities}
 
 
-def _condition(rows: Sequence[dict[str, Any]], condition: str, days: Any) -> dict[str, Any]:
-    alarms = [[a for a in row["alarms"] if a[0] == condition] for row in rows]
-    verdicts = {name: [sum(a[4] == name for a in part) for part in alarms] for name in VERDICTS}
+def _condition(rows: Sequence[RecordReport], condition: str, days: Any) -> dict[str, Any]:
+    alarms = [[a for a in row.alarms if a.condition == condition] for row in rows]
+    verdicts = {name: [sum(a.verdict == name for a in part) for part in alarms] for name in VERDICTS}
     false = np.array(verdicts["false"]) + np.array(verdicts["other"])
-    due = [[f for f in row["found"] if f["condition"] == condition and f["required"]] for row in rows]
-    after = [f["alarm_after_s"] for part in due for f in part if f["alarm_after_s"] is not None]
-    within = [sum(f["alarm_after_s"] is not None and f["alarm_after_s"] <= _WITHIN_S for f in part) for part in due]
-    any_high = [sum(f["any_high_after_s"] is not None and f["any_high_after_s"] <= _WITHIN_S for f in part) for part in due]
+    due = [[f for f in row.found if f.condition == condition and f.required] for row in rows]
+    after = [f.alarm_after_s for part in due for f in part if f.alarm_after_s is not None]
+    within = [sum(f.alarm_after_s is not None and f.alarm_after_s <= _WITHIN_S for f in part) for part in due]
+    any_high = [sum(f.any_high_after_s is not None and f.any_high_after_s <= _WITHIN_S for f in part) for part in due]
     number = [len(part) for part in due]
     return {
         "alarms": sum(map(len, alarms)),
         **{name: sum(each) for name, each in verdicts.items() if sum(each) or name in ("true", "false")},
         "false_per_bed_day": gross(false, days),
-        "seconds": round(sum(a[2] - a[1] for part in alarms for a in part), 1),
-        "false_seconds": round(sum(a[5] for part in alarms for a in part), 1),
+        "seconds": round(sum(a.stop_s - a.start_s for part in alarms for a in part), 1),
+        "false_seconds": round(sum(a.false_s for part in alarms for a in part), 1),
         "episodes": sum(number),
         "alarmed": len(after),
         "missed": sum(number) - len(after),

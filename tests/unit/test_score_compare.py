@@ -146,8 +146,8 @@ def test_the_time_to_alarm_counts_from_the_onset_and_a_covering_alarm_will_do() 
     stated = truth(ventricular_tachycardia=[Episode(100, 120, True), Episode(200, 203, True), Episode(300, 330, True)])
     alarms = [span("ventricular-fibrillation", 104, 130), span("ventricular-tachycardia", 209, 215), span("asystole", 290, 400)]
     rows = found_episodes(stated, alarms)
-    assert [row["alarm_after_s"] for row in rows] == [4, 9, None]
-    assert [row["any_high_after_s"] for row in rows] == [4, 9, 0]
+    assert [row.alarm_after_s for row in rows] == [4, 9, None]
+    assert [row.any_high_after_s for row in rows] == [4, 9, 0]
 
 
 @pytest.mark.parametrize(

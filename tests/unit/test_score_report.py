@@ -53,12 +53,12 @@ def observed(stated: Truth) -> Observed:
 def test_one_record_is_compared_after_its_learning_time() -> None:
     stated = truth()
     row = record_report(stated, observed(stated))
-    assert row["beats"]["QRS"] == {"tp": 400 - 21 - 11 - 10, "fn": 10, "fp": 1}
-    assert row["beats"]["V"]["fn"] == 1
-    assert [found["alarm_after_s"] for found in row["found"]] == [8, None]
-    assert [alarm[4] for alarm in row["alarms"]] == ["true", "false"]
-    assert row["episodes"]["VF"]["label"]["shared_s"] == 15
-    assert row["episodes"]["VF"]["alarm"]["stated_found"] == 1
+    assert row.beats["QRS"] == {"tp": 400 - 21 - 11 - 10, "fn": 10, "fp": 1}
+    assert row.beats["V"]["fn"] == 1
+    assert [found.alarm_after_s for found in row.found] == [8, None]
+    assert [alarm.verdict for alarm in row.alarms] == ["true", "false"]
+    assert row.episodes["VF"]["label"]["shared_s"] == 15
+    assert row.episodes["VF"]["alarm"]["stated_found"] == 1
 
 
 def test_a_database_comes_to_figures_and_every_table_is_filled() -> None:

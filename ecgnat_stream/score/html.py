@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from ecgnat_stream.report.strips import DEFINITIONS, draw
 from ecgnat_stream.score.mistakes import STRIP_S, Mistake, choose, of_record
 from ecgnat_stream.score.report import RecordReport, pairs_of
 from ecgnat_stream.score.run import Observed
-from ecgnat_stream.score.strips import DEFINITIONS, Strip, draw, read_leads
+from ecgnat_stream.score.strips import compared
 from ecgnat_stream.score.tables import Sheet, sheets
 from ecgnat_stream.score.truth import Truth
 
@@ -101,8 +102,7 @@ def _strips(rows: Sequence[RecordReport], seen: Mapping[tuple[str, str], tuple[T
         place = f"{int(mistake.start_s) // 60}:{int(mistake.start_s) % 60:02d}"
         yield f"<figure><figcaption>{name} at {place}: <b>{escape(mistake.what)}</b></figcaption>"
         try:
-            names, samples = read_leads(truth, mistake.start_s, mistake.start_s + STRIP_S)
-            yield draw(Strip(names, samples, truth.fs, mistake.start_s, truth, observed, pairs[mistake.key]))
+            yield draw(compared(mistake.start_s, mistake.start_s + STRIP_S, truth, observed, pairs[mistake.key]))
         except ValueError as error:
             yield f'<p class="failed">{escape(str(error))}</p>'
         yield "</figure>"

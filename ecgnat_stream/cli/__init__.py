@@ -1,4 +1,6 @@
-"""The command line: ``ecgnat demo | run | replay | alarms | command | score | devices | doctor``, one module per command.
+"""The command line: ``ecgnat demo | run | replay | alarms | command | score | models | devices | doctor | completion``.
+
+One module per command.
 
 Events go to standard output, one JSON object per line, or to the dashboard; everything meant for a person goes to standard error.
 Heavy modules are imported by the commands that need them, so that ``--help`` answers at once.
@@ -12,8 +14,9 @@ import sys
 from collections.abc import Sequence
 
 from ecgnat_stream import __version__
-from ecgnat_stream.cli import alarms, command, demo, devices, doctor, replay, run, score
+from ecgnat_stream.cli import alarms, command, completion, demo, devices, doctor, models, replay, run, score
 from ecgnat_stream.cli.live import NOT_A_DEVICE
+from ecgnat_stream.cli.logs import add_logging, logging_as_told
 from ecgnat_stream.errors import ConfigError, EcgnatError
 
 __all__ = ["main", "parser"]
@@ -21,9 +24,13 @@ __all__ = ["main", "parser"]
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0 done, 1 something failed, 2 wrong usage or configuration."""
-    arguments = parser().parse_args(argv)
+    known = parser()
+    if completion.asked_by_the_shell():
+        completion.answer_the_shell(known)
+    arguments = known.parse_args(argv)
     try:
-        code = arguments.command(arguments)
+        with logging_as_told(arguments):
+            code = arguments.command(arguments)
     except ConfigError as error:
         print(f"ecgnat: {error}", file=sys.stderr)
         code = 2
@@ -52,11 +59,15 @@ def parser() -> argparse.ArgumentParser:
   ecgnat run --example > ward.toml; ecgnat run ward.toml
   ecgnat alarms alarms.db --since 8h --summary  what a monitor with a [history] has written down
   ecgnat command acknowledge --bed home/icu/1 --mqtt mqtt://localhost
-  ecgnat doctor                                 what is installed, compiled, reachable""",
+  ecgnat models                                 the networks that ship, and how good they are
+  ecgnat doctor                                 what is installed, compiled, reachable
+  eval "$(ecgnat completion bash)"              let the tab key complete all of this""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"ecgnat-stream {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for one in (demo, run, replay, alarms, command, score, devices, doctor):
+    for one in (demo, run, replay, alarms, command, score, models, devices, doctor, completion):
         one.add(commands)
+    for each in (parser, *commands.choices.values()):
+        add_logging(each)
     return parser

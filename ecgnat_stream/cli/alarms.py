@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from ecgnat_stream.cli.completion import conditions
 from ecgnat_stream.codes import PRIORITIES, PRIORITY_MARKS
 from ecgnat_stream.errors import ConfigError
 
@@ -82,7 +83,10 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--bed", metavar="PATTERN", help="site/unit/bed, * and ? allowed; without a slash the bed alone; '' the worker"
     )
-    parser.add_argument("--condition", action="append", default=[], metavar="C", help="only this condition; repeatable")
+    condition = parser.add_argument(
+        "--condition", action="append", default=[], metavar="C", help="only this condition; repeatable"
+    )
+    condition.completer = conditions
     parser.add_argument(
         "--priority", action="append", default=[], choices=_MOST_URGENT_FIRST, help="only this priority; repeatable"
     )

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import getpass
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from ecgnat_stream.cli.alarms import printable
+from ecgnat_stream.cli.completion import conditions
 from ecgnat_stream.errors import ConfigError
+from ecgnat_stream.suggest import unknown
 
 if TYPE_CHECKING:
     from ecgnat_stream.sink.mqtt.config import MqttConfig
@@ -31,7 +30,8 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("action", choices=("acknowledge", "pause", "resume", "reset"))
     parser.add_argument("--bed", required=True, metavar="SITE/UNIT/BED", help="or SITE/engine/WORKER for the worker's own alarms")
-    parser.add_argument("--condition", metavar="C", help="only this condition (default: all of the bed)")
+    condition = parser.add_argument("--condition", metavar="C", help="only this condition (default: all of the bed)")
+    condition.completer = conditions
     parser.add_argument("--duration", type=float, metavar="S", help="length of a pause in seconds, at most 600")
     parser.add_argument("--by", metavar="NAME", help="who orders it (default: the name of the account)")
     broker = parser.add_mutually_exclusive_group(required=True)
@@ -45,12 +45,19 @@ def add(commands: Any) -> None:
 
 
 def _command(arguments: argparse.Namespace) -> int:
+    import asyncio
+
+    import msgspec
+
+    from ecgnat_stream.alarm import PHYSIOLOGICAL, TECHNICAL
     from ecgnat_stream.sink.mqtt.command import send_command
     from ecgnat_stream.wire import CommandRequest
 
     parts = arguments.bed.split("/")
     if len(parts) != 3 or not all(parts) or set(arguments.bed) & set("+#\0"):
         raise ConfigError(f"--bed {arguments.bed}: write site/unit/bed, as the topics of the bed have it")
+    if arguments.condition not in (None, *PHYSIOLOGICAL, *TECHNICAL):
+        raise ConfigError(f"--condition: {unknown('condition', arguments.condition, (*PHYSIOLOGICAL, *TECHNICAL))}")
     if arguments.duration is not None:
         if arguments.action != "pause":
             raise ConfigError("--duration goes with pause")

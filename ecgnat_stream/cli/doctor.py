@@ -6,7 +6,6 @@ Each check gives a line: ``ok``, ``note`` (works without it) or ``FAIL`` (the mo
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import platform
 import shutil
@@ -163,6 +162,8 @@ async def _embedded() -> str:
 
 
 async def _reach(url: str) -> str:
+    import asyncio
+
     from ecgnat_stream.sink.mqtt.config import MqttConfig, target
 
     broker = target(MqttConfig(url=url))
@@ -174,6 +175,8 @@ async def _reach(url: str) -> str:
 
 
 def _try(what: str, attempt: Coroutine[None, None, str]) -> Finding:
+    import asyncio
+
     try:
         return Finding("ok", what, asyncio.run(attempt))
     except (EcgnatError, OSError) as error:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import logging
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ecgnat_stream import __version__
+from ecgnat_stream.cli.logs import kept_back, told
 from ecgnat_stream.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,6 +15,9 @@ if TYPE_CHECKING:
     from ecgnat_stream.monitor import Monitor
 
 __all__ = ["NOT_A_DEVICE", "check_devices", "monitor"]
+
+_BROKER = "ecgnat_stream.sink.mqtt.broker"
+"""Says where the embedded broker listens, which others need to know."""
 
 NOT_A_DEVICE = "ecgnat-stream is not a certified medical device: do not use it to monitor a patient."
 
@@ -43,6 +42,8 @@ def monitor(config: Config, arguments: argparse.Namespace) -> int:
     ConfigError
         For a device that cannot be built, or without a terminal for the dashboard.
     """
+    import asyncio
+
     check_devices(config)
     if not arguments.headless and not (sys.stdout.isatty() and sys.stderr.isatty()):
         raise ConfigError(
@@ -51,27 +52,16 @@ def monitor(config: Config, arguments: argparse.Namespace) -> int:
         )
     if arguments.headless:
         print(f"ecgnat-stream {__version__}. {NOT_A_DEVICE}", file=sys.stderr)
-        with _told_to_the_person():
+        with told(_BROKER):
             return asyncio.run(_run_monitor(config, arguments))
-    return asyncio.run(_run_monitor(config, arguments))
-
-
-@contextmanager
-def _told_to_the_person() -> Iterator[None]:
-    """Show what the monitor logs, such as where its embedded broker listens, on standard error."""
-    log = logging.getLogger("ecgnat_stream")
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("ecgnat: %(message)s"))
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(logging.NOTSET)
+    with kept_back():
+        return asyncio.run(_run_monitor(config, arguments))
 
 
 async def _run_monitor(config: Config, arguments: argparse.Namespace) -> int:
+    import asyncio
+    import signal
+
     from ecgnat_stream.clock import SystemClock
     from ecgnat_stream.monitor import Monitor
 
@@ -115,6 +105,8 @@ async def _run_monitor(config: Config, arguments: argparse.Namespace) -> int:
 
 async def _show_progress(monitor: Monitor) -> None:
     """Draw a bar per recording on standard error."""
+    import asyncio
+
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 

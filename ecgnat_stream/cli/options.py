@@ -7,7 +7,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-__all__ = ["add_output", "add_sinks", "positive", "sink_tables"]
+from ecgnat_stream.cli.completion import models
+
+__all__ = ["add_model", "add_output", "add_sinks", "positive", "sink_tables"]
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +24,15 @@ def add_sinks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--history", type=Path, metavar="FILE", help="keep alarms and commands in this SQLite file")
     parser.add_argument("--mqtt", metavar="URL", help="publish to this broker: mqtt://[user@]host[:port] or mqtts://...")
     parser.add_argument("--zmq", metavar="ADDRESS", help="publish over ZeroMQ, for example tcp://127.0.0.1:5556")
-    parser.add_argument("--model", metavar="DIR", help="a checkpoint directory, or the name of a shipped one")
+    add_model(parser)
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add which network runs."""
+    model = parser.add_argument(
+        "--model", metavar="MODEL", help="name of a network (see ecgnat models), or a checkpoint directory"
+    )
+    model.completer = models  # type: ignore[attr-defined]
 
 
 def positive(text: str) -> float:

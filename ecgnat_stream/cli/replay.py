@@ -9,7 +9,7 @@ from typing import Any
 from ecgnat_stream.cli.live import monitor
 from ecgnat_stream.cli.options import add_output, add_sinks, positive, sink_tables
 from ecgnat_stream.errors import ConfigError
-from ecgnat_stream.signal import LEADS
+from ecgnat_stream.suggest import unknown
 
 __all__ = ["add"]
 
@@ -71,10 +71,14 @@ def _replay(arguments: argparse.Namespace) -> int:
 
 
 def _lead(text: str) -> tuple[str, str]:
+    from ecgnat_stream.signal import LEADS
+
     name, equals, lead = text.partition("=")
     lead = lead.strip('"')
-    if not equals or not name or lead not in ("", *LEADS):
-        raise ConfigError(f"--lead {text}: write NAME=LEAD, for example --lead ECG1=II; leads are {', '.join(LEADS)}, or nothing")
+    if not equals or not name:
+        raise ConfigError(f"--lead {text}: write NAME=LEAD, for example --lead ECG1=II; nothing behind the = leaves it out")
+    if lead and lead not in LEADS:
+        raise ConfigError(f"--lead {text}: {unknown('lead', lead, LEADS)}")
     return name, lead
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ecgnat_stream.cli.options import add_model
 
 if TYPE_CHECKING:
     from ecgnat_stream.config import Config
@@ -43,7 +43,7 @@ def add(commands: Any) -> None:
     score.add_argument(
         "--config", type=Path, metavar="FILE", help="settings to measure, as for ecgnat run; its beds are left out"
     )
-    score.add_argument("--model", metavar="DIR", help="a checkpoint directory, or the name of a shipped one")
+    add_model(score)
     score.add_argument("--at-once", type=int, default=8, metavar="N", help="beds at once (default %(default)s)")
     score.add_argument("--noise", type=Path, metavar="RECORD", help="add this noise, a record of the noise stress database")
     score.add_argument("--snr", type=float, metavar="DB", help="signal-to-noise ratio for --noise (default 6 dB)")
@@ -78,6 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
     ScoreError
         For a folder without records.
     """
+    import tempfile
+
     import msgspec
 
     from ecgnat_stream.score.report import summarise
@@ -159,6 +161,8 @@ def _tasks(
 def _replay(
     arguments: argparse.Namespace, config: Config, work: _Work, truths: dict[tuple[str, str], Truth], tasks: Sequence[Task]
 ) -> None:
+    import asyncio
+
     from ecgnat_stream.errors import EcgnatError
     from ecgnat_stream.score.report import record_report
     from ecgnat_stream.score.run import batches, monitor

@@ -149,7 +149,7 @@ def test_a_lead_can_be_named_by_hand(record: Path, untrained: Path, capsys: pyte
         (["replay", "nowhere/100", "--headless", "--speed", "max"], 1, "nowhere/100"),
         (["replay", "x", "--speed", "fast"], 2, "'fast' is neither a number above 0 nor max"),
         (["replay", "x", "--headless", "--lead", "II"], 2, "--lead II: write NAME=LEAD"),
-        (["replay", "x", "--headless", "--lead", "a=ZZ"], 2, "--lead a=ZZ: write NAME=LEAD"),
+        (["replay", "x", "--headless", "--lead", "a=ZZ"], 2, "--lead a=ZZ: unknown lead 'ZZ': there are I, II"),
         (["demo", "--headless", "--seconds", "nan"], 2, "'nan' is not a number above 0"),
         (["run", "none.toml", "--headless"], 2, "none.toml: cannot be read"),
         (["run"], 2, "which configuration?"),
@@ -257,3 +257,40 @@ def test_the_demo_labels_rhythms_with_what_is_shipped(capsys: pytest.CaptureFixt
     events = lines(capsys.readouterr().out)
     labels = {event["label"] for event in events if event["type"] == "rhythm" and event["model"]}
     assert labels & {"SINUS", "SBRAD", "STACH"}
+
+
+def test_the_networks_are_listed_with_what_they_are_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ecgnat("models") == 0
+    rows = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line.split()}
+    assert rows["ecgnat-nano"][1:3] == ["monitor", "1.29"]
+    assert rows["ecgnat-nano-12lead"][1] == "diagnose"
+    assert ecgnat("models", "--json") == 0
+    entries = {entry["name"]: entry for entry in lines(capsys.readouterr().out)}
+    assert entries["beatnet"]["measured"]["R peaks, mitdb: F1"][0] == pytest.approx(float(rows["beatnet"][6]), abs=1e-3)
+    assert entries["beatnet"]["trained_on"]["mitdb"] == 25
+
+
+def test_networks_that_are_not_installed_are_named_with_the_way_to_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ecgnat_stream.model import catalogue
+
+    own = {"ecgnat-nano": catalogue.installed()["ecgnat-nano"]}
+    monkeypatch.setattr(catalogue, "installed", lambda: own)
+    assert ecgnat("models") == 0
+    out = capsys.readouterr().out
+    assert "not installed" in next(line for line in out.splitlines() if line.lstrip().startswith("beatnet"))
+    assert "pip install 'ecgnat-stream[models]'" in out
+
+
+@pytest.mark.parametrize(
+    ("condition", "said"),
+    [
+        ("vf", "unknown condition 'vf': did you mean ventricular-fibrillation?"),
+        ("asistole", "did you mean asystole?"),
+        ("", "unknown condition ''"),
+    ],
+)
+def test_an_unknown_condition_is_refused_before_connecting(condition: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ecgnat("command", "pause", "--bed", "a/b/c", "--condition", condition, "--mqtt", "mqtt://127.0.0.1:1") == 2
+    assert said in capsys.readouterr().err

@@ -1,0 +1,118 @@
+"""What the program says about its own work: ``-v``, ``--log-level``, ``--log-file``, before or behind the name of a command.
+
+Lines go to standard error, or to the file. While the dashboard draws, which it does on standard error, they are kept and shown
+when it is closed; the oldest are dropped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ecgnat_stream.errors import ConfigError
+
+__all__ = ["add_logging", "kept_back", "logging_as_told", "told"]
+
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_OURS = ("ecgnat_stream", "ecgnat_devices")
+_FULL = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_SHORT = "ecgnat: %(message)s"
+_KEPT = 200
+
+
+def add_logging(parser: argparse.ArgumentParser) -> None:
+    """Add the options; without a default, so that one before the command is not undone behind it."""
+    group = parser.add_argument_group("messages")
+    group.add_argument("-v", "--verbose", action="count", help="say more about what happens: -v info, -vv debug")
+    group.add_argument("--log-level", choices=tuple(_LEVELS), help="say this and what is worse (default warning)")
+    group.add_argument("--log-file", type=Path, metavar="FILE", help="write messages to FILE, not to standard error")
+    for action in group._group_actions:
+        action.default = argparse.SUPPRESS
+
+
+def _level(arguments: argparse.Namespace) -> int:
+    named: str | None = getattr(arguments, "log_level", None)
+    if named is not None:
+        return _LEVELS[named]
+    return (logging.WARNING, logging.INFO, logging.DEBUG)[min(getattr(arguments, "verbose", 0), 2)]
+
+
+class _Screen(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes to standard error, or keeps lines back while something else draws there."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+        self.kept: deque[logging.LogRecord] | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.kept is None:
+            super().emit(record)
+        else:
+            self.kept.append(record)
+
+
+@contextmanager
+def logging_as_told(arguments: argparse.Namespace) -> Iterator[None]:
+    """Set the standard logging up for one command, and leave it as it was.
+
+    Raises
+    ------
+    ConfigError
+        For a file that cannot be written to.
+    """
+    level = _level(arguments)
+    path: Path | None = getattr(arguments, "log_file", None)
+    handler: logging.Handler = _Screen()
+    if path is not None:
+        try:
+            handler = logging.FileHandler(path, encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"--log-file {path}: cannot be written to ({error.strerror})") from error
+    handler.setFormatter(logging.Formatter(_FULL if path is not None or level == logging.DEBUG else _SHORT))
+    root, ours = logging.getLogger(), [logging.getLogger(name) for name in _OURS]
+    before = [(log, log.level) for log in (root, *ours)]
+    # Of other people's packages only -vv tells more than warnings, and never their debugging.
+    root.setLevel(logging.INFO if level == logging.DEBUG else max(level, logging.WARNING))
+    for log in ours:
+        log.setLevel(level)
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+        for log, was in before:
+            log.setLevel(was)
+
+
+@contextmanager
+def kept_back() -> Iterator[None]:
+    """Keep lines off the screen, and show them at the end."""
+    screens = [handler for handler in logging.getLogger().handlers if isinstance(handler, _Screen)]
+    for screen in screens:
+        screen.kept = deque(maxlen=_KEPT)
+    try:
+        yield
+    finally:
+        for screen in screens:
+            kept, screen.kept = screen.kept or (), None
+            for record in kept:
+                screen.emit(record)
+
+
+@contextmanager
+def told(name: str) -> Iterator[None]:
+    """Let one logger say what is information, unless the person asked for less than warnings or for more."""
+    log = logging.getLogger(name)
+    was = log.level
+    if log.getEffectiveLevel() == logging.WARNING:
+        log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(was)

@@ -63,9 +63,10 @@ def evaluate(
     cache: Cache,
     split: str = "test",
     robustness: bool = False,
-    databases: Sequence[str] = MEASURED,
+    databases: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Return all sections for the records of a split, and "skipped": name to reason."""
+    """Return all sections for the records of a split, of all databases or of some, and "skipped": name to reason."""
+    databases = sorted({*MEASURED, *(record.database for record in cache.records)}) if databases is None else databases
     records = [record for record in cache.records if record.split == split and record.database in databases]
     reader = Reader(predictor, cache)
     results: dict[str, Any] = {

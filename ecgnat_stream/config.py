@@ -77,12 +77,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Parameters
     ----------
-    site, unit, worker
-        Parts of the topics: ``ecg/v1/{site}/{unit}/{bed}/...`` and ``ecg/v1/{site}/engine/{worker}/...``.
+    site
+        First part of every topic: ``ecg/v1/{site}/{unit}/{bed}/...``.
+    unit
+        Second part of a bed's topics; a bed may name another.
+    worker
+        Name of this monitor: ``ecg/v1/{site}/engine/{worker}/...``.
     ring_s
         Seconds of raw signal kept per bed.
     model_late_s
-        A live bed's alarms wait at most so long for the network, in s.
+        Longest time that a live bed's alarms wait for the network, in s.
     bed
         The beds.
     mqtt, zmq, record, history

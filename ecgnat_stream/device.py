@@ -266,8 +266,10 @@ class SuperviseConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         A live device that is silent for this long is stalled, in s.
     reconnect_s
         A device that is silent for this long is disconnected and opened again, in s.
-    backoff_first_s, backoff_max_s
-        First and longest wait before the next attempt, in s; each wait is twice the one before.
+    backoff_first_s
+        First wait before the next attempt, in s; each wait is twice the one before.
+    backoff_max_s
+        Longest wait before the next attempt, in s.
     jitter
         Part of each wait that is random, 0 to 1, so that many beds do not come back at the same instant.
     stable_s

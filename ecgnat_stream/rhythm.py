@@ -48,7 +48,7 @@ class RhythmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     margin
         By how much a new class must beat the present one.
     hold_s
-        A rhythm is kept at least so long, unless VT, VF or asystole takes over from another one.
+        Shortest time that a rhythm is kept, in s, unless VT, VF or asystole takes over from another one.
     blind_s
         Unusable signal up to this length leaves the rhythm as it is; longer, it is unknown.
     """

@@ -85,26 +85,40 @@ class AlarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     Parameters
     ----------
     asystole_s
-        No QRS for so long is asystole. 3 to 10 s.
+        Time without a QRS complex that is asystole. 3 to 10 s.
     vf_s
-        So much fibrillation or flutter within the last ``vf_s + 2`` s is ventricular fibrillation. 3 to 6 s.
+        Fibrillation or flutter this long within the last ``vf_s + 2`` s is ventricular fibrillation. 3 to 6 s.
     vf_score
         A fibrillation score above this speaks for fibrillation, with the network and without. 0.2 to 0.95.
-    vt_beats, vt_rate_bpm
-        So many ventricular beats in a row, faster than this, are ventricular tachycardia. 3 to 10; 80 to 150 bpm.
+    vt_beats
+        This number of ventricular beats in a row, faster than ``vt_rate_bpm``, is ventricular tachycardia. 3 to 10.
+    vt_rate_bpm
+        The rate that ventricular tachycardia exceeds. 80 to 150 bpm.
     vt_s
-        So much ventricular tachycardia seen by the network within ``vf_s + 2`` s is one too, if the rate agrees. 2 to 5 s.
-    extreme_tachy_bpm, extreme_tachy_beats
-        Mean rate over so many beats. 110 to 220 bpm; 5 to 20.
-    extreme_brady_bpm, extreme_brady_beats
-        Mean rate over so many beats, or 8 s of nothing but longer intervals. 20 to 50 bpm; 3 to 6.
-    hr_high_bpm, hr_low_bpm, hr_delay_s
-        Limits of the heart rate, and for how long it must be beyond. 80 to 210 and 25 to 80 bpm; 0 to 30 s.
+        Ventricular tachycardia that the network sees this long within ``vf_s + 2`` s is one too, if the rate agrees. 2 to 5 s.
+    extreme_tachy_bpm
+        A mean rate above this, over ``extreme_tachy_beats``, is extreme tachycardia. 110 to 220 bpm.
+    extreme_tachy_beats
+        Number of beats over which that rate is taken. 5 to 20.
+    extreme_brady_bpm
+        A mean rate below this, over ``extreme_brady_beats``, is extreme bradycardia; so are 8 s with longer intervals only.
+        20 to 50 bpm.
+    extreme_brady_beats
+        Number of beats over which that rate is taken. 3 to 6.
+    hr_high_bpm
+        A heart rate above this for ``hr_delay_s`` is tachycardia. 80 to 210 bpm.
+    hr_low_bpm
+        A heart rate below this for ``hr_delay_s`` is bradycardia. 25 to 80 bpm.
+    hr_delay_s
+        How long the heart rate must be beyond its limit. 0 to 30 s.
     af_delay_s
-        Atrial fibrillation is reported, and its end, after so long. 5 to 300 s.
-    svt_rate_bpm, svt_beats, svt_delay_s
-        So many beats faster than this, none of them ventricular, with a sudden onset; or for so long by the network.
-        110 to 220 bpm; 5 to 20; 2 to 60 s.
+        Atrial fibrillation is reported after this time, and its end too. 5 to 300 s.
+    svt_rate_bpm
+        ``svt_beats`` faster than this, none ventricular, with a sudden onset, are supraventricular tachycardia. 110 to 220 bpm.
+    svt_beats
+        Number of beats that supraventricular tachycardia needs. 5 to 20.
+    svt_delay_s
+        Supraventricular tachycardia that the network sees this long is one too. 2 to 60 s.
     rr_pause_s
         An interval of this length is a pause. 2 to 5 s, not above ``asystole_s``.
     missed_beat_ratio
@@ -112,25 +126,31 @@ class AlarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     pvc_per_min
         More ventricular beats than this in the last minute are frequent. 1 to 60.
     geminy_cycles
-        So many repetitions are bigeminy or trigeminy. 3 to 10.
+        This number of repetitions is bigeminy or trigeminy. 3 to 10.
     r_on_t_share
         A ventricular beat within this share of the QT interval expected by Bazett's formula is R on T. 0.6 to 1.1.
     irregular_share
         Neighbouring normal intervals that differ by more than this share of their median are irregular. 0.06 to 0.4.
     event_s
-        A run, an R on T and a pause are shown for so long after the last of them. 10 to 120 s.
+        A run, an R on T and a pause are shown for this time after the last of them. 10 to 120 s.
     ectopy_off_s
-        What is of low priority has ended when it was absent for so long: one alarm per stretch. 30 to 300 s.
+        A condition of low priority ends after being absent for this time: one alarm per stretch. 30 to 300 s.
     off_delay_s
-        Any other condition has ended when it was absent for so long. 2 to 10 s.
-    leads_off_delay_s, noise_delay_s, noise_medium_s
-        A lead is off, or no lead is usable, for so long; after ``noise_medium_s`` the low priority becomes medium.
+        Any other condition ends after being absent for this time. 2 to 10 s.
+    leads_off_delay_s
+        A lead that is off for this time is reported.
+    noise_delay_s
+        Having no usable lead for this time is reported, with low priority.
+    noise_medium_s
+        After this time without a usable lead the priority becomes medium.
     gap_s
         Lost signal of at least this length is reported.
-    pause_s, pause_max_s
-        Length of an audio pause when the command gives none, and the longest that is accepted. 30 to 180 s.
+    pause_s
+        Length of an audio pause when the command gives none. 30 to 180 s.
+    pause_max_s
+        Longest audio pause that is accepted. 30 to 180 s.
     reminder_s
-        An acknowledged condition that is still present speaks up again after so long. 120 to 180 s.
+        An acknowledged condition that is still present speaks up again after this time. 120 to 180 s.
     disabled
         Conditions not to report, any of medium or low priority; the five of high priority cannot be switched off.
     """

@@ -46,7 +46,7 @@ class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     path
         The file; made if it is not there. One monitor per file.
     keep_days
-        Alarms that ended, and commands, are forgotten after so many days; 0 keeps them for ever.
+        Days after which alarms that ended, and commands, are forgotten; 0 keeps them for ever.
     busy_s
         Longest wait while another process has the file locked, s.
     retry_s

@@ -4,7 +4,7 @@ Every message says what is wrong, where, and what to do about it. ``ValueError``
 wrongly to one function; these are for what goes wrong between the parts.
 """
 
-__all__ = ["CheckpointError", "ConfigError", "DeviceError", "EcgnatError", "FrameError", "SinkError"]
+__all__ = ["CheckpointError", "ConfigError", "DeviceError", "EcgnatError", "FrameError", "InputError", "SinkError"]
 
 
 class EcgnatError(Exception):
@@ -27,6 +27,10 @@ class DeviceError(EcgnatError):
     def __init__(self, message: str, *, permanent: bool = False) -> None:
         super().__init__(message)
         self.permanent = permanent
+
+
+class InputError(EcgnatError, ValueError):
+    """Samples that cannot be analysed as they were given: their shape, rate, unit or leads."""
 
 
 class FrameError(EcgnatError):

@@ -28,6 +28,7 @@ __all__ = [
     "StreamInfo",
     "Window",
     "assign_leads",
+    "ecg_signals",
     "mv_per",
 ]
 
@@ -194,3 +195,12 @@ def assign_leads(names: Sequence[str], lead_map: Mapping[str, str] | None = None
 def mv_per(unit: str) -> float | None:
     """Return how many mV one of a unit is (nV, uV, mV, V, written in any case); None for what is no voltage."""
     return _MV.get(unit.strip().lower().removesuffix("s"))
+
+
+def ecg_signals(names: Sequence[str], units: Sequence[str]) -> list[int]:
+    """Return which signals of a file to read: all but what is known to be no ECG and no voltage."""
+    return [
+        i
+        for i, (name, unit) in enumerate(zip(names, units, strict=True))
+        if mv_per(unit) is not None or name.upper().rstrip("0123456789 ") not in NOT_ECG
+    ]

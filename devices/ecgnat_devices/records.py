@@ -20,9 +20,9 @@ import wfdb
 from numpy.typing import NDArray
 
 from ecgnat_stream.errors import DeviceError
-from ecgnat_stream.signal import NOT_ECG, mv_per
+from ecgnat_stream.signal import ecg_signals, mv_per
 
-__all__ = ["Format", "Record", "Units", "open_record"]
+__all__ = ["Format", "Record", "Samples", "Units", "open_record"]
 
 Format = Literal["auto", "wfdb", "edf", "csv", "npy"]
 Units = Literal["uV", "mV", "V"]
@@ -150,8 +150,7 @@ def _to_mv(path: Path, lead: str, unit: str) -> float:
 def _choose(path: Path, names: Sequence[str], units: Sequence[str], leads: Sequence[str] | None) -> list[int]:
     """Return the signals to read: those asked for, or all but what is known to be no ECG and no voltage."""
     if leads is None:
-        voltage = [mv_per(unit) is not None for unit in units]
-        return [i for i, name in enumerate(names) if voltage[i] or name.upper().rstrip("0123456789 ") not in NOT_ECG]
+        return ecg_signals(names, units)
     if unknown := [lead for lead in leads if lead not in names]:
         raise _wrong(path, f"has no lead {', '.join(unknown)}: it has {', '.join(names)}")
     return [i for i, name in enumerate(names) if name in leads]

@@ -6,14 +6,14 @@ Samples are read in pieces in a thread, so that neither a long record nor a slow
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Annotated, ClassVar
 
 import msgspec
 
 from ecgnat_devices.pace import BlockSeconds, Pace, Speed
-from ecgnat_devices.records import Format, Record, Units, open_record
+from ecgnat_devices.records import Format, Samples, Units, open_record
 from ecgnat_stream.clock import Clock
 from ecgnat_stream.errors import DeviceError
 from ecgnat_stream.signal import SampleBlock, StreamInfo
@@ -70,20 +70,22 @@ class ReplayDevice:
     def __init__(self, options: ReplayOptions, clock: Clock) -> None:
         self._options = options
         self._clock = clock
-        self._record: Record | None = None
-        self._range = (0, 0)
+        self._read: Callable[[int, int], Samples] | None = None
+        self._fs, self._total = 0.0, 0
 
-    async def __aenter__(self) -> StreamInfo:
-        """Open the recording and check it."""
+    def open(self) -> tuple[StreamInfo, Callable[[int, int], Samples]]:
+        """Open the recording and check it: what it holds, and the function that reads a part of it, as :class:`Record` does.
+
+        For whoever needs no stream; parts count from ``start_s``.
+
+        Raises
+        ------
+        DeviceError
+            If there is no usable recording, or nothing between ``start_s`` and ``stop_s``.
+        """
         options = self._options
-        record = await asyncio.to_thread(
-            open_record,
-            options.path,
-            options.fmt,
-            fs=options.fs,
-            units=options.units,
-            scale=options.scale,
-            leads=options.leads,
+        record = open_record(
+            options.path, options.fmt, fs=options.fs, units=options.units, scale=options.scale, leads=options.leads
         )
         start = round(options.start_s * record.fs)
         stop = record.total if options.stop_s is None else min(record.total, round(options.stop_s * record.fs))
@@ -93,9 +95,8 @@ class ReplayDevice:
                 f"{'the end' if options.stop_s is None else f'{options.stop_s:g}'}: it is {record.total / record.fs:g} s long",
                 permanent=True,
             )
-        self._record, self._range = record, (start, stop)
         left_out = f", without {', '.join(record.left_out)}" if record.left_out else ""
-        return StreamInfo(
+        info = StreamInfo(
             fs=record.fs,
             leads=record.leads,
             device=f"replay {record.path.name}{left_out}",
@@ -103,25 +104,32 @@ class ReplayDevice:
             live=options.speed != "max",
             total=None if options.loop else stop - start,
         )
+        self._total = stop - start
+        return info, lambda first, last: record.read(start + first, start + last)
+
+    async def __aenter__(self) -> StreamInfo:
+        """Open the recording and check it."""
+        info, self._read = await asyncio.to_thread(self.open)
+        self._fs = info.fs
+        return info
 
     async def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         """Close the recording."""
-        self._record = None
+        self._read = None
 
     async def __aiter__(self) -> AsyncIterator[SampleBlock]:
         """Yield the blocks, each when its last sample is due."""
-        record = self._record
-        if record is None:
+        read = self._read
+        if read is None:
             raise DeviceError(f"{self._options.path}: not open: enter the device before reading it", permanent=True)
-        start, stop = self._range
-        block = self._options.block or max(1, round(self._options.block_s * record.fs))
-        piece = block * max(1, round(_PIECE_S * record.fs / block))
-        pace = Pace(self._clock, record.fs, self._options.speed)
+        block = self._options.block or max(1, round(self._options.block_s * self._fs))
+        piece = block * max(1, round(_PIECE_S * self._fs / block))
+        pace = Pace(self._clock, self._fs, self._options.speed)
         at = 0
         while True:
-            for piece_start in range(start, stop, piece):
-                piece_stop = min(stop, piece_start + piece)
-                samples = await asyncio.to_thread(record.read, piece_start, piece_stop)
+            for piece_start in range(0, self._total, piece):
+                piece_stop = min(self._total, piece_start + piece)
+                samples = await asyncio.to_thread(read, piece_start, piece_stop)
                 for cut in range(0, piece_stop - piece_start, block):
                     part = samples[:, cut : cut + block]
                     t_ns = await pace.until(at + part.shape[1])

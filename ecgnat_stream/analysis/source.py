@@ -1,0 +1,272 @@
+"""What is given to be analysed, as one thing: rate, leads, length, and samples in mV that are read in pieces.
+
+A path is opened by the adapter that replays it, so that an analysis and a replay read the same samples; this stage knows no file
+format. Arrays and wfdb records stay where they are: a piece is converted when it is read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ecgnat_stream.clock import SystemClock
+from ecgnat_stream.device import FS_RANGE, open_device
+from ecgnat_stream.errors import InputError
+from ecgnat_stream.signal import LEADS, StreamInfo, ecg_signals, mv_per
+
+__all__ = ["Recording", "WfdbRecord", "open_source"]
+
+_LEAST_S = 1.0
+"""Nothing can be said of less."""
+
+_MOST_MV, _LEAST_MV = 50.0, 0.01
+"""No heart moves a lead by more within a second (ten times the range of +-5 mV that IEC 60601-2-27 asks for), and none by less
+on all of its leads. Given in a wrong unit, every heart does: a QRS complex of 1 mV is 1000 or 0.001."""
+
+_LOOKS, _LOOK_S = 6, 10.0
+"""Places, and seconds at each, that are looked at to question the unit."""
+
+_MOST_LEADS = 64
+
+Samples = NDArray[np.float32]
+
+
+class WfdbRecord(Protocol):
+    """What is used of a ``wfdb.Record``."""
+
+    fs: float
+    sig_name: list[str]
+    units: list[str]
+    p_signal: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Something that can be analysed.
+
+    Parameters
+    ----------
+    name
+        For people, and for the names of files.
+    info
+        Rate in Hz, leads, device text; never live.
+    total
+        Length in samples.
+    read
+        ``read(start, stop)`` gives ``(L, stop - start)`` float32 mV, NaN where invalid.
+    """
+
+    name: str
+    info: StreamInfo
+    total: int
+    read: Callable[[int, int], Samples]
+
+    @property
+    def length_s(self) -> float:
+        """Length in s."""
+        return self.total / self.info.fs
+
+
+def open_source(
+    source: str | os.PathLike[str] | ArrayLike | WfdbRecord,
+    *,
+    fs: float | None = None,
+    leads: Sequence[str] | None = None,
+    units: str | None = None,
+    start_s: float | None = None,
+    stop_s: float | None = None,
+) -> Recording:
+    """Open a path, an array or a wfdb record; see :func:`ecgnat_stream.analyse` for what they may be.
+
+    Raises
+    ------
+    InputError
+        For samples that cannot be analysed as they were given.
+    DeviceError
+        For a file that is not there or cannot be read.
+    """
+    if isinstance(source, str | os.PathLike):
+        recording = _of_path(Path(source), fs, leads, units, start_s, stop_s)
+    else:
+        whole = _of_wfdb(source, fs, leads, units) if _is_wfdb(source) else _of_array(source, fs, leads, units)
+        recording = _part(whole, start_s or 0.0, stop_s)
+    _check(recording)
+    return recording
+
+
+def _is_wfdb(source: object) -> bool:
+    return hasattr(source, "sig_name") and hasattr(source, "p_signal")
+
+
+def _of_path(
+    path: Path, fs: float | None, leads: Sequence[str] | None, units: str | None, start_s: float | None, stop_s: float | None
+) -> Recording:
+    options = {"fs": fs, "leads": leads and list(leads), "units": units, "start_s": start_s, "stop_s": stop_s}
+    given = {key: value for key, value in options.items() if value is not None}
+    device: Any = open_device("replay", {"path": str(path), "speed": "max", **given}, SystemClock())
+    info, read = device.open()
+    return Recording(_name(path), info, info.total, _finite(read))
+
+
+def _name(path: Path) -> str:
+    return re.sub(r"\.(hea|dat|mat|edf|bdf|csv|tsv|txt|npy|flac)$", "", path.name, flags=re.IGNORECASE)
+
+
+def _of_array(source: Any, fs: float | None, leads: Sequence[str] | None, units: str | None) -> Recording:
+    samples = np.asarray(source)
+    if samples.dtype.kind not in "fiu":
+        raise InputError(f"samples of type {samples.dtype} are no numbers: give an array (leads, samples) in mV, or a path")
+    if samples.ndim == 1:
+        samples = samples[None]
+    if samples.ndim != 2 or samples.size == 0:
+        raise InputError(f"samples of shape {samples.shape}: want (leads, samples), none of them 0")
+    if fs is None:
+        raise InputError("an array does not say its rate: give fs in Hz, for example fs=360")
+    rows, total = samples.shape
+    if rows > min(total, _MOST_LEADS) or (rows > total and leads is not None and len(leads) == total):
+        raise InputError(f"samples of shape {samples.shape} look like (samples, leads): want (leads, samples), so give samples.T")
+    names = _names(rows, leads)
+    if samples.dtype.kind in "iu" and units is None:
+        raise InputError(
+            f"samples of type {samples.dtype} do not say their unit: give units='uV' if a step is 1 uV; steps of a converter are "
+            "to be turned into mV first: (samples - baseline) / gain"
+        )
+    factor = mv_per(units or "mV")
+    if factor is None:
+        raise InputError(f"units={units!r} is no voltage: give 'uV', 'mV' or 'V'")
+
+    def read(start: int, stop: int) -> Samples:
+        return np.asarray(samples[:, start:stop] * factor, np.float32)
+
+    step_uv = 1e3 * factor if samples.dtype.kind in "iu" else 1.0
+    info = StreamInfo(fs=float(fs), leads=names, device="samples", uv_per_lsb=step_uv, live=False, total=total)
+    return Recording("samples", info, total, _finite(read))
+
+
+def _names(rows: int, leads: Sequence[str] | None) -> tuple[str, ...]:
+    if leads is None:
+        if rows == 1:
+            return ("ECG",)
+        standard = (
+            ", or leads=ecgnat_stream.LEADS if they are the twelve in this order: " + ", ".join(LEADS) if rows == 12 else ""
+        )
+        raise InputError(f"an array does not name its {rows} leads: give leads, for example leads=('II', 'V1'){standard}")
+    names = (leads,) if isinstance(leads, str) else tuple(leads)
+    if len(names) != rows:
+        raise InputError(f"the array has {rows} leads, but {len(names)} are named ({', '.join(names)}): give one name a row")
+    return names
+
+
+def _of_wfdb(source: Any, fs: float | None, leads: Sequence[str] | None, units: str | None) -> Recording:
+    """Read a ``wfdb.Record`` in mV; digital samples are converted by its gain and baseline."""
+    signal = source.p_signal
+    if signal is None and getattr(source, "d_signal", None) is not None:
+        signal = source.dac()
+    if signal is None or np.ndim(signal) != 2:
+        raise InputError(
+            f"wfdb record {source.record_name!r} holds no samples of one rate: read it with wfdb.rdrecord(path, "
+            "smooth_frames=True)"
+        )
+    all_names = [name or f"CH{i + 1}" for i, name in enumerate(source.sig_name)]
+    if leads is not None and (unknown := [lead for lead in leads if lead not in all_names]):
+        raise InputError(f"the record has no lead {', '.join(unknown)}: it has {', '.join(all_names)}")
+    all_units = [units or unit for unit in source.units]
+    rows = ecg_signals(all_names, all_units) if leads is None else [i for i, n in enumerate(all_names) if n in leads]
+    if not rows:
+        raise InputError(f"wfdb record {source.record_name!r} holds no voltage: {', '.join(all_names)}")
+    factors = []
+    for i in rows:
+        factor = mv_per(all_units[i])
+        if factor is None:
+            raise InputError(f"lead {all_names[i]} is in {all_units[i] or 'no unit'}, which is no voltage: give units, or leads")
+        factors.append(factor)
+    scale = np.array(factors)
+
+    def read(start: int, stop: int) -> Samples:
+        return np.ascontiguousarray((signal[start:stop, rows] * scale).T, dtype=np.float32)
+
+    gains = np.array([(source.adc_gain or [])[i] if source.adc_gain else 1e3 for i in rows], float)
+    info = StreamInfo(
+        fs=float(fs or source.fs),
+        leads=tuple(all_names[i] for i in rows),
+        device=f"wfdb record {source.record_name}",
+        uv_per_lsb=float(np.max(1e3 * scale / gains)),
+        live=False,
+        total=len(signal),
+    )
+    return Recording(str(source.record_name or "record"), info, len(signal), _finite(read))
+
+
+def _finite(read: Callable[[int, int], Samples]) -> Callable[[int, int], Samples]:
+    """Return a reader that gives NaN for infinite values, as supervision of a device does."""
+
+    def finite(start: int, stop: int) -> Samples:
+        samples = read(start, stop)
+        return np.where(np.isinf(samples), np.float32(np.nan), samples) if np.isinf(samples).any() else samples
+
+    return finite
+
+
+def _part(whole: Recording, start_s: float, stop_s: float | None) -> Recording:
+    if not start_s and stop_s is None:
+        return whole
+    fs = whole.info.fs
+    start = round(start_s * fs)
+    stop = whole.total if stop_s is None else min(whole.total, round(stop_s * fs))
+    if not 0 <= start < stop:
+        raise InputError(f"nothing between start_s={start_s:g} and stop_s={stop_s}: the samples are {whole.length_s:g} s long")
+    read = whole.read
+    return Recording(whole.name, whole.info, stop - start, lambda first, last: read(start + first, start + last))
+
+
+def _check(recording: Recording) -> None:
+    """Refuse what the stages cannot take, and question a unit."""
+    fs, (low, high) = recording.info.fs, FS_RANGE
+    if not low <= fs <= high:
+        how = "resample it first, for example scipy.signal.resample_poly(samples, 250, round(fs), axis=1) with fs=250"
+        raise InputError(f"{recording.name}: a rate of {fs:g} Hz is outside {low:g} to {high:g} Hz: {how}")
+    if recording.length_s < _LEAST_S:
+        samples = f"{recording.total} sample{'s' if recording.total > 1 else ''}"
+        raise InputError(
+            f"{recording.name}: {samples} ({recording.length_s:.3g} s) are too few: at least {_LEAST_S:g} s are needed"
+        )
+    moves_mv = _moves_mv(recording)
+    if moves_mv > _MOST_MV:
+        raise InputError(
+            f"{recording.name}: its leads move by {moves_mv:.3g} mV within a second, which no heart does: are the samples in uV, "
+            "or in steps of a converter? Give units='uV', or mV: (samples - baseline) / gain"
+        )
+    if 0 < moves_mv < _LEAST_MV:
+        # Not refused: leads that are off, and a heart that stands still, look like this too.
+        warnings.warn(
+            f"{recording.name}: its leads move by no more than {moves_mv:.2g} mV within a second, which is too little for a "
+            "beating heart: are the samples in V? Then give units='V'",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def _moves_mv(recording: Recording) -> float:
+    """Return how far a lead moves within a second, peak to peak: the median over seconds and leads; 0 if nothing is there.
+
+    For the lower bound the largest lead would do; a wrong unit moves the median as much.
+    """
+    second, look = round(recording.info.fs), round(_LOOK_S * recording.info.fs)
+    last = max(0, recording.total - look)
+    moves: list[NDArray[np.floating]] = []
+    for start in sorted({round(last * k / max(1, _LOOKS - 1)) for k in range(_LOOKS)}):
+        samples = recording.read(start, min(recording.total, start + look))
+        seconds = samples[:, : samples.shape[1] // second * second].reshape(len(samples), -1, second)
+        whole = np.isfinite(seconds).all(axis=2)
+        moves.append((seconds.max(axis=2) - seconds.min(axis=2))[whole])
+    found = np.concatenate(moves)
+    found = found[found > 0]
+    return float(np.median(found)) if len(found) else 0.0

@@ -285,6 +285,23 @@ class SuperviseConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     stable_s: Seconds = 10.0
 
 
+async def try_device(open_link: Callable[[], Device], config: SuperviseConfig | None = None) -> StreamInfo:
+    """Connect to a device, see what it says will come, and leave it again.
+
+    Raises
+    ------
+    DeviceError
+        If it cannot be opened, does not answer within ``connect_s``, or delivers what the stages cannot take.
+    """
+    connect_s = (config or SuperviseConfig()).connect_s
+    try:
+        async with asyncio.timeout(connect_s), open_link() as info:
+            _check_info(info)
+            return info
+    except TimeoutError:
+        raise DeviceError(f"no connection for {connect_s:g} s") from None
+
+
 @dataclass(frozen=True, slots=True)
 class LinkState:
     """State of the link to a device; words as in ``events.DeviceStatus``.

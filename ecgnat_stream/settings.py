@@ -35,10 +35,11 @@ def read_settings(table: Mapping[str, Any], kind: type[T], where: str = "", path
     Raises
     ------
     ConfigError
-        Naming the path of the key that is unknown, missing, of a wrong type or out of bounds.
+        Naming the path of every key that is unknown, missing, of a wrong type or out of bounds.
     """
-    for place, wrong in _mistakes(table, kind, path):
-        raise ConfigError(f"{where}{place or 'top level'}: {wrong}")
+    mistakes = [f"{place or 'top level'}: {wrong}" for place, wrong in _mistakes(table, kind, path)]
+    if mistakes:
+        raise ConfigError(f"{where}{'; '.join(mistakes)}")
     try:
         return msgspec.convert(table, kind)
     except msgspec.ValidationError as error:
@@ -48,10 +49,21 @@ def read_settings(table: Mapping[str, Any], kind: type[T], where: str = "", path
 def _mistakes(value: Any, kind: Any, path: str) -> Iterator[tuple[str, str]]:
     """Yield where the values of a table do not fit, and what is wrong with them: parts first, then the whole."""
     meant = _member(value, kind)
-    arguments = get_args(meant)
     if isinstance(meant, type) and issubclass(meant, msgspec.Struct) and not isinstance(value, meant):
         yield from _mistakes_of_table(value, meant, path)
         return
+    within = list(_mistakes_within(value, meant, path))
+    yield from within
+    if within:
+        return  # of the whole nothing else can be said
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        yield path, str(error)
+
+
+def _mistakes_within(value: Any, meant: Any, path: str) -> Iterator[tuple[str, str]]:
+    arguments = get_args(meant)
     if get_origin(meant) in (list, tuple) and isinstance(value, list | tuple):
         same = get_origin(meant) is list or arguments[1:] == (...,)
         if not same and len(arguments) != len(value):
@@ -61,10 +73,6 @@ def _mistakes(value: Any, kind: Any, path: str) -> Iterator[tuple[str, str]]:
     elif get_origin(meant) is dict and isinstance(value, Mapping):
         for key, part in value.items():
             yield from _mistakes(part, arguments[1], f"{path}.{key}")
-    try:
-        msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        yield path, str(error)
 
 
 def _mistakes_of_table(value: Any, kind: type[msgspec.Struct], path: str) -> Iterator[tuple[str, str]]:

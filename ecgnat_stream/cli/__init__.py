@@ -17,7 +17,7 @@ from ecgnat_stream import __version__
 from ecgnat_stream.cli import alarms, command, completion, demo, devices, doctor, models, replay, run, score
 from ecgnat_stream.cli.live import NOT_A_DEVICE
 from ecgnat_stream.cli.logs import add_logging, logging_as_told
-from ecgnat_stream.errors import ConfigError, EcgnatError
+from ecgnat_stream.errors import CheckpointError, ConfigError, EcgnatError
 
 __all__ = ["main", "parser"]
 
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         with logging_as_told(arguments):
             code = arguments.command(arguments)
-    except ConfigError as error:
+    except (ConfigError, CheckpointError) as error:
         print(f"ecgnat: {error}", file=sys.stderr)
         code = 2
     except EcgnatError as error:

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from ecgnat_stream import __version__
+from ecgnat_stream.cli.check import check_devices
 from ecgnat_stream.cli.logs import kept_back, told
 from ecgnat_stream.errors import ConfigError
 
@@ -14,24 +15,12 @@ if TYPE_CHECKING:
     from ecgnat_stream.config import Config
     from ecgnat_stream.monitor import Monitor
 
-__all__ = ["NOT_A_DEVICE", "check_devices", "monitor"]
+__all__ = ["NOT_A_DEVICE", "monitor"]
 
 _BROKER = "ecgnat_stream.sink.mqtt.broker"
 """Says where the embedded broker listens, which others need to know."""
 
 NOT_A_DEVICE = "ecgnat-stream is not a certified medical device: do not use it to monitor a patient."
-
-
-def check_devices(config: Config) -> None:
-    """Refuse a device or an option that does not exist before anything runs."""
-    from ecgnat_stream.clock import SystemClock
-    from ecgnat_stream.device import open_device
-
-    for bed in config.bed:
-        try:
-            open_device(bed.device, bed.options, SystemClock())
-        except ConfigError as error:
-            raise ConfigError(f"bed {bed.id}: {error}") from error
 
 
 def monitor(config: Config, arguments: argparse.Namespace) -> int:
@@ -41,8 +30,12 @@ def monitor(config: Config, arguments: argparse.Namespace) -> int:
     ------
     ConfigError
         For a device that cannot be built, or without a terminal for the dashboard.
+    CheckpointError
+        For a network that does not exist, cannot be loaded or cannot monitor.
     """
     import asyncio
+
+    from ecgnat_stream.model import check_model
 
     check_devices(config)
     if not arguments.headless and not (sys.stdout.isatty() and sys.stderr.isatty()):
@@ -50,6 +43,7 @@ def monitor(config: Config, arguments: argparse.Namespace) -> int:
             "the dashboard needs a terminal, for standard error too (it draws there); "
             "use --headless to print the events as JSON lines"
         )
+    check_model(config.model)
     if arguments.headless:
         print(f"ecgnat-stream {__version__}. {NOT_A_DEVICE}", file=sys.stderr)
         with told(_BROKER):

@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ecgnat_stream.cli.live import check_devices, monitor
+from ecgnat_stream.cli.check import faults
+from ecgnat_stream.cli.live import monitor
 from ecgnat_stream.cli.options import add_output
 from ecgnat_stream.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ecgnat_stream.config import Config
 
 __all__ = ["add"]
 
@@ -23,7 +27,7 @@ def add(commands: Any) -> None:
     )
     run.add_argument("config", type=Path, nargs="?", metavar="CONFIG.toml")
     run.add_argument("--example", action="store_true", help="print a configuration to start from")
-    run.add_argument("--check", action="store_true", help="only check the configuration")
+    run.add_argument("--check", action="store_true", help="try out everything that the configuration names, and stop")
     add_output(run)
     run.set_defaults(command=_run, stay=False)
 
@@ -42,7 +46,16 @@ def _run(arguments: argparse.Namespace) -> int:
     if not config.bed:
         raise ConfigError(f"{arguments.config}: no [[bed]] is configured")
     if arguments.check:
-        check_devices(config)
-        print(f"{arguments.config}: {len(config.bed)} beds, nothing to complain about", file=sys.stderr)
-        return 0
+        return _check(config, arguments.config)
     return monitor(config, arguments)
+
+
+def _check(config: Config, path: Path) -> int:
+    import asyncio
+
+    found = asyncio.run(faults(config))
+    beds = f"{len(config.bed)} bed{'' if len(config.bed) == 1 else 's'}"
+    for fault in found:
+        print(f"ecgnat: {path}: {fault}", file=sys.stderr)
+    print(f"{path}: {beds}, {f'{len(found)} faults' if found else 'nothing to complain about'}", file=sys.stderr)
+    return 2 if found else 0

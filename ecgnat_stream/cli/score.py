@@ -112,6 +112,7 @@ def _settings(arguments: argparse.Namespace) -> Config:
     import tomllib
 
     from ecgnat_stream.errors import ConfigError
+    from ecgnat_stream.model import check_model
     from ecgnat_stream.score.run import settings
 
     if arguments.at_once < 1:
@@ -124,7 +125,9 @@ def _settings(arguments: argparse.Namespace) -> Config:
 
         load_config(arguments.config)
         table = tomllib.loads(arguments.config.read_text(encoding="utf-8"))
-    return settings(table, arguments.model)
+    config = settings(table, arguments.model)
+    check_model(config.model)
+    return config
 
 
 def _tasks(

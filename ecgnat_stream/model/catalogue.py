@@ -9,6 +9,7 @@ import msgspec
 from safetensors import SafetensorError, safe_open
 
 from ecgnat_stream.errors import CheckpointError
+from ecgnat_stream.model.config import ModelConfig
 from ecgnat_stream.weights import DEFAULT, installed, known, shipped
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "WEIGHTS_FILE",
     "Head",
     "NetworkEntry",
+    "check_model",
     "find_checkpoint",
     "list_models",
     "monitoring",
@@ -125,6 +127,20 @@ def monitoring(name: str) -> Path:
         )
     _shapes(path)
     return path
+
+
+def check_model(config: ModelConfig) -> None:
+    """Refuse what the monitor could not run: first by name and card, at once, then by loading it.
+
+    Raises
+    ------
+    ConfigError, CheckpointError
+        As :func:`monitoring` and :class:`~ecgnat_stream.model.predict.Predictor`.
+    """
+    monitoring(config.name)
+    from ecgnat_stream.model.predict import try_loading
+
+    try_loading(config)
 
 
 def _entry(path: Path) -> NetworkEntry:

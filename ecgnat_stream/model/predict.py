@@ -28,7 +28,7 @@ from ecgnat_stream.model.network import Network
 from ecgnat_stream.model.tokens import BeatTokens, check_beats
 from ecgnat_stream.signal import LEADS, MODEL_FS, TOKEN_S
 
-__all__ = ["Prediction", "Predictor"]
+__all__ = ["Prediction", "Predictor", "try_loading"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,19 @@ class Prediction:
     token_s: float
     ready_ns: int
     took_s: float
+
+
+def try_loading(config: ModelConfig) -> None:
+    """Load a network and forget it again: whatever is wrong with it, or with how it is to run, is raised here.
+
+    Raises
+    ------
+    ConfigError, CheckpointError
+        As :class:`Predictor`.
+    """
+    _check(config)
+    _choose_device(config.device)
+    load_checkpoint(find_checkpoint(config.name))
 
 
 class Predictor:

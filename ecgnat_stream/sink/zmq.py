@@ -26,7 +26,7 @@ from ecgnat_stream.clock import Clock
 from ecgnat_stream.errors import SinkError
 from ecgnat_stream.events import Alarm, Command, DeviceStatus, Event, Technical, Wave
 
-__all__ = ["ZmqConfig", "ZmqSink"]
+__all__ = ["ZmqConfig", "ZmqSink", "try_endpoint"]
 
 CONDITION = "publisher-failed"
 
@@ -56,6 +56,22 @@ class ZmqConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     secret_key_file: str = ""
     clients_dir: str = ""
     retry_s: Annotated[float, msgspec.Meta(gt=0)] = 5.0
+
+
+def try_endpoint(config: ZmqConfig) -> None:
+    """Bind the endpoint and leave it again.
+
+    Raises
+    ------
+    SinkError
+        If it cannot be bound, or as :class:`ZmqSink`.
+    """
+    _keys(config)
+    with zmq.Context() as context, context.socket(zmq.XPUB) as socket:
+        try:
+            socket.bind(config.bind)
+        except zmq.ZMQError as error:
+            raise SinkError(f"zmq.bind: cannot publish at {config.bind}: {error}; choose another endpoint") from error
 
 
 class ZmqSink:

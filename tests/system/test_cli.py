@@ -157,7 +157,14 @@ def test_a_lead_can_be_named_by_hand(record: Path, untrained: Path, capsys: pyte
         (["demo"], 2, "the dashboard needs a terminal"),
         (["demo", "--headless", "--seconds", "1", "--mqtt", "http://a"], 2, "mqtt.url"),
         (["demo", "--headless", "--seconds", "1", "--record", "/dev/null/x"], 1, "/dev/null/x"),
-        (["replay", "x", "--headless", "--model", "not-a-model"], 1, "not-a-model"),
+        (["demo", "--headless", "--seconds", "1", "--model", "ecgnat-nan"], 2, "did you mean ecgnat-nano?"),
+        (
+            ["demo", "--headless", "--seconds", "1", "--model", "ecgnat-nano-12lead"],
+            2,
+            "cannot monitor: of its heads only window",
+        ),
+        (["score", "/", "--model", "clearhug"], 2, "did you mean clear-hug?"),
+        (["replay", "x", "--headless", "--model", "not-a-model"], 2, "unknown model 'not-a-model': there are"),
     ],
 )
 def test_mistakes_end_with_a_clear_line(arguments: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,6 +50,10 @@ class Whole(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         ({"one": []}, "^file: one: .*array"),
         ({"one": {"size": 1, "sizes": 2}}, r"^file: one\.sizes: unknown key"),
         ({"tagged": {"kind": "tagged", "sizes": 2}}, r"^file: tagged\.sizes: unknown key"),
+        (
+            {"part": 1, "parts": [{"size": 0}, {"colour": 1}]},
+            r"^file: part: .*; parts\[0\]\.size: .*; parts\[1\]\.colour: .*; parts\[1\]\.size: missing",
+        ),
         ({"shade": "blue"}, "^file: shade: "),
         ([], "^file: top level: a table of parts, .* is needed"),
     ],

@@ -7,7 +7,6 @@ topic, and the correlation data tell our answer from others; with 3.1.1 the ``co
 from __future__ import annotations
 
 import asyncio
-import logging
 from uuid import uuid4
 
 import aiomqtt
@@ -18,14 +17,11 @@ from paho.mqtt.properties import Properties
 from ecgnat_stream import wire
 from ecgnat_stream.errors import FrameError, SinkError
 from ecgnat_stream.events import CommandResult
-from ecgnat_stream.sink.mqtt.config import MqttConfig, Target, target
+from ecgnat_stream.sink.mqtt.config import MqttConfig, target
+from ecgnat_stream.sink.mqtt.reach import connection, protocols, refused_protocol
 
 __all__ = ["send_command"]
 
-_client_log = logging.getLogger(f"{__name__}.client")
-_client_log.setLevel(logging.CRITICAL)
-
-_UNSUPPORTED_PROTOCOL = 132  # MQTT 5, table 3-1; paho gives it for the 3.1.1 return code 1 as well
 _OTHERS_S = 0.5
 """After a refusal another answer is waited for: every monitor of a site hears the command, and only one has the bed."""
 
@@ -48,34 +44,18 @@ async def send_command(config: MqttConfig, bed: str, request: wire.CommandReques
         If the broker cannot be reached or refuses, or no monitor answers.
     """
     to = target(config)
-    for v5 in {"5": (True,), "3.1.1": (False,)}.get(config.protocol, (True, False)):
+    for v5 in protocols(config):
         try:
-            return await _ask(_client(config, to, v5), v5, bed, request, answer_s)
+            return await _ask(connection(config, to, v5, "command"), v5, bed, request, answer_s)
         except TimeoutError:
             raise SinkError(
                 f"no answer within {answer_s:g} s: is there a monitor of {bed}, and is it connected to {to.host}:{to.port}?"
             ) from None
         except aiomqtt.MqttError as error:
-            if v5 and config.protocol == "auto" and getattr(getattr(error, "rc", None), "value", None) == _UNSUPPORTED_PROTOCOL:
+            if v5 and config.protocol == "auto" and refused_protocol(error):
                 continue
             raise SinkError(f"{to.host}:{to.port}: {error}") from error
     raise AssertionError("the last protocol returns or raises")
-
-
-def _client(config: MqttConfig, to: Target, v5: bool) -> aiomqtt.Client:
-    return aiomqtt.Client(
-        to.host,
-        to.port,
-        username=to.username,
-        password=to.password,
-        logger=_client_log,
-        identifier=f"{config.client_id}ecgnat-command-{uuid4().hex[:12]}",
-        protocol=aiomqtt.ProtocolVersion.V5 if v5 else aiomqtt.ProtocolVersion.V311,
-        clean_session=None if v5 else True,
-        timeout=config.timeout_s,
-        keepalive=config.keepalive_s,
-        tls_params=to.tls,
-    )
 
 
 async def _ask(client: aiomqtt.Client, v5: bool, bed: str, request: wire.CommandRequest, answer_s: float) -> CommandResult:

@@ -1,0 +1,119 @@
+"""``ecgnat run --check``: everything that a configuration names is tried out, and all that is wrong is told in one go.
+
+Devices are connected to and left again, recordings opened, the network loaded, brokers asked to let us in, ports bound for a
+moment. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ecgnat_stream.errors import ConfigError, EcgnatError
+
+if TYPE_CHECKING:
+    from ecgnat_stream.config import BedConfig, Config
+
+__all__ = ["check_devices", "faults"]
+
+_AT_ONCE = 16
+"""Devices that are connected to at the same time."""
+
+
+def check_devices(config: Config) -> None:
+    """Refuse a device or an option that does not exist; connects to nothing."""
+    from ecgnat_stream.clock import SystemClock
+    from ecgnat_stream.device import open_device
+
+    for bed in config.bed:
+        try:
+            open_device(bed.device, bed.options, SystemClock())
+        except ConfigError as error:
+            raise ConfigError(f"bed {bed.id}: {error}") from error
+
+
+async def faults(config: Config) -> list[str]:
+    """Return everything that would keep the monitor from its work, a sentence each."""
+    import asyncio
+
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def tried(bed: BedConfig) -> str | None:
+        async with gate:
+            return await _bed(config, bed)
+
+    found = [fault for fault in await asyncio.gather(*map(tried, config.bed)) if fault is not None]
+    found += _model(config)
+    found += [fault async for fault in _brokers(config)]
+    return [*found, *_files(config)]
+
+
+async def _bed(config: Config, bed: BedConfig) -> str | None:
+    from ecgnat_stream.clock import SystemClock
+    from ecgnat_stream.device import open_device, try_device
+    from ecgnat_stream.signal import assign_leads
+
+    clock = SystemClock()
+    try:
+        info = await try_device(lambda: open_device(bed.device, bed.options, clock), config.device)
+        assign_leads(info.leads, bed.lead_map)
+    except (EcgnatError, OSError) as error:
+        return f"bed {bed.id}: {error}"
+    return None
+
+
+def _model(config: Config) -> Iterator[str]:
+    from ecgnat_stream.model import check_model
+
+    try:
+        check_model(config.model)
+    except EcgnatError as error:
+        yield f"model: {error}"
+
+
+async def _brokers(config: Config) -> AsyncIterator[str]:
+    if config.mqtt is not None:
+        from ecgnat_stream.sink.mqtt.reach import try_broker
+
+        try:
+            await try_broker(config.mqtt)
+        except EcgnatError as error:
+            yield f"mqtt: {error}"
+    if config.zmq is not None:
+        from ecgnat_stream.sink.zmq import try_endpoint
+
+        try:
+            try_endpoint(config.zmq)
+        except EcgnatError as error:
+            yield str(error)
+
+
+def _files(config: Config) -> Iterator[str]:
+    if config.record is not None and (why := _unwritable(Path(config.record.directory))):
+        yield f"record.directory: {why}"
+    if config.history is not None:
+        from ecgnat_stream.sink.history.read import History
+
+        path = Path(config.history.path)
+        if path.is_dir():
+            yield f"history.path: {path} is a folder: name a file"
+        elif why := _unwritable(path if path.exists() else path.parent):
+            yield f"history.path: {why}"
+        elif path.exists() and path.stat().st_size:
+            try:
+                with History(path):
+                    pass
+            except EcgnatError as error:
+                yield f"history.path: {error}"
+
+
+def _unwritable(path: Path) -> str | None:
+    """Return why nothing can be written to a file or folder that may have to be made first."""
+    there = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    if there != path.absolute() and not there.is_dir():
+        return f"{path} cannot be made: {there} is no folder"
+    if not os.access(there, os.W_OK):
+        return f"cannot write to {path}: {there} is not writable for this account"
+    return None

@@ -243,6 +243,7 @@ class SignalPath:
 
     def begin(self, row: int, fs: float, slots: NDArray[np.intp], start: int) -> None:
         """Begin a bed's stream at sample ``start``; ``slots`` are the leads that it delivers."""
+        self._held[row] = False
         self._delivered[row] = False
         self._delivered[row, slots] = True
         before = self._group_of[row]

@@ -219,7 +219,7 @@ class Ward:
         last_ns = np.array([bed.arrival_ns(float(at_s)) for bed, at_s in zip(beds, stop_s, strict=True)])
         peaks = found.beats.row, found.beats.at
         due = self._scheduler.add(rows, step.frames, step.y, last_ns, self._live[rows], now_ns, peaks)
-        for row in rows:
+        for row in rows[~self._live[rows]]:
             self._hold_if_full(int(row))
         marks = self._say_beats(step)
         for i, bed in enumerate(beds):
@@ -250,8 +250,9 @@ class Ward:
             bed.add(moment)
 
     def _hold_if_full(self, row: int) -> None:
-        """A recording of which as many windows wait as may is worked on no further."""
-        self._path.hold(row, self._scheduler.full(row) and not self._live[row])
+        """A recording of which as many windows wait as may is worked on no further; a live bed never waits."""
+        if not self._live[row]:
+            self._path.hold(row, self._scheduler.full(row))
 
     def _say_beats(self, step: Step) -> dict[int, list[BeatMark]]:
         """Publish the beats found, and return them per row."""

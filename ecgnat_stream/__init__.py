@@ -18,7 +18,7 @@ __version__ = "0.2.0"
 if TYPE_CHECKING:
     from ecgnat_stream.analysis import Analysis, Summary, analyse
     from ecgnat_stream.config import BedConfig, Config, load_config, parse_config
-    from ecgnat_stream.device import Device
+    from ecgnat_stream.device import Device, stream_device
     from ecgnat_stream.errors import (
         CheckpointError,
         ConfigError,
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "analysis": ("Analysis", "Summary", "analyse"),
     "config": ("BedConfig", "Config", "load_config", "parse_config"),
-    "device": ("Device",),
+    "device": ("Device", "stream_device"),
     "errors": ("CheckpointError", "ConfigError", "DeviceError", "EcgnatError", "InputError", "SinkError"),
     "events": (
         *("Alarm", "Beat", "Command", "CommandResult", "DeviceStatus", "EngineStatus", "Event", "LeadQuality", "Meta"),
@@ -105,6 +105,7 @@ __all__ = [
     "analyse",
     "load_config",
     "parse_config",
+    "stream_device",
 ]
 
 

@@ -6,6 +6,7 @@ the file.
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -160,7 +161,7 @@ def parse_config(table: dict[str, Any], source: str = "configuration") -> Config
         raise ConfigError(f"{source}: {error}") from error
 
 
-def load_config(path: Path) -> Config:
+def load_config(path: str | os.PathLike[str]) -> Config:
     """Read a TOML file.
 
     Raises
@@ -169,11 +170,11 @@ def load_config(path: Path) -> Config:
         If there is no such file, if it is not TOML, and as :func:`parse_config`.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot be read ({error.strerror}); `ecgnat run --example` prints one to start from"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is not TOML: {error}") from error
-    return parse_config(table, str(path))
+    return parse_config(table, os.fspath(path))

@@ -20,7 +20,15 @@ from scipy.signal import butter, sosfilt
 
 from ecgnat_stream.signal import FRAME, FS, LEADS
 
-__all__ = ["FEATURES", "FibrillationConfig", "FibrillationDetector", "FibrillationFrame", "Weights", "shipped_weights", "weigh"]
+__all__ = [
+    "FEATURES",
+    "FibrillationConfig",
+    "FibrillationDetector",
+    "FibrillationFrame",
+    "FibrillationWeights",
+    "shipped_weights",
+    "weigh",
+]
 
 FEATURES = (
     "leakage", "middle", "upper", "bounds", "slope middle", "slope upper", "slope steadiness", "steadiness", "weakest part",
@@ -90,7 +98,7 @@ class FibrillationFrame:
     score: NDArray[np.float32]
 
 
-class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class FibrillationWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The fixed network, as ``train.signal.fibrillation`` fits it: F features, H hidden units.
 
     Parameters
@@ -220,7 +228,7 @@ class FibrillationDetector:
         return x
 
 
-def weigh(features: NDArray[np.float64], weights: Weights) -> NDArray[np.float64]:
+def weigh(features: NDArray[np.float64], weights: FibrillationWeights) -> NDArray[np.float64]:
     """Return the log-odds of fibrillation of features ``(F, ...)``.
 
     Summed feature by feature: the result of one lead must not hang on how many there are, as that of a matrix product may.
@@ -238,9 +246,11 @@ def weigh(features: NDArray[np.float64], weights: Weights) -> NDArray[np.float64
 
 
 @cache
-def shipped_weights() -> Weights:
+def shipped_weights() -> FibrillationWeights:
     """Return the shipped network."""
-    return msgspec.json.decode(resources.files("ecgnat_stream.weights").joinpath("fibrillation.json").read_bytes(), type=Weights)
+    return msgspec.json.decode(
+        resources.files("ecgnat_stream.weights").joinpath("fibrillation.json").read_bytes(), type=FibrillationWeights
+    )
 
 
 def _bridge(x: NDArray[np.float32], missing: NDArray[np.bool_]) -> NDArray[np.float64]:

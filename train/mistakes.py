@@ -27,11 +27,11 @@ from train.data.sample import Cache
 from train.judge.reading import WINDOW, Reader
 from train.judge.score import CELL, cell_sets, episodes
 
-__all__ = ["Mistake", "draw", "find_mistakes"]
+__all__ = ["Misread", "draw", "find_mistakes"]
 
 
 @dataclass(frozen=True, slots=True)
-class Mistake:
+class Misread:
     """A place in a record, what was wrong there, and how bad it was: the largest come first."""
 
     record: Cached
@@ -41,7 +41,7 @@ class Mistake:
     missed: bool = True
 
 
-def find_mistakes(reader: Reader, records: list[Cached], about: str, count: int = 20) -> list[Mistake]:
+def find_mistakes(reader: Reader, records: list[Cached], about: str, count: int = 20) -> list[Misread]:
     """Return up to ``count`` mistakes, missed and false ones in turn; ``about`` as in the module's text.
 
     Raises
@@ -65,15 +65,15 @@ def find_mistakes(reader: Reader, records: list[Cached], about: str, count: int 
     return missed[: max(count - len(false), count // 2)] + false[:half]
 
 
-def _screened(reader: Reader, records: list[Cached]) -> Iterator[Mistake]:
+def _screened(reader: Reader, records: list[Cached]) -> Iterator[Misread]:
     for record, said in zip(records, reader.screen(records), strict=True):
         guess = int(said.argmax())
         if guess != record.screen:
             text = f"{SCREENS[record.screen]}, said {SCREENS[guess]} {said[guess]:.2f}"
-            yield Mistake(record, max((record.length - WINDOW) // 2, 0), text, float(said[guess]))
+            yield Misread(record, max((record.length - WINDOW) // 2, 0), text, float(said[guess]))
 
 
-def _rhythm(reader: Reader, record: Cached, about: str) -> Iterator[Mistake]:
+def _rhythm(reader: Reader, record: Cached, about: str) -> Iterator[Misread]:
     said = reader.read(record).rhythm.argmax(axis=1)
     truth = cell_sets(reader.cache.rhythm(record))
     length = min(len(truth), len(said))
@@ -81,14 +81,14 @@ def _rhythm(reader: Reader, record: Cached, about: str) -> Iterator[Mistake]:
     bit, index = 1 << RHYTHMS.index(about), RHYTHMS.index(about)
     for start, stop in episodes((truth == bit) & (said != index)):
         other = RHYTHMS[int(np.bincount(said[start:stop]).argmax())]
-        yield Mistake(record, start * CELL, f"{about}, said {other} for {(stop - start) * CELL / MODEL_FS:.1f} s", stop - start)
+        yield Misread(record, start * CELL, f"{about}, said {other} for {(stop - start) * CELL / MODEL_FS:.1f} s", stop - start)
     for start, stop in episodes(((truth & bit) == 0) & (said == index)):
         stated = "/".join(name for c, name in enumerate(RHYTHMS) if truth[start] >> c & 1)
         text = f"{stated}, said {about} for {(stop - start) * CELL / MODEL_FS:.1f} s"
-        yield Mistake(record, start * CELL, text, stop - start, missed=False)
+        yield Misread(record, start * CELL, text, stop - start, missed=False)
 
 
-def _beats(reader: Reader, record: Cached, about: str) -> Iterator[Mistake]:
+def _beats(reader: Reader, record: Cached, about: str) -> Iterator[Misread]:
     reading, stated = reader.read(record, WINDOW // 2), reader.cache.beats(record)
     assert stated is not None, "only records with beats come here"
     first, second = match_beats(stated[:, 0], reading.positions, MATCH_S * MODEL_FS)
@@ -99,10 +99,10 @@ def _beats(reader: Reader, record: Cached, about: str) -> Iterator[Mistake]:
         for rank, which in enumerate(sorted(np.flatnonzero(wrong & (true != BEAT_UNSTATED)), key=lambda i: order[i])):
             at = int(stated[first[which], 0])
             text = f"{BEATS[true[which]]} said {BEATS[said[which]]} at {at / MODEL_FS:.1f} s"
-            yield Mistake(record, max(at - WINDOW // 2, 0), text, -rank, missed)
+            yield Misread(record, max(at - WINDOW // 2, 0), text, -rank, missed)
 
 
-def draw(cache: Cache, mistakes: list[Mistake], path: Path) -> None:
+def draw(cache: Cache, mistakes: list[Misread], path: Path) -> None:
     """Draw one strip per mistake, two columns, the lead that is there first."""
     rows = -(-len(mistakes) // 2)
     figure = matplotlib.figure.Figure(figsize=(18, max(1.15 * rows, 2)), layout="constrained")

@@ -98,7 +98,7 @@ def validate(module: Autoencoder, batches: list[dict[str, Tensor]], device: torc
     return {name: round(total / len(batches), 4) for name, total in sums.items()}
 
 
-class Piece(NamedTuple):
+class LeadPart(NamedTuple):
     """A part of a lead: places in s, the signal in scaled units, and the reconstruction where it was masked."""
 
     time: NDArray[np.float64]
@@ -126,7 +126,7 @@ def plot(module: Autoencoder, batch: dict[str, Tensor], path: Path, rows: int = 
     figure.savefig(path, dpi=70)
 
 
-def _blocks(module: MaskedAutoencoder, batch: dict[str, Tensor]) -> list[tuple[int, list[Piece]]]:
+def _blocks(module: MaskedAutoencoder, batch: dict[str, Tensor]) -> list[tuple[int, list[LeadPart]]]:
     """Return the lead of every window that has most samples, cut into blocks."""
     x = prepare(batch["windows"], module.encoder.config.scaling)
     mask = draw_mask(len(x), x.shape[2] // TOKEN, module.mask_ratio, x.device, batch.get("beats"))
@@ -139,11 +139,11 @@ def _blocks(module: MaskedAutoencoder, batch: dict[str, Tensor]) -> list[tuple[i
         guess = shape[row, lead].float().view(-1, TOKEN) * spread + level
         time = np.arange(x.shape[2]).reshape(-1, TOKEN) / MODEL_FS
         parts = zip(time, blocks.cpu().numpy(), guess.cpu().numpy(), mask[row, lead].tolist(), strict=True)
-        drawn.append((lead, [Piece(at, signal, said if hidden else None) for at, signal, said, hidden in parts]))
+        drawn.append((lead, [LeadPart(at, signal, said if hidden else None) for at, signal, said, hidden in parts]))
     return drawn
 
 
-def _beats(module: MaskedBeats, batch: dict[str, Tensor]) -> list[tuple[int, list[Piece]]]:
+def _beats(module: MaskedBeats, batch: dict[str, Tensor]) -> list[tuple[int, list[LeadPart]]]:
     """Return the lead of every window that has most beats, cut into them."""
     x = module.encoder.prepare(batch["windows"], batch["beats"])
     mask = draw_beat_mask(x, module.mask_ratio)
@@ -158,7 +158,7 @@ def _beats(module: MaskedBeats, batch: dict[str, Tensor]) -> list[tuple[int, lis
             valid = x.valid[row, beat, lead].cpu().numpy()
             time = float(x.at[row, beat]) + (np.arange(TOKEN_SAMPLES) - R_AT) / MODEL_FS
             said = guess[row, beat, lead].cpu().numpy()[valid] if mask[row, beat, lead] else None
-            pieces.append(Piece(time[valid], x.waves[row, beat, lead].cpu().numpy()[valid], said))
+            pieces.append(LeadPart(time[valid], x.waves[row, beat, lead].cpu().numpy()[valid], said))
         drawn.append((lead, pieces))
     return drawn
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ecgnat_stream.errors import DeviceError
 from ecgnat_stream.signal import ecg_signals, mv_per
 
-__all__ = ["Format", "Record", "Samples", "Units", "open_record"]
+__all__ = ["Format", "OpenRecord", "Samples", "Units", "open_record"]
 
 Format = Literal["auto", "wfdb", "edf", "csv", "npy"]
 Units = Literal["uV", "mV", "V"]
@@ -50,7 +50,7 @@ Samples = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class OpenRecord:
     """An open recording.
 
     Parameters
@@ -88,7 +88,7 @@ def open_record(
     units: Units | None = None,
     scale: float = 1.0,
     leads: Sequence[str] | None = None,
-) -> Record:
+) -> OpenRecord:
     """Open a recording.
 
     Parameters
@@ -170,7 +170,7 @@ def _wfdb_name(path: Path) -> Path:
 _HEADER_TROUBLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OSError, ZeroDivisionError, OverflowError)
 
 
-def _open_wfdb(path: Path, fs: float | None, units: Units | None, leads: Sequence[str] | None) -> Record:
+def _open_wfdb(path: Path, fs: float | None, units: Units | None, leads: Sequence[str] | None) -> OpenRecord:
     header_name = f"{path.name}.hea"
     try:
         header = wfdb.rdheader(str(path), rd_segments=True)
@@ -203,7 +203,7 @@ def _open_wfdb(path: Path, fs: float | None, units: Units | None, leads: Sequenc
 
     # A recorder that was killed leaves the length open; wfdb reads such a record only as a whole.
     whole = None if header.sig_len else read(0, total)
-    return Record(
+    return OpenRecord(
         path=path,
         fs=fs or float(header.fs),
         leads=tuple(names[i] for i in chosen),
@@ -250,7 +250,7 @@ def _check_wfdb_files(path: Path, segment: wfdb.Record) -> int:
 # EDF and BDF
 
 
-def _open_edf(path: Path, fs: float | None, units: Units | None, leads: Sequence[str] | None) -> Record:
+def _open_edf(path: Path, fs: float | None, units: Units | None, leads: Sequence[str] | None) -> OpenRecord:
     try:
         with _EDF_LOCK, pyedflib.EdfReader(str(path), pyedflib.DO_NOT_READ_ANNOTATIONS, pyedflib.CHECK_FILE_SIZE) as edf:
             names = [_edf_lead(label) for label in edf.getSignalLabels()]
@@ -284,7 +284,7 @@ def _open_edf(path: Path, fs: float | None, units: Units | None, leads: Sequence
             raise _wrong(path, f"cannot be read at sample {start} ({error})") from error
         return np.array(rows, dtype=np.float32)
 
-    return Record(
+    return OpenRecord(
         path=path,
         fs=fs or float(rate),
         leads=tuple(names[i] for i in chosen),
@@ -359,7 +359,7 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _from_table(path: Path, table: _Table, fs: float, units: Units, scale: float, leads: Sequence[str] | None) -> Record:
+def _from_table(path: Path, table: _Table, fs: float, units: Units, scale: float, leads: Sequence[str] | None) -> OpenRecord:
     rows = table.values.shape[0]
     names = tuple(leads or table.names)
     if not names:
@@ -372,4 +372,4 @@ def _from_table(path: Path, table: _Table, fs: float, units: Units, scale: float
         return np.asarray(table.values[:, start:stop].astype(np.float64) * factor, dtype=np.float32)
 
     is_step = table.values.dtype.kind in "iu"
-    return Record(path, fs, names, table.values.shape[1], 1e3 * factor if is_step else 1.0, read)
+    return OpenRecord(path, fs, names, table.values.shape[1], 1e3 * factor if is_step else 1.0, read)

@@ -74,7 +74,7 @@ class ReplayDevice:
         self._fs, self._total = 0.0, 0
 
     def open(self) -> tuple[StreamInfo, Callable[[int, int], Samples]]:
-        """Open the recording and check it: what it holds, and the function that reads a part of it, as :class:`Record` does.
+        """Open the recording and check it: what it holds, and the function that reads a part of it, as :class:`OpenRecord` does.
 
         For whoever needs no stream; parts count from ``start_s``.
 

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from ecgnat_devices.pace import BlockSeconds, Pace, Speed
-from ecgnat_devices.simulator import Patient, Signal, Truth
+from ecgnat_devices.simulator import Patient, Signal, Simulated
 from ecgnat_stream.clock import Clock
 from ecgnat_stream.errors import DeviceError
 from ecgnat_stream.signal import SampleBlock, StreamInfo
@@ -69,7 +69,7 @@ class SimulateDevice:
         self._options = options
         self._clock = clock
         self._patient: Patient | None = None
-        self._truth = Truth()
+        self._truth = Simulated()
 
     async def __aenter__(self) -> StreamInfo:
         """Begin with a fresh patient."""
@@ -92,7 +92,7 @@ class SimulateDevice:
         """Let the patient go."""
         self._patient = None
 
-    def truth(self) -> Truth:
+    def truth(self) -> Simulated:
         """Return what was simulated since entering; it runs a few seconds ahead of what was delivered."""
         return self._truth
 

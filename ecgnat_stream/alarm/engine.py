@@ -12,7 +12,7 @@ from datetime import datetime
 
 from ecgnat_stream.alarm.config import AlarmConfig
 from ecgnat_stream.alarm.ectopy import RECENT_S
-from ecgnat_stream.alarm.history import History
+from ecgnat_stream.alarm.history import Past
 from ecgnat_stream.alarm.picture import COVERED_BY, EVENTS, PHYSIOLOGICAL, RATES, Finding, Observation
 from ecgnat_stream.alarm.rules import physiological
 from ecgnat_stream.alarm.state import AlarmMachine, Stamp
@@ -45,7 +45,7 @@ class AlarmEngine:
         self.bed = bed
         self.config = config or AlarmConfig()
         self._machine = AlarmMachine(bed, session, self.config.reminder_s)
-        self._history = History(self.config)
+        self._history = Past(self.config)
         self._watch = SignalWatch(self.config)
         self._at_s = _NEVER
         self._lost = False

@@ -14,7 +14,7 @@ from ecgnat_stream.alarm.ectopy import irregularity
 from ecgnat_stream.alarm.picture import MINUTE_S, BeatMark, Evidence, Observation, Picture, pvc_per_min
 from ecgnat_stream.alarm.rules import HYSTERESIS_BPM, STALE_S
 
-__all__ = ["History"]
+__all__ = ["Past"]
 
 BLIND_S = 1.0
 """Unusable signal up to this length does not break a run of beats; longer, everything is judged anew."""
@@ -23,7 +23,7 @@ SCORE_FRAMES = 15
 """The fibrillation score is averaged over so many frames (3 s); a frame without one counts as none."""
 
 
-class History:
+class Past:
     """The past of one bed.
 
     Parameters

@@ -21,7 +21,7 @@ from ecgnat_stream.beats.detector import BeatFrame, rank
 from ecgnat_stream.beats.gallery import FEATURES, SPAN, Gallery
 from ecgnat_stream.signal import FRAME, LEADS
 
-__all__ = ["LIMIT", "BeatClassifier", "Weights", "log_odds", "read_weights"]
+__all__ = ["LIMIT", "BeatClassifier", "BeatWeights", "log_odds", "read_weights"]
 
 _KEPT = 16
 """Frames of signal kept per lead: beats that search-back finds are up to 3 s old."""
@@ -47,7 +47,7 @@ _MEDIAN_RR, _OWN_SHARE = FEATURES.index("median_rr"), FEATURES.index("own_share"
 _ON_TIME, _IRREGULAR = [FEATURES.index("on_time"), FEATURES.index("own_on_time")], FEATURES.index("irregular")
 
 
-class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class BeatWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The fitted classifier: log-odds that are linear in the features.
 
     Parameters
@@ -70,7 +70,7 @@ class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @cache
-def read_weights() -> Weights:
+def read_weights() -> BeatWeights:
     """Return the shipped coefficients.
 
     Raises
@@ -78,7 +78,7 @@ def read_weights() -> Weights:
     ValueError
         If they are for other features.
     """
-    weights = msgspec.json.decode((files("ecgnat_stream.weights") / "beats.json").read_bytes(), type=Weights)
+    weights = msgspec.json.decode((files("ecgnat_stream.weights") / "beats.json").read_bytes(), type=BeatWeights)
     if weights.features != FEATURES:
         raise ValueError(f"weights/beats.json is for the features {weights.features}, not {FEATURES}: fit it again")
     return weights
@@ -100,7 +100,7 @@ class BeatClassifier:
         ``(B, F)`` what was measured of it, NaN where nothing could be; see :data:`~ecgnat_stream.beats.gallery.FEATURES`.
     """
 
-    def __init__(self, rows: int, weights: Weights | None = None) -> None:
+    def __init__(self, rows: int, weights: BeatWeights | None = None) -> None:
         self.ventricular = np.zeros(0, np.float32)
         self.features = np.zeros((0, len(FEATURES)))
         self._weights = weights or read_weights()
@@ -173,7 +173,7 @@ class BeatClassifier:
         return np.where(there[:, :, None], wave, np.float32(0.0)), weight
 
 
-def log_odds(features: NDArray[np.float64], weights: Weights) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def log_odds(features: NDArray[np.float64], weights: BeatWeights) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return ``(B,)`` the log-odds of V and those of S against N, row by row, whatever else is in the call.
 
     Parameters

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ecgnat_stream.signal import FS, LEADS
 
-__all__ = ["FLOOR", "NEVER", "PARTS", "POINTS", "Judge", "Peaks", "Weights", "shipped_weights"]
+__all__ = ["FLOOR", "NEVER", "PARTS", "POINTS", "Judge", "JudgeWeights", "Peaks", "shipped_weights"]
 
 NEVER = -(10**9)
 """Time of the last beat where there is none."""
@@ -58,7 +58,7 @@ PARTS = (
 """Names of the parts of :meth:`Judge.weigh`, in order."""
 
 
-class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class JudgeWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The fitted judge, as ``train.signal.qrs`` fits it: a log-odds per part; ``parts`` must equal :data:`PARTS`."""
 
     parts: tuple[str, ...]
@@ -66,7 +66,7 @@ class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @cache
-def shipped_weights() -> Weights:
+def shipped_weights() -> JudgeWeights:
     """Return the weights that are part of the package.
 
     Raises
@@ -74,7 +74,7 @@ def shipped_weights() -> Weights:
     ValueError
         If they are for other parts.
     """
-    weights = msgspec.json.decode((files("ecgnat_stream.weights") / "qrs.json").read_bytes(), type=Weights)
+    weights = msgspec.json.decode((files("ecgnat_stream.weights") / "qrs.json").read_bytes(), type=JudgeWeights)
     if weights.parts != PARTS or len(weights.weights) != len(PARTS):
         raise ValueError(f"weights/qrs.json is for the parts {weights.parts}, not {PARTS}: fit it again")
     return weights

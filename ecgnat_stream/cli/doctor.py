@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 
 from ecgnat_stream.errors import EcgnatError
 
-__all__ = ["Finding", "add", "examine"]
+__all__ = ["Check", "add", "examine"]
 
 _STYLES = {"ok": "green", "note": "yellow", "FAIL": "bold red"}
 
 
-class Finding(NamedTuple):
+class Check(NamedTuple):
     """One line of the examination."""
 
     verdict: str
@@ -57,8 +57,8 @@ def examine(mqtt: str | None = None) -> int:
     return worst
 
 
-def _findings(mqtt: str | None) -> Iterator[Finding]:
-    yield Finding(
+def _findings(mqtt: str | None) -> Iterator[Check]:
+    yield Check(
         "ok", "machine", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     )
     yield from _packages()
@@ -70,37 +70,37 @@ def _findings(mqtt: str | None) -> Iterator[Finding]:
     yield _data()
 
 
-def _packages() -> Iterator[Finding]:
+def _packages() -> Iterator[Check]:
     names = [line.partition(";")[0].split("[")[0] for line in requires("ecgnat-stream") or [] if "extra ==" not in line]
     found: list[str] = []
     for name in sorted({name.rstrip("<>=!~.,0123456789 ") for name in names}):
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
-            yield Finding("FAIL", name, f"not installed: pip install {name}")
-    yield Finding("ok", "packages", ", ".join(found))
+            yield Check("FAIL", name, f"not installed: pip install {name}")
+    yield Check("ok", "packages", ", ".join(found))
     try:
-        yield Finding("ok", "natten", f"{version('natten')}: fast path on CUDA")
+        yield Check("ok", "natten", f"{version('natten')}: fast path on CUDA")
     except PackageNotFoundError:
-        yield Finding(
+        yield Check(
             "note", "natten", "not installed; only needed on CUDA: pip install --no-build-isolation 'ecgnat-stream[natten]'"
         )
 
 
-def _torch() -> Iterator[Finding]:
+def _torch() -> Iterator[Check]:
     import torch
 
     threads = f"{torch.get_num_threads()} threads by default"
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device"
-    yield Finding("ok", "torch", f"{torch.__version__}, {threads}, {cuda}")
+    yield Check("ok", "torch", f"{torch.__version__}, {threads}, {cuda}")
     compiler = next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None)
     if compiler:
-        yield Finding("ok", "C++ compiler", f'{compiler}: model.compile = "on" is possible')
+        yield Check("ok", "C++ compiler", f'{compiler}: model.compile = "on" is possible')
     else:
-        yield Finding("note", "C++ compiler", "none: the network runs eagerly")
+        yield Check("note", "C++ compiler", "none: the network runs eagerly")
 
 
-def _model() -> Iterator[Finding]:
+def _model() -> Iterator[Check]:
     import numpy as np
 
     from ecgnat_stream.model import ModelConfig, Predictor
@@ -116,42 +116,42 @@ def _model() -> Iterator[Finding]:
                 predictor.predict(windows)
                 took.append(min(predictor.predict(windows).took_s for _ in range(3)) * 1e3)
             speed = f"{took[0]:.0f} ms for 1 window, {took[1]:.0f} ms for 32"
-            yield Finding("ok", "network", f"{predictor.describe()}; loaded in {loaded_s:.1f} s; {speed}")
+            yield Check("ok", "network", f"{predictor.describe()}; loaded in {loaded_s:.1f} s; {speed}")
     except EcgnatError as error:
-        yield Finding("FAIL", "network", str(error))
+        yield Check("FAIL", "network", str(error))
 
 
-def _devices() -> Iterator[Finding]:
+def _devices() -> Iterator[Check]:
     from ecgnat_stream.device import adapter, device_names
 
     for name in device_names():
         try:
             adapter(name)
         except EcgnatError as error:
-            yield Finding("FAIL", f"device {name}", str(error))
+            yield Check("FAIL", f"device {name}", str(error))
         else:
-            yield Finding("ok", f"device {name}", "loads")
+            yield Check("ok", f"device {name}", "loads")
 
 
-def _terminal() -> Iterator[Finding]:
+def _terminal() -> Iterator[Check]:
     if not sys.stdout.isatty():
-        yield Finding("note", "terminal", "standard output is no terminal: only --headless works here")
+        yield Check("note", "terminal", "standard output is no terminal: only --headless works here")
         return
     from rich.console import Console
 
     console = Console()
     size = f"{console.width}x{console.height}, {console.color_system or 'no'} colour, {console.encoding}"
-    yield Finding(
+    yield Check(
         "ok" if console.width >= 80 and console.height >= 24 else "note", "terminal", f"{size} (80x24 or more is comfortable)"
     )
 
 
-def _brokers(mqtt: str | None) -> Iterator[Finding]:
+def _brokers(mqtt: str | None) -> Iterator[Check]:
     yield _try("embedded MQTT broker", _embedded())
     if mqtt is not None:
         yield _try("MQTT broker", _reach(mqtt))
     found = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-    yield Finding("ok" if found else "note", "mosquitto", found or "not installed; only needed for a broker of its own")
+    yield Check("ok" if found else "note", "mosquitto", found or "not installed; only needed for a broker of its own")
 
 
 async def _embedded() -> str:
@@ -164,9 +164,9 @@ async def _embedded() -> str:
 async def _reach(url: str) -> str:
     import asyncio
 
-    from ecgnat_stream.sink.mqtt.config import MqttConfig, target
+    from ecgnat_stream.sink.mqtt.config import MqttConfig, broker_access
 
-    broker = target(MqttConfig(url=url))
+    broker = broker_access(MqttConfig(url=url))
     async with asyncio.timeout(5):
         _, writer = await asyncio.open_connection(broker.host, broker.port)
     writer.close()
@@ -174,18 +174,18 @@ async def _reach(url: str) -> str:
     return f"{broker.host}:{broker.port} takes connections"
 
 
-def _try(what: str, attempt: Coroutine[None, None, str]) -> Finding:
+def _try(what: str, attempt: Coroutine[None, None, str]) -> Check:
     import asyncio
 
     try:
-        return Finding("ok", what, asyncio.run(attempt))
+        return Check("ok", what, asyncio.run(attempt))
     except (EcgnatError, OSError) as error:
-        return Finding("FAIL", what, str(error) or type(error).__name__)
+        return Check("FAIL", what, str(error) or type(error).__name__)
 
 
-def _data() -> Finding:
+def _data() -> Check:
     root = os.environ.get("ECGNAT_DATA")
     if not root:
-        return Finding("note", "recorded databases", "ECGNAT_DATA is not set; only needed for training and the data tests")
+        return Check("note", "recorded databases", "ECGNAT_DATA is not set; only needed for training and the data tests")
     names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir()) if os.path.isdir(root) else []
-    return Finding("ok" if names else "note", "recorded databases", f"{root}: {', '.join(names) or 'nothing there'}")
+    return Check("ok" if names else "note", "recorded databases", f"{root}: {', '.join(names) or 'nothing there'}")

@@ -15,7 +15,7 @@ from ecgnat_stream.cli.options import add_model
 if TYPE_CHECKING:
     from ecgnat_stream.config import Config
     from ecgnat_stream.score.report import RecordReport
-    from ecgnat_stream.score.run import Observed, Task
+    from ecgnat_stream.score.run import Observed, RecordTask
     from ecgnat_stream.score.truth import Truth
 
 __all__ = ["add", "run"]
@@ -132,15 +132,15 @@ def _settings(arguments: argparse.Namespace) -> Config:
 
 def _tasks(
     arguments: argparse.Namespace, config: Config, work: _Work, scratch: Path
-) -> tuple[dict[tuple[str, str], Truth], list[Task]]:
+) -> tuple[dict[tuple[str, str], Truth], list[RecordTask]]:
     """Read what is stated of every record that is asked for."""
     from ecgnat_stream.score.noise import noisy_record
     from ecgnat_stream.score.records import ScoreError, select
-    from ecgnat_stream.score.run import Task
+    from ecgnat_stream.score.run import RecordTask
     from ecgnat_stream.score.truth import Database
 
     truths: dict[tuple[str, str], Truth] = {}
-    tasks: list[Task] = []
+    tasks: list[RecordTask] = []
     databases = [Database(folder, config.alarm, arguments.learning_s) for folder in arguments.databases]
     for name in arguments.records:
         if not any(name in database.paths for database in databases):
@@ -157,12 +157,12 @@ def _tasks(
                 work.fail("/".join(key), str(error))
                 continue
             truths[key] = truth
-            tasks.append(Task(key, truth.path, truth.length_s))
+            tasks.append(RecordTask(key, truth.path, truth.length_s))
     return truths, tasks
 
 
 def _replay(
-    arguments: argparse.Namespace, config: Config, work: _Work, truths: dict[tuple[str, str], Truth], tasks: Sequence[Task]
+    arguments: argparse.Namespace, config: Config, work: _Work, truths: dict[tuple[str, str], Truth], tasks: Sequence[RecordTask]
 ) -> None:
     import asyncio
 

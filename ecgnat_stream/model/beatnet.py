@@ -26,7 +26,7 @@ from ecgnat_stream.model.preprocess import TOKEN
 from ecgnat_stream.model.tokens import TOKEN_SAMPLES, TOKEN_SECONDS, BeatTokens, beat_logits, beat_tokens, to_grid
 from ecgnat_stream.signal import LEADS
 
-__all__ = ["BEATNET_SIZES", "BeatFeatures", "BeatNet", "BeatNetConfig", "Evidence"]
+__all__ = ["BEATNET_SIZES", "Attended", "BeatFeatures", "BeatNet", "BeatNetConfig"]
 
 _L = len(LEADS)
 _RR = 5  # the four of the tokens, and whether the RR interval after is known
@@ -129,7 +129,7 @@ class BeatFeatures(NamedTuple):
     tokens: BeatTokens
 
 
-class Evidence(NamedTuple):
+class Attended(NamedTuple):
     """What the classes of one head looked at.
 
     Parameters
@@ -206,7 +206,7 @@ class BeatNet(Network):
             self.screen_head(features)[0],
         )
 
-    def explain(self, features: BeatFeatures) -> dict[str, Evidence]:
+    def explain(self, features: BeatFeatures) -> dict[str, Attended]:
         """Return what each class of the heads "window" and "screen" looked at."""
         return {"window": self.window_head(features)[1], "screen": self.screen_head(features)[1]}
 
@@ -377,7 +377,7 @@ class ClassHead(nn.Module):
         self.weight = nn.Parameter(torch.randn(classes, dim) * dim**-0.5)
         self.bias = nn.Parameter(torch.zeros(classes))
 
-    def forward(self, features: BeatFeatures) -> tuple[Tensor, Evidence]:
+    def forward(self, features: BeatFeatures) -> tuple[Tensor, Attended]:
         """Return logits ``(B, C)`` and what they are drawn from."""
         tokens = features.tokens
         there = tokens.lead & tokens.beat[..., None]
@@ -385,7 +385,7 @@ class ClassHead(nn.Module):
         joined = F.gelu(self.from_leads(leads @ features.leads) + self.from_beat(features.beats)[:, :, None])
         beats = _masked_softmax((joined * self.beat_query).sum(dim=-1).transpose(1, 2), features.heard[:, None])
         said = torch.einsum("bcn,bncd->bcd", beats, joined)
-        return (said * self.weight).sum(dim=-1) + self.bias, Evidence(beats, leads.transpose(1, 2))
+        return (said * self.weight).sum(dim=-1) + self.bias, Attended(beats, leads.transpose(1, 2))
 
 
 def _masked_softmax(score: Tensor, there: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from ecgnat_stream.model.preprocess import TOKEN
 from ecgnat_stream.model.tokens import TOKEN_SAMPLES, TOKEN_SECONDS, BeatTokens, beat_logits, beat_tokens, to_grid
 from ecgnat_stream.signal import LEADS
 
-__all__ = ["CLEAR_SIZES", "AttentionKind", "Block", "Clear", "ClearConfig", "ClearFeatures", "Grid", "allowed", "time_code"]
+__all__ = ["CLEAR_SIZES", "AttentionKind", "Clear", "ClearConfig", "ClearFeatures", "ClearLayer", "Grid", "allowed", "time_code"]
 
 AttentionKind = Literal["sparse", "dense"]
 
@@ -195,7 +195,7 @@ class Clear(Network):
         self.cls = nn.Parameter(torch.zeros(_L, dim))
         self.fixed = nn.Parameter(torch.zeros(dim))
         rates = [config.drop_path * block / max(config.depth - 1, 1) for block in range(config.depth)]
-        self.blocks = nn.ModuleList(Block(dim, config.num_heads, config.mlp_ratio, rate) for rate in rates)
+        self.blocks = nn.ModuleList(ClearLayer(dim, config.num_heads, config.mlp_ratio, rate) for rate in rates)
         self.norm = nn.LayerNorm(dim)
         self.rhythm_head = TokenHead(dim, len(config.rhythm_classes))
         self.beat_head = TokenHead(dim, len(config.beat_classes))
@@ -352,7 +352,7 @@ class LeadHead(nn.Module):
         return logits
 
 
-class Block(nn.Module):
+class ClearLayer(nn.Module):
     """Masked attention and a feed-forward part, both pre-norm and residual."""
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float, drop_path: float = 0.0) -> None:

@@ -112,7 +112,7 @@ class EcgNat(Network):
         for stage, depth in enumerate(config.depths):
             dilations = [config.dilations[stage] if block % 2 else 1 for block in range(depth)]
             blocks = [
-                Block(dims[stage], config.num_heads[stage], config, dilation, rates.pop(0), backend) for dilation in dilations
+                NatLayer(dims[stage], config.num_heads[stage], config, dilation, rates.pop(0), backend) for dilation in dilations
             ]
             self.stages.append(nn.ModuleList(blocks))
         self.downsamplers = nn.ModuleList(Downsampler(a, b, config.is_causal) for a, b in pairwise(dims))
@@ -168,7 +168,7 @@ class EcgNat(Network):
         return 5 if part == "stem" else 0
 
 
-class Block(nn.Module):
+class NatLayer(nn.Module):
     """Neighborhood attention and a feed-forward part, both pre-norm and residual."""
 
     def __init__(

@@ -4,6 +4,6 @@
 """
 
 from ecgnat_stream.quality.estimator import STATES, QualityConfig, QualityEstimator, QualityFrame
-from ecgnat_stream.quality.features import FEATURES, Weights, weigh
+from ecgnat_stream.quality.features import FEATURES, QualityWeights, weigh
 
-__all__ = ["FEATURES", "STATES", "QualityConfig", "QualityEstimator", "QualityFrame", "Weights", "weigh"]
+__all__ = ["FEATURES", "STATES", "QualityConfig", "QualityEstimator", "QualityFrame", "QualityWeights", "weigh"]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ecgnat_stream.signal import LEADS
 
-__all__ = ["FEATURES", "Features", "Weights", "shipped_weights", "weigh"]
+__all__ = ["FEATURES", "Features", "QualityWeights", "shipped_weights", "weigh"]
 
 FEATURES = (
     "below 2.5 Hz", "above 2.5 Hz", "slope", "bend", "burst low", "burst high", "burst slope", "burst bend",
@@ -45,7 +45,7 @@ _LIMIT = 3.5
 """Spreads about the mean to which features are limited, so that nothing is weighed that was not seen in the fit."""
 
 
-class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class QualityWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Two small networks on the same features, as ``train.signal.quality`` fits them: F features, H hidden units.
 
     Parameters
@@ -175,7 +175,7 @@ def _push(
     return kept[rows]
 
 
-def weigh(weights: Weights, measured: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def weigh(weights: QualityWeights, measured: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the probabilities that QRS detection is right, and of noise, for features ``(F, ...)``.
 
     Sums in a fixed order, one feature and one hidden unit after the other, so that no lead's rounding depends on the others.
@@ -194,7 +194,7 @@ def weigh(weights: Weights, measured: NDArray[np.float32]) -> tuple[NDArray[np.f
 
 
 @cache
-def _layers(weights: Weights) -> tuple[NDArray[np.float32], ...]:
+def _layers(weights: QualityWeights) -> tuple[NDArray[np.float32], ...]:
     """Return mean and spread ``(F, 1)``, then per layer an offset and the weights of its inputs, ``(1 + inputs, outputs, 1)``."""
     mean, spread = (np.array(values, np.float32)[:, None] for values in (weights.mean, weights.spread))
     hidden = np.column_stack([weights.bias, weights.hidden]).astype(np.float32).T.copy()
@@ -203,10 +203,10 @@ def _layers(weights: Weights) -> tuple[NDArray[np.float32], ...]:
 
 
 @cache
-def shipped_weights() -> Weights:
+def shipped_weights() -> QualityWeights:
     """Return the weights that are part of the package."""
     text = resources.files("ecgnat_stream.weights").joinpath("quality.json").read_bytes()
-    return msgspec.json.decode(text, type=Weights)
+    return msgspec.json.decode(text, type=QualityWeights)
 
 
 def _largest_wave(y: NDArray[np.float32]) -> NDArray[np.float32]:

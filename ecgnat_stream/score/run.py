@@ -23,13 +23,13 @@ from ecgnat_stream.monitor import Monitor
 from ecgnat_stream.score.spans import Span
 from ecgnat_stream.spans import AlarmSpan, RhythmSpan, alarm_spans, rhythm_spans, unusable_spans
 
-__all__ = ["Observed", "Task", "batches", "monitor", "settings"]
+__all__ = ["Observed", "RecordTask", "batches", "monitor", "settings"]
 
 
 _BED_AND_SINKS = ("bed", "site", "unit", "worker", "dashboard", "mqtt", "zmq", "record", "history")
 
 
-class Task(NamedTuple):
+class RecordTask(NamedTuple):
     """One record to replay: its identity, its path without suffix, how long it is."""
 
     key: tuple[str, str]
@@ -80,7 +80,7 @@ def settings(table: Mapping[str, Any], model: str | None) -> Config:
     return parse_config(kept, "score")
 
 
-def batches(tasks: Sequence[Task], at_once: int, short_s: float = 0.0, factor: int = 1) -> Iterator[list[Task]]:
+def batches(tasks: Sequence[RecordTask], at_once: int, short_s: float = 0.0, factor: int = 1) -> Iterator[list[RecordTask]]:
     """Put records of like length together, so that no bed of a batch waits long for the others to end.
 
     Of records not longer than ``short_s``, ``factor`` times as many.
@@ -92,7 +92,9 @@ def batches(tasks: Sequence[Task], at_once: int, short_s: float = 0.0, factor: i
         order = order[number:]
 
 
-async def monitor(config: Config, tasks: Sequence[Task], said: Callable[[float], None]) -> dict[tuple[str, str], Observed | str]:
+async def monitor(
+    config: Config, tasks: Sequence[RecordTask], said: Callable[[float], None]
+) -> dict[tuple[str, str], Observed | str]:
     """Replay records, each on a bed of its own, and return what was said of each; a text tells why one could not be replayed.
 
     Parameters

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ecgnat_stream.model.clear import CLEAR_SIZES, Block, Clear, ClearFeatures, Grid, allowed, listed
+from ecgnat_stream.model.clear import CLEAR_SIZES, Clear, ClearFeatures, ClearLayer, Grid, allowed, listed
 from ecgnat_stream.model.tokens import BeatTokens
 
 SMALL: dict[str, Any] = {"embed_dim": 24, "depth": 3, "num_heads": 4}
@@ -72,7 +72,7 @@ def test_the_mask_is_conduction_and_view_and_oneself() -> None:
 def test_changing_a_blocked_token_changes_nothing_and_an_allowed_one_does(cls_reads: bool, fast: bool) -> None:
     """One block, every pair of 12 CLS and 3 x 12 tokens, to the last bit."""
     torch.manual_seed(0)
-    block = Block(16, 2, 2.0).eval()
+    block = ClearLayer(16, 2, 2.0).eval()
     with torch.no_grad():
         for parameter in block.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
@@ -253,7 +253,7 @@ def test_it_asks_for_beats() -> None:
 
 def test_defect_the_mask_blocks() -> None:
     """Released: a float mask of 0 and 1 is added to the logits. Here a blocked key of any size has no weight at all."""
-    block = Block(16, 2, 2.0).eval()
+    block = ClearLayer(16, 2, 2.0).eval()
     x = torch.randn(1, 24, 16)
     loud = x.clone()
     loud[:, 5] *= 1e4

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from ecgnat_stream.model import EcgNat, size
 from ecgnat_stream.model.attention import neighborhood_attention
-from ecgnat_stream.model.ecgnat import Block
+from ecgnat_stream.model.ecgnat import NatLayer
 from ecgnat_stream.model.preprocess import TOKEN, prepare
 from train.fit.baselines import Bottleneck, XResNet1d, build, full_attention, xresnet_config
 
@@ -99,7 +99,7 @@ def test_full_attention_changes_attention_only() -> None:
     changed = {"name", "kernel_size", "dilations"}
     a, b = msgspec.structs.asdict(full.config), msgspec.structs.asdict(near.config)
     assert {key for key in a if a[key] != b[key]} == changed
-    assert all(block.dilation == 1 for block in full.modules() if isinstance(block, Block))
+    assert all(block.dilation == 1 for block in full.modules() if isinstance(block, NatLayer))
     short, long = prepare(windows(2, 32)), prepare(windows(2, 1000))
     torch.testing.assert_close(full(short).rhythm, near(short).rhythm)  # 8 tokens: all are neighbours
     assert (full.encode(long)[0] - near.encode(long)[0]).abs().max() > 1e-4

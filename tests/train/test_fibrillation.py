@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import wfdb
 
-from ecgnat_stream.fibrillation import FEATURES, Weights, shipped_weights
+from ecgnat_stream.fibrillation import FEATURES, FibrillationWeights, shipped_weights
 from train.data.labels import UNSTATED, allow, forbid
 from train.data.records import Record
 from train.signal import fibrillation
 from train.signal.fibrillation import (
     MARGIN,
     WINDOW,
-    Piece,
-    Run,
+    FibrillationPiece,
+    FibrillationRun,
     cross_validate,
     episodes,
     fit,
@@ -33,7 +33,7 @@ from train.signal.fibrillation import (
 )
 
 
-def run(name: str, truth: np.ndarray, seed: int = 0, group: str = "cudb") -> Run:
+def run(name: str, truth: np.ndarray, seed: int = 0, group: str = "cudb") -> FibrillationRun:
     """Return a run whose first two features tell fibrillation apart, on one of three leads."""
     rng = np.random.default_rng(seed)
     features = np.full((len(FEATURES), len(truth), 3), np.nan, np.float32)
@@ -41,7 +41,7 @@ def run(name: str, truth: np.ndarray, seed: int = 0, group: str = "cudb") -> Run
     features[:2, :, 0] += 4.0 * (truth == 1)
     swing = np.full((len(truth), 3), np.nan, np.float32)
     swing[:, 0] = 1.0
-    return Run(group, name, features, swing, truth.astype(np.int8))
+    return FibrillationRun(group, name, features, swing, truth.astype(np.int8))
 
 
 def course(*parts: tuple[int, int]) -> np.ndarray:
@@ -122,7 +122,7 @@ def test_the_fit_separates_what_can_be_separated_and_is_repeatable(tmp_path: Pat
     weights = fit(runs)
     assert weights == fit(runs)
     (tmp_path / "weights.json").write_bytes(msgspec.json.encode(weights))
-    assert msgspec.json.decode((tmp_path / "weights.json").read_bytes(), type=Weights) == weights
+    assert msgspec.json.decode((tmp_path / "weights.json").read_bytes(), type=FibrillationWeights) == weights
     other = run("new", course((0, 200), (1, 150), (0, 200)), 99)
     score = scores(other, weights)
     assert score[220:350].mean() > 0.85
@@ -145,7 +145,7 @@ def test_records_run_the_same_alone_and_side_by_side():
     for number, seconds in enumerate((12, 15, 14)):
         samples = np.full((12, seconds * 250), np.nan, np.float32)
         samples[1] = rng.normal(size=seconds * 250).cumsum() % 1.0
-        batch.append(Piece("cudb", str(number), 250.0, samples, np.zeros(seconds * 250, np.int8)))
+        batch.append(FibrillationPiece("cudb", str(number), 250.0, samples, np.zeros(seconds * 250, np.int8)))
     together = {one.name: one for one in stream(batch)}
     for piece in batch:
         (alone,) = stream([piece])

@@ -12,7 +12,7 @@ from ecgnat_stream.beats import find_beats
 from ecgnat_stream.codes import BEATS
 from ecgnat_stream.model.tokens import check_beats
 from ecgnat_stream.signal import LEADS
-from train.data.augment import Augment, Window, _more_leads, _projected, _warped, stack_beats, swapped
+from train.data.augment import Augment, LabelledWindow, _more_leads, _projected, _warped, stack_beats, swapped
 from train.data.labels import UNSTATED, allow
 from train.data.pack import Cached
 from train.data.sample import BEAT_HIDDEN, BEAT_NONE, BEAT_OTHER, MIXES, Cache, Sampler, _chances, beat_targets, fraction_of
@@ -114,7 +114,7 @@ def test_beat_targets_say_where_a_peak_lies_in_its_token() -> None:
     sets = np.full(100, allow("SINUS"), np.uint8)
     sets[48:56] = allow("VF")
     beats = np.array([[3, 0], [21.5, 2], [34, 255], [50, 0], [90, 1]], np.float32)
-    beat, place = beat_targets(Window(leads, sets, beats))
+    beat, place = beat_targets(LabelledWindow(leads, sets, beats))
     assert len(beat) == 16  # padded to whole rhythm tokens
     assert beat[:9].tolist() == [
         0,
@@ -130,7 +130,7 @@ def test_beat_targets_say_where_a_peak_lies_in_its_token() -> None:
     assert (beat[9:] == BEAT_HIDDEN).all()
     assert place[0] == pytest.approx(3 / 8)
     assert place[2] == pytest.approx(5.5 / 8)
-    assert (beat_targets(Window(leads, sets))[0] == BEAT_HIDDEN).all()
+    assert (beat_targets(LabelledWindow(leads, sets))[0] == BEAT_HIDDEN).all()
 
 
 def test_windows_carry_the_beats_inside_them(cache: Path) -> None:
@@ -195,7 +195,7 @@ def test_warping_moves_statements_and_beats_with_the_signal() -> None:
     leads[1, 500:] = 1.0
     sets[500:] = allow("VF")
     for seed in range(20):
-        warped = _warped(Window(leads, sets, np.array([[500, 0]], np.float32)), np.random.default_rng(seed))
+        warped = _warped(LabelledWindow(leads, sets, np.array([[500, 0]], np.float32)), np.random.default_rng(seed))
         assert abs(int((warped.sets == allow("SINUS")).sum()) - int((warped.leads[1] < 0.5).sum())) <= 1
         assert (warped.sets[np.isnan(warped.leads[1])] == UNSTATED).all()
         assert warped.beats is not None

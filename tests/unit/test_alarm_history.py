@@ -6,7 +6,7 @@ import pytest
 
 from ecgnat_stream.alarm import BeatMark, Observation, pvc_per_min
 from ecgnat_stream.alarm.config import AlarmConfig
-from ecgnat_stream.alarm.history import History
+from ecgnat_stream.alarm.history import Past
 from ecgnat_stream.alarm.picture import Picture
 
 FRAME_S = 0.2
@@ -14,7 +14,7 @@ FRAME_S = 0.2
 
 def play(*stretches: tuple[float, dict[str, object]]) -> Picture:
     """Return the picture after stretches of so many seconds; ``beat`` is the class of a beat every 0.8 s."""
-    history, frame, picture = History(AlarmConfig()), 0, None
+    history, frame, picture = Past(AlarmConfig()), 0, None
     for length_s, about in stretches:
         given = dict(about)
         beat, gap_s = given.pop("beat", None), float(given.pop("gap_s", 0.0))  # type: ignore[arg-type]

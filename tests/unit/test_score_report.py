@@ -17,7 +17,7 @@ from ecgnat_stream.score.mistakes import STRIP_S, Mistake, choose, of_record
 from ecgnat_stream.score.noise import FROM_S, TURN_S, mix, noisy_record, power_of_noise, power_of_signal
 from ecgnat_stream.score.records import ScoreError
 from ecgnat_stream.score.report import pairs_of, record_report, summarise
-from ecgnat_stream.score.run import Observed, Task, batches, settings
+from ecgnat_stream.score.run import Observed, RecordTask, batches, settings
 from ecgnat_stream.score.tables import as_text, sheets
 from ecgnat_stream.score.truth import Challenge, Episode, Truth
 from ecgnat_stream.spans import AlarmSpan, RhythmSpan
@@ -77,7 +77,7 @@ def test_a_database_comes_to_figures_and_every_table_is_filled() -> None:
 
 
 def test_records_of_like_length_are_monitored_together() -> None:
-    tasks = [Task(("db", str(i)), Path(str(i)), length) for i, length in enumerate((90, 1800, 90, 1700, 90, 90, 90))]
+    tasks = [RecordTask(("db", str(i)), Path(str(i)), length) for i, length in enumerate((90, 1800, 90, 1700, 90, 90, 90))]
     assert [[task.length_s for task in batch] for batch in batches(tasks, 2, short_s=300, factor=2)] == [
         [1800, 1700], [90, 90, 90, 90], [90],
     ]  # fmt: skip

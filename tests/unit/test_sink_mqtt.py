@@ -24,7 +24,7 @@ from ecgnat_stream.signal import SampleBlock
 from ecgnat_stream.sink.mqtt import MqttConfig, MqttSink
 from ecgnat_stream.sink.mqtt import link as mqtt_link
 from ecgnat_stream.sink.mqtt.broker import EmbeddedBroker
-from ecgnat_stream.sink.mqtt.config import target
+from ecgnat_stream.sink.mqtt.config import broker_access
 from ecgnat_stream.sink.mqtt.home_assistant import discovery_topic
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -228,24 +228,24 @@ async def test_home_assistant_is_told_of_the_beds_on_request(free_port: int) -> 
 )
 def test_a_wrong_configuration_is_refused_without_the_password(options: dict[str, str], wrong: str) -> None:
     with pytest.raises(ConfigError, match=wrong) as caught:
-        target(MqttConfig(**options))  # type: ignore[arg-type]
+        broker_access(MqttConfig(**options))  # type: ignore[arg-type]
     assert "geheim" not in str(caught.value)
 
 
 def test_credentials_come_from_the_environment_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ECGNAT_MQTT_USER", "icu")
     monkeypatch.setenv("ECGNAT_MQTT_PASSWORD", "geheim")
-    found = target(MqttConfig(url="mqtts://[::1]"))
+    found = broker_access(MqttConfig(url="mqtts://[::1]"))
     assert (found.host, found.port, found.username, found.password) == ("::1", 8883, "icu", "geheim")
     assert found.tls is not None
     assert "geheim" not in repr(found)
     secret = tmp_path / "credentials"
     secret.write_text("ward:a:b\nmore\n")
-    found = target(MqttConfig(credentials_file=str(secret)))
+    found = broker_access(MqttConfig(credentials_file=str(secret)))
     assert (found.port, found.username, found.password) == (1883, "ward", "a:b")
     secret.write_text("ward")
     with pytest.raises(ConfigError, match="not user:password"):
-        target(MqttConfig(credentials_file=str(secret)))
+        broker_access(MqttConfig(credentials_file=str(secret)))
 
 
 class ClientBeforePython312:

@@ -1,6 +1,6 @@
 """What a ward does to a signal: fewer leads, electrodes swapped, other gains and bands, recorded noise, mains, gaps.
 
-A :class:`Window` goes in with what is stated about it, and comes out changed together with its statements.
+A :class:`LabelledWindow` goes in with what is stated about it, and comes out changed together with its statements.
 
 Shapes: L lead (12), T time (100 Hz), N beat.
 """
@@ -16,7 +16,7 @@ from scipy.signal import butter, lfilter
 from ecgnat_stream.signal import LEADS, MODEL_FS
 from train.data.labels import UNSTATED
 
-__all__ = ["Augment", "Window", "stack_beats", "swapped", "wrong_beats"]
+__all__ = ["Augment", "LabelledWindow", "stack_beats", "swapped", "wrong_beats"]
 
 _SPECTRUM_SLOTS = (1, 6, 10)
 """II, V1, V5: where an unspecified lead is put."""
@@ -37,7 +37,7 @@ _LATE = round(0.35 * MODEL_FS)
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class LabelledWindow:
     """A cut of a record and its statements.
 
     Parameters
@@ -73,7 +73,7 @@ class Augment:
     def __init__(self, noise: NDArray[np.float32], share: float = 0.7, beat_errors: float = 0.0) -> None:
         self.noise, self.beat_errors = noise[:, : int(noise.shape[1] * share)], beat_errors
 
-    def __call__(self, window: Window, rng: np.random.Generator, whole: bool = False) -> Window:
+    def __call__(self, window: LabelledWindow, rng: np.random.Generator, whole: bool = False) -> LabelledWindow:
         """Return a changed copy; ``whole`` forbids gaps (a bag must be seen as a whole)."""
         if rng.random() < 0.25:
             window = _warped(window, rng)
@@ -165,7 +165,7 @@ def stack_beats(rows: list[NDArray[np.float32]]) -> NDArray[np.float32]:
     return out
 
 
-def _warped(window: Window, rng: np.random.Generator) -> Window:
+def _warped(window: LabelledWindow, rng: np.random.Generator) -> LabelledWindow:
     """Play the window up to 12 % faster or slower: other rates of the same rhythm. What is lacking at the end is missing."""
     length = window.leads.shape[1]
     factor = float(np.exp(rng.uniform(-0.12, 0.12)))
@@ -178,7 +178,7 @@ def _warped(window: Window, rng: np.random.Generator) -> Window:
     sets = window.sets[left]
     sets[beyond] = UNSTATED
     beats = None if window.beats is None else (window.beats / (factor, 1)).astype(np.float32)
-    return Window(leads, sets, beats, (window.marked[0] / factor, window.marked[1] / factor))
+    return LabelledWindow(leads, sets, beats, (window.marked[0] / factor, window.marked[1] / factor))
 
 
 def _projected(leads: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
@@ -248,7 +248,7 @@ def _fewer_leads(leads: NDArray[np.float32], rng: np.random.Generator) -> NDArra
     return out
 
 
-def _gap(window: Window, rng: np.random.Generator) -> Window:
+def _gap(window: LabelledWindow, rng: np.random.Generator) -> LabelledWindow:
     """Lose 0.2 to 3 s of one lead or of all; where all are lost nothing is stated. Or let one of several leads go flat."""
     leads, sets, beats = window.leads.copy(), window.sets, window.beats
     there = np.flatnonzero(np.isfinite(leads).any(axis=1))

@@ -19,7 +19,7 @@ from ecgnat_stream.codes import BEATS
 from ecgnat_stream.model.heads import BEAT_TOKEN
 from ecgnat_stream.model.preprocess import TOKEN
 from ecgnat_stream.signal import LEADS
-from train.data.augment import Augment, Window
+from train.data.augment import Augment, LabelledWindow
 from train.data.labels import BEAT_UNSTATED, UNSTATED, allow, token_sets
 from train.data.pack import Cached, check_pack
 from train.data.records import SUPERCLASSES
@@ -79,7 +79,7 @@ class Cache:
         sets[~np.isfinite(window).any(axis=0)] = UNSTATED
         return window, sets
 
-    def window(self, record: Cached, start: int, length: int) -> Window:
+    def window(self, record: Cached, start: int, length: int) -> LabelledWindow:
         """Return a cut with all that is stated about its samples."""
         leads, sets = self.cut(record, start, length)
         beats = self.beats(record)
@@ -87,7 +87,7 @@ class Cache:
             inside = beats[np.searchsorted(beats[:, 0], start) : np.searchsorted(beats[:, 0], start + length)]
             beats = inside - np.array([start, 0], np.float32)
         last = record.length if record.beats_stop < 0 else record.beats_stop
-        return Window(leads, sets, beats, (record.beats_start - start, last - start))
+        return LabelledWindow(leads, sets, beats, (record.beats_start - start, last - start))
 
     def rhythm(self, record: Cached) -> NDArray[np.uint8]:
         """Return the sets of a whole record."""
@@ -217,7 +217,7 @@ class Sampler:
         here = np.concatenate([[False], self.cache.rhythm(record) == allow(kind), [False]])
         return np.flatnonzero(here[1:] != here[:-1]).reshape(-1, 2)
 
-    def _draw(self, kind: str, length: int) -> tuple[Cached, Window, int]:
+    def _draw(self, kind: str, length: int) -> tuple[Cached, LabelledWindow, int]:
         rng = self.rng
         records, chances, spans = self._places[kind]
         which = int(rng.choice(len(records), p=chances))
@@ -251,7 +251,7 @@ class Unlabelled:
         return {name: drawn[name] for name in ("windows", "beats") if name in drawn}
 
 
-def beat_targets(window: Window) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def beat_targets(window: LabelledWindow) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return class and place per beat token, ``(4 P,)``; hidden where no lead is there, in VF, or where beats are not marked."""
     samples = -(-window.leads.shape[1] // TOKEN) * TOKEN
     beat = np.full(samples // BEAT_TOKEN, BEAT_HIDDEN, np.int64)
@@ -286,7 +286,7 @@ def fraction_of(records: list[Cached], fraction: float, seed: int) -> list[Cache
     return part
 
 
-def batch_row(record: Cached, window: Window, bag: int, task: Task | None = None) -> dict[str, NDArray[np.generic]]:
+def batch_row(record: Cached, window: LabelledWindow, bag: int, task: Task | None = None) -> dict[str, NDArray[np.generic]]:
     """Return one row of a batch; with a task "window" is about it and nothing else is stated: all networks learn the same."""
     if record.window < 0:
         statements = np.full(len(SUPERCLASSES), np.nan, np.float32)

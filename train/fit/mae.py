@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ecgnat_stream.model import EcgNat
-from ecgnat_stream.model.ecgnat import Block
+from ecgnat_stream.model.ecgnat import NatLayer
 from ecgnat_stream.model.preprocess import TOKEN, prepare
 from ecgnat_stream.signal import LEADS, MODEL_FS
 
@@ -52,7 +52,7 @@ class MaskedAutoencoder(nn.Module):
         dims = [config.embed_dim << stage for stage in range(4)]
         self.embed = nn.ModuleList(nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, decoder_embed_dim)) for dim in dims)
         self.blocks = nn.ModuleList(
-            Block(decoder_embed_dim, 4, config, config.dilations[0] if block % 2 else 1, 0.0, encoder.backend)
+            NatLayer(decoder_embed_dim, 4, config, config.dilations[0] if block % 2 else 1, 0.0, encoder.backend)
             for block in range(decoder_depth)
         )
         self.norm = nn.LayerNorm(decoder_embed_dim)

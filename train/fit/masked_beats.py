@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ecgnat_stream.model.clear import Block, Clear, Grid, listed, time_code
+from ecgnat_stream.model.clear import Clear, ClearLayer, Grid, listed, time_code
 from ecgnat_stream.model.network import initialise
 from ecgnat_stream.model.tokens import TOKEN_SAMPLES, BeatTokens
 from train.fit.mae import reconstruction_loss
@@ -52,7 +52,7 @@ class MaskedBeats(nn.Module):
         self.lead = nn.Parameter(torch.zeros(leads, dim))
         self.embed = nn.Linear(config.embed_dim, dim)
         self.time = nn.Linear(encoder.time.in_features, dim, bias=False)
-        self.blocks = nn.ModuleList(Block(dim, heads, config.mlp_ratio) for _ in range(decoder_depth or (4 if large else 2)))
+        self.blocks = nn.ModuleList(ClearLayer(dim, heads, config.mlp_ratio) for _ in range(decoder_depth or (4 if large else 2)))
         self.norm = nn.LayerNorm(dim)
         self.predict = nn.Linear(dim, 2 * TOKEN_SAMPLES)
         for part in (self.embed, self.time, self.blocks, self.predict):

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from ecgnat_stream.beats import BeatClassifier, QrsDetector
-from ecgnat_stream.beats.classify import LIMIT, Weights, log_odds
+from ecgnat_stream.beats.classify import LIMIT, BeatWeights, log_odds
 from ecgnat_stream.beats.gallery import FEATURES
 from ecgnat_stream.codes import BEATS
 from ecgnat_stream.condition import Conditioner
@@ -207,7 +207,7 @@ def collect(records: Iterable[Record], noise: Sequence[NDArray[np.float32]], rng
         yield Beats(record.name, weight, at_s[keep], features[keep], label[keep], marks_s[missed], classes[missed])
 
 
-def fit(parts: Sequence[Beats]) -> Weights:
+def fit(parts: Sequence[Beats]) -> BeatWeights:
     """Fit the regressions; every record and class weighs as the root of its beats."""
     features = np.concatenate([part.features for part in parts])
     label = np.concatenate([part.label for part in parts])
@@ -227,7 +227,7 @@ def fit(parts: Sequence[Beats]) -> Weights:
     broad = np.zeros(len(FEATURES) + 1)
     broad[[*only, -1]] = _regress(z[known][:, only], label[known] == _V, weight[known], list(_BROAD.values()))
     broad[-1] += BROAD_BIAS
-    return Weights(FEATURES, *(tuple(round(float(x), 5) for x in part) for part in (centre, scale, v, s, broad)))
+    return BeatWeights(FEATURES, *(tuple(round(float(x), 5) for x in part) for part in (centre, scale, v, s, broad)))
 
 
 def _weights(part: Beats) -> NDArray[np.float64]:
@@ -257,7 +257,7 @@ def _regress(
     return b
 
 
-def score(part: Beats, weights: Weights, since_s: float = LEARNING_S) -> tuple[Score, Score]:
+def score(part: Beats, weights: BeatWeights, since_s: float = LEARNING_S) -> tuple[Score, Score]:
     """Return the counts of V and S after ``since_s``; a beat without features is "Q"."""
     there = ~np.isnan(part.features).any(axis=1)
     v, s = log_odds(np.nan_to_num(part.features), weights)
@@ -275,7 +275,7 @@ def score(part: Beats, weights: Weights, since_s: float = LEARNING_S) -> tuple[S
     )  # type: ignore[return-value]
 
 
-def called_v(part: Beats, weights: Weights) -> tuple[tuple[int, int], tuple[int, int]]:
+def called_v(part: Beats, weights: BeatWeights) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return of blocked and of ventricular beats, how many are called V, and of how many."""
     there = ~np.isnan(part.features).any(axis=1)
     v = there & (log_odds(np.nan_to_num(part.features), weights)[0] > 0.0)
@@ -352,7 +352,7 @@ def main() -> None:
     everything = read_splits(arguments.data)
     splits = everything["mitdb"]
     if arguments.test:
-        weights = msgspec.json.decode(arguments.test.read_bytes(), type=Weights)
+        weights = msgspec.json.decode(arguments.test.read_bytes(), type=BeatWeights)
         tested = _read(arguments.data, {name: part for name, part in splits.items() if part == "test"}, (), rng)
         for copies in (True, False):
             print("all leads" if copies else "one lead alone")

@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 from ecgnat_stream.condition import Conditioner
-from ecgnat_stream.fibrillation import FEATURES, FibrillationDetector, Weights, shipped_weights, weigh
+from ecgnat_stream.fibrillation import FEATURES, FibrillationDetector, FibrillationWeights, shipped_weights, weigh
 from ecgnat_stream.quality import STATES, QualityEstimator
 from ecgnat_stream.signal import FRAME, FRAME_S, FS, LEADS
 from train.data.labels import allow
@@ -37,8 +37,8 @@ __all__ = [
     "ENTER",
     "LEAVE",
     "MEAN_S",
-    "Piece",
-    "Run",
+    "FibrillationPiece",
+    "FibrillationRun",
     "cross_validate",
     "episodes",
     "fit",
@@ -102,7 +102,7 @@ TOGETHER = {"202": "201"}
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class FibrillationPiece:
     """Signal ``(12, T)`` in mV with its truth ``(T,)``: 1 fibrillation, 0 none, -1 not stated or not counted."""
 
     group: str
@@ -113,7 +113,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class FibrillationRun:
     """What the detector measured of a piece: ``(F, K, S)`` features, ``(K, S)`` swing in mV, truth ``(K,)`` of every frame."""
 
     group: str
@@ -123,7 +123,7 @@ class Run:
     truth: NDArray[np.int8]
 
 
-def pieces(root: Path, test: bool) -> Iterator[Piece]:
+def pieces(root: Path, test: bool) -> Iterator[FibrillationPiece]:
     """Yield what is trained with, or the test records."""
     splits = read_splits(root)
     for database in DATABASES:
@@ -135,7 +135,7 @@ def pieces(root: Path, test: bool) -> Iterator[Piece]:
     yield from noisy(root, test)
 
 
-def piece_of(record: Record) -> Piece:
+def piece_of(record: Record) -> FibrillationPiece:
     """Return a record with what is said of fibrillation in it; ventricular tachycardia is not counted for either side."""
     possible = (record.rhythm & allow("VF")) > 0 if record.database not in ("cinc2015", "cinc2017") else np.array(False)
     uncounted = possible | (record.rhythm == allow("VT"))
@@ -148,17 +148,17 @@ def piece_of(record: Record) -> Piece:
             truth[-round(20 * record.fs) :] = -1
     elif record.rhythm[0] == allow("NOISE") and (record.rhythm == record.rhythm[0]).all():
         group = f"{record.database} noise"
-    return Piece(group, record.name, record.fs, record.samples, truth)
+    return FibrillationPiece(group, record.name, record.fs, record.samples, truth)
 
 
-def noisy(root: Path, test: bool) -> Iterator[Piece]:
+def noisy(root: Path, test: bool) -> Iterator[FibrillationPiece]:
     """Yield the noise records alone, and mixed into a minute of each record of mitdb, from the part of both that is meant."""
     rng = np.random.default_rng(0)
     noises = list(read_noise(root))
     for name, fs, samples in noises:
         edge = round(NOISE_S * fs)
         part = samples[:, edge:] if test else samples[:, :edge]
-        yield Piece("nstdb", name, fs, part, np.zeros(part.shape[1], np.int8))
+        yield FibrillationPiece("nstdb", name, fs, part, np.zeros(part.shape[1], np.int8))
     splits = {name: split for name, split in read_splits(root).get("mitdb", {}).items() if (split == "test") == test}
     for record in read_database(root, "mitdb", splits, []) if splits and noises else ():
         clean = piece_of(record)
@@ -173,12 +173,12 @@ def noisy(root: Path, test: bool) -> Iterator[Piece]:
             for lead, added in zip(leads, noise, strict=False):
                 height = np.quantile(part[lead], 0.99) - np.quantile(part[lead], 0.01)
                 part[lead] += added * float(height / np.sqrt(8 * added.var() * 10 ** (SNR_DB[number % 2] / 10)))
-            yield Piece("mitdb with noise", record.name, record.fs, part, clean.truth[at : at + length])
+            yield FibrillationPiece("mitdb with noise", record.name, record.fs, part, clean.truth[at : at + length])
 
 
-def stream(source: Iterable[Piece], at_once: int = 16) -> Iterator[Run]:
+def stream(source: Iterable[FibrillationPiece], at_once: int = 16) -> Iterator[FibrillationRun]:
     """Run pieces through the stages, several of one rate and similar length side by side."""
-    waiting: dict[tuple[float, int], list[Piece]] = defaultdict(list)
+    waiting: dict[tuple[float, int], list[FibrillationPiece]] = defaultdict(list)
     for piece in source:
         key = (piece.fs, int(np.log2(piece.samples.shape[1])))
         waiting[key].append(piece)
@@ -188,7 +188,7 @@ def stream(source: Iterable[Piece], at_once: int = 16) -> Iterator[Run]:
         yield from _together(rest)
 
 
-def _together(batch: list[Piece]) -> Iterator[Run]:
+def _together(batch: list[FibrillationPiece]) -> Iterator[FibrillationRun]:
     fs, rows = batch[0].fs, np.arange(len(batch))
     conditioner, quality, detector = Conditioner(fs, len(rows)), QualityEstimator(len(rows)), FibrillationDetector(len(rows))
     frames = [int(piece.samples.shape[1] / fs / FRAME_S) - 1 for piece in batch]
@@ -212,7 +212,9 @@ def _together(batch: list[Piece]) -> Iterator[Run]:
     every, swings = np.stack(features, axis=2), np.stack(swing, axis=1)
     for row, piece in enumerate(batch):
         middle = ((np.arange(frames[row]) + 0.5) * FRAME / FS * fs).astype(np.int64)
-        yield Run(piece.group, piece.name, every[:, row, : frames[row]], swings[row, : frames[row]], piece.truth[middle])
+        yield FibrillationRun(
+            piece.group, piece.name, every[:, row, : frames[row]], swings[row, : frames[row]], piece.truth[middle]
+        )
 
 
 def targets(truth: NDArray[np.int8]) -> NDArray[np.int8]:
@@ -228,7 +230,7 @@ def targets(truth: NDArray[np.int8]) -> NDArray[np.int8]:
     return np.where(whole, 1, np.where(none, 0, -1)).astype(np.int8)
 
 
-def folds(runs: list[Run]) -> NDArray[np.int64]:
+def folds(runs: list[FibrillationRun]) -> NDArray[np.int64]:
     """Return which part of the cross-validation each run is in; a record, and a person, is in one of them only."""
     index: dict[str, int] = {}
     number = []
@@ -238,7 +240,7 @@ def folds(runs: list[Run]) -> NDArray[np.int64]:
     return np.array(number)
 
 
-def windows(runs: Iterable[Run]) -> tuple[NDArray[np.float32], NDArray[np.int8], NDArray[np.float64]]:
+def windows(runs: Iterable[FibrillationRun]) -> tuple[NDArray[np.float32], NDArray[np.int8], NDArray[np.float64]]:
     """Return features ``(N, F)``, targets and weights ``(N,)`` of single leads; no record counts for more than PER_RECORD."""
     x, target, weight = [], [], []
     for run in runs:
@@ -255,7 +257,7 @@ def windows(runs: Iterable[Run]) -> tuple[NDArray[np.float32], NDArray[np.int8],
     return np.concatenate(x), np.concatenate(target), np.concatenate(weight)
 
 
-def fit(runs: Iterable[Run], hidden: int = HIDDEN, decay: float = DECAY, seed: int = 0) -> Weights:
+def fit(runs: Iterable[FibrillationRun], hidden: int = HIDDEN, decay: float = DECAY, seed: int = 0) -> FibrillationWeights:
     """Fit the network to windows of single leads, with weight decay, by L-BFGS."""
     x, target, weight = windows(runs)
     mean, spread = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
@@ -279,7 +281,7 @@ def fit(runs: Iterable[Run], hidden: int = HIDDEN, decay: float = DECAY, seed: i
         return loss
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return Weights(
+    return FibrillationWeights(
         mean=_numbers(mean),
         spread=_numbers(spread),
         hidden=tuple(_numbers(row) for row in first.detach().numpy().T),
@@ -293,7 +295,7 @@ def _numbers(values: NDArray[np.float64]) -> tuple[float, ...]:
     return tuple(np.round(values, 6).tolist())
 
 
-def scores(run: Run, weights: Weights) -> NDArray[np.float32]:
+def scores(run: FibrillationRun, weights: FibrillationWeights) -> NDArray[np.float32]:
     """Return the bed's score ``(K,)``."""
     return FibrillationDetector(1).judge(weigh(run.features.astype(np.float64), weights), run.swing.astype(np.float64))
 
@@ -327,7 +329,7 @@ def episodes(truth: NDArray[np.int8]) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2) if (b - a) * FRAME_S >= EPISODE_S]
 
 
-def measure(runs: list[Run], every: list[NDArray[np.float32]], **rule: float) -> dict[str, Any]:
+def measure(runs: list[FibrillationRun], every: list[NDArray[np.float32]], **rule: float) -> dict[str, Any]:
     """Compare the scores ``(K,)`` of the runs with what is stated.
 
     Returns
@@ -383,7 +385,7 @@ def _share(part: int, whole: int) -> float | None:
     return round(part / whole, 4) if whole else None
 
 
-def cross_validate(runs: list[Run]) -> list[NDArray[np.float32]]:
+def cross_validate(runs: list[FibrillationRun]) -> list[NDArray[np.float32]]:
     """Return the scores of every run by weights fitted without its record."""
     part = folds(runs)
     every: dict[int, NDArray[np.float32]] = {}

@@ -24,7 +24,7 @@ import wfdb
 from numpy.typing import NDArray
 
 from ecgnat_stream.beats import QrsDetector
-from ecgnat_stream.beats.judge import PARTS, Judge, Peaks, Weights
+from ecgnat_stream.beats.judge import PARTS, Judge, JudgeWeights, Peaks
 from ecgnat_stream.codes import BEAT_OF_SYMBOL
 from ecgnat_stream.condition import Conditioner
 from ecgnat_stream.quality import QualityEstimator
@@ -113,7 +113,7 @@ def detect(samples: NDArray[Any], detector: QrsDetector, quality: bool) -> list[
     return [np.sort(at[row == i]) for i in rows]
 
 
-def fit(root: Path, names: list[str]) -> tuple[Weights, float, int]:
+def fit(root: Path, names: list[str]) -> tuple[JudgeWeights, float, int]:
     """Return the weights, the share of peaks that they get wrong, and of how many: each beat by a step of Newton's."""
     x, y, weight = [], [], []
     for noise, snr_db, part in FIT:
@@ -133,7 +133,7 @@ def fit(root: Path, names: list[str]) -> tuple[Weights, float, int]:
             weight.append(np.full(clear.sum(), part))
     matrix, label, scale = np.concatenate(x), np.concatenate(y), np.concatenate(weight)
     w = regress(matrix, label, scale)
-    weights = Weights(PARTS, tuple(np.round(w, 2).tolist()))
+    weights = JudgeWeights(PARTS, tuple(np.round(w, 2).tolist()))
     return weights, float(((matrix @ w > 0) != label).mean()), len(label)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ecgnat_stream.quality import FEATURES, Weights
+from ecgnat_stream.quality import FEATURES, QualityWeights
 from train.signal.quality_frames import Frames, everything
 
 __all__ = ["Samples", "fit", "reliability", "samples"]
@@ -60,7 +60,7 @@ def samples(groups: dict[str, Frames], most: int = 6000) -> Samples:
     return Samples(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def fit(data: Samples) -> Weights:
+def fit(data: Samples) -> QualityWeights:
     """Fit the two networks on their common hidden layer: noise with the groups' weights, half of all on either side."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
@@ -93,7 +93,7 @@ def fit(data: Samples) -> Weights:
         "bias": numbers(hidden.bias.detach()), "right": numbers(out.weight[0].detach()), "noise": numbers(out.weight[1].detach()),
         "right_offset": numbers(out.bias[0].detach()), "noise_offset": numbers(out.bias[1].detach() - FOR_THE_HEART),
     }  # fmt: skip
-    return msgspec.convert(state, Weights)
+    return msgspec.convert(state, QualityWeights)
 
 
 def reliability(index: NDArray[np.floating], truth: NDArray[np.integer]) -> dict[str, Any]:

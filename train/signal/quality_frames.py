@@ -19,7 +19,7 @@ from ecgnat_stream.condition import Conditioner
 from ecgnat_stream.quality import FEATURES, QualityEstimator
 from ecgnat_stream.score.compare import match_beats
 from ecgnat_stream.signal import FRAME_S, FS
-from train.signal.quality_pieces import Piece, alarming, annotated, fibrillating, handheld, mixed
+from train.signal.quality_pieces import QualityPiece, alarming, annotated, fibrillating, handheld, mixed
 
 __all__ = ["Frames", "everything"]
 
@@ -54,7 +54,7 @@ class Listening(QualityEstimator):
         return measured, span
 
 
-def run(pieces: list[Piece], fs: float) -> Iterator[tuple[str, Frames]]:
+def run(pieces: list[QualityPiece], fs: float) -> Iterator[tuple[str, Frames]]:
     """Stream pieces side by side; yield each group with its frames."""
     rows, frames = np.arange(len(pieces)), np.array([int(len(piece.samples) / fs / FRAME_S) - 1 for piece in pieces])
     conditioner, estimator, off = Conditioner(fs, len(rows)), Listening(len(rows)), np.zeros((len(rows), 12), bool)
@@ -109,7 +109,7 @@ def everything(root: Path, split: str, tuning: bool) -> dict[str, Frames]:
     """Return every group's frames."""
     found: dict[str, list[Frames]] = defaultdict(list)
     noise = list(mixed(root, split, tuning))
-    sources: list[tuple[list[Piece], float]] = [(noise[:4], 360), (list(alarming(root, split)), 250)]
+    sources: list[tuple[list[QualityPiece], float]] = [(noise[:4], 360), (list(alarming(root, split)), 250)]
     sources += [(noise[at : at + 300], 360) for at in range(4, len(noise), 300)]
     sources += [(list(annotated(root, "mitdb", split)), 360), (list(annotated(root, "vfdb", split)), 250)]
     sources += [(list(fibrillating(root, split)), 250), (list(handheld(root, split)), 100)]

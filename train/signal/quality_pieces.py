@@ -21,13 +21,13 @@ from scipy.signal import butter, sosfilt
 from ecgnat_devices.simulator import Artefact, Patient, Signal
 from ecgnat_stream.codes import BEAT_OF_SYMBOL
 
-__all__ = ["Piece", "alarming", "annotated", "fibrillating", "handheld", "mixed"]
+__all__ = ["QualityPiece", "alarming", "annotated", "fibrillating", "handheld", "mixed"]
 
 SNR_DB = (24, 18, 12, 6, 0, -6)
 TUNED_S = 600
 
 
-class Piece(NamedTuple):
+class QualityPiece(NamedTuple):
     """Samples ``(T, leads)``; what they are (group, from, to in s); its beats, s, if they are known; from which record."""
 
     samples: NDArray[np.floating]
@@ -43,7 +43,7 @@ def names(root: Path, database: str, split: str) -> list[str]:
     return [row["record"] for row in rows if (row["split"] == "test") == (split == "test")]
 
 
-def annotated(root: Path, database: str, split: str) -> Iterator[Piece]:
+def annotated(root: Path, database: str, split: str) -> Iterator[QualityPiece]:
     """Yield whole records of mitdb or vfdb with their rhythms."""
     for name in names(root, database, split):
         record, marks = wfdb.rdrecord(str(root / database / name)), wfdb.rdann(str(root / database / name), "atr")
@@ -51,29 +51,29 @@ def annotated(root: Path, database: str, split: str) -> Iterator[Piece]:
         stops = [at for at, _ in notes[1:]] + [record.sig_len / record.fs]
         what = [(f"{database} {note}", at, stop) for (at, note), stop in zip(notes, stops, strict=True)]
         ventricular = sum(symbol == "V" for symbol in marks.symbol) >= 100 if database == "mitdb" else False
-        yield Piece(record.p_signal, [*what, *([("mitdb with 100 PVC or more", 0.0, stops[-1])] if ventricular else [])])
+        yield QualityPiece(record.p_signal, [*what, *([("mitdb with 100 PVC or more", 0.0, stops[-1])] if ventricular else [])])
 
 
-def fibrillating(root: Path, split: str) -> Iterator[Piece]:
+def fibrillating(root: Path, split: str) -> Iterator[QualityPiece]:
     """Yield cudb with its fibrillation."""
     with (root / "cudb" / "vf_episodes.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     for name in names(root, "cudb", split):
         spans = [("cudb VF", int(row["start"]) / 250, int(row["stop"]) / 250) for row in rows if row["record"] == name]
-        yield Piece(wfdb.rdrecord(str(root / "cudb" / name)).p_signal, spans)
+        yield QualityPiece(wfdb.rdrecord(str(root / "cudb" / name)).p_signal, spans)
 
 
-def alarming(root: Path, split: str) -> Iterator[Piece]:
+def alarming(root: Path, split: str) -> Iterator[QualityPiece]:
     """Yield cinc2015 with the 16 s before true alarms."""
     for name in names(root, "cinc2015", split):
         record = wfdb.rdrecord(str(root / "cinc2015" / name))
         alarm, verdict = (comment.strip("# ") for comment in record.comments[:2])
         stop = record.sig_len / record.fs
         if verdict == "True alarm":
-            yield Piece(record.p_signal, [(f"cinc2015 {alarm}", stop - 16, stop)])
+            yield QualityPiece(record.p_signal, [(f"cinc2015 {alarm}", stop - 16, stop)])
 
 
-def handheld(root: Path, split: str) -> Iterator[Piece]:
+def handheld(root: Path, split: str) -> Iterator[QualityPiece]:
     """Yield the first 150 recordings of each class of cinc2017."""
     signal = np.load(root / "cinc2017" / "signal_100hz_4uV_int16.npy", mmap_mode="r")
     chosen = set(names(root, "cinc2017", split))
@@ -83,12 +83,12 @@ def handheld(root: Path, split: str) -> Iterator[Piece]:
             if row["record"] in chosen and count[row["label"]] < 150:
                 count[row["label"]] += 1
                 start, stop = int(row["start"]), int(row["stop"])
-                yield Piece(
+                yield QualityPiece(
                     signal[start:stop, None] * np.float32(0.004), [(f"cinc2017 {row['label']}", 0.0, (stop - start) / 100)]
                 )
 
 
-def mixed(root: Path, split: str, tuning: bool) -> Iterator[Piece]:
+def mixed(root: Path, split: str, tuning: bool) -> Iterator[QualityPiece]:
     """Yield the noises alone, then a minute of every record clean and with each noise, then quiet lines with noise.
 
     For the fit twice as many, half of them with noise in a part of the minute only, and larger or smaller as a whole.
@@ -98,7 +98,7 @@ def mixed(root: Path, split: str, tuning: bool) -> Iterator[Piece]:
     noises = {name: noise[:edge] if tuning else noise[edge:] for name, noise in noises.items()}
     noises["white"] = rng.normal(0.0, 0.2, (len(noises["bw"]), 2))
     for name, noise in noises.items():
-        yield Piece(noise, [(f"{name} alone", 0.0, len(noise) / 360)])
+        yield QualityPiece(noise, [(f"{name} alone", 0.0, len(noise) / 360)])
     minute = 60 * 360
     mixes = [(name, snr) for name in noises for snr in SNR_DB] * (2 if tuning else 1)
 
@@ -129,7 +129,9 @@ def mixed(root: Path, split: str, tuning: bool) -> Iterator[Piece]:
             height = np.median([np.ptp(signal[beat - 18 : beat + 18], axis=0) for beat in near], axis=0)
             part = signal[at : at + minute]
             part = part if name == "clean" else noisy(part, height, name, snr)
-            yield Piece(part, [(name if name == "clean" else f"{name} {snr} dB", 0.0, 60.0)], (beats[inside] - at) / 360, record)
+            yield QualityPiece(
+                part, [(name if name == "clean" else f"{name} {snr} dB", 0.0, 60.0)], (beats[inside] - at) / 360, record
+            )
     if tuning:
         yield from simulated()
     for turn in range(6):
@@ -137,10 +139,10 @@ def mixed(root: Path, split: str, tuning: bool) -> Iterator[Piece]:
             line = rng.normal(0.0, rng.choice([0.003, 0.008]), (minute, 2))
             line += 0.05 * np.sin(2 * np.pi * rng.uniform(0.1, 0.3) / 360 * np.arange(minute))[:, None]
             line = noisy(line, np.ones(2), name, snr)
-            yield Piece(line, [(f"quiet line, {name} {snr} dB", 0.0, 60.0)], np.zeros(0), f"line {turn}")
+            yield QualityPiece(line, [(f"quiet line, {name} {snr} dB", 0.0, 60.0)], np.zeros(0), f"line {turn}")
 
 
-def simulated() -> Iterator[Piece]:
+def simulated() -> Iterator[QualityPiece]:
     """Yield simulated minutes: cleaner than any recording, with artefacts, and white noise of every band and size alone."""
     rng = np.random.default_rng(1)
     kinds: tuple[Literal["", "noise", "muscle", "motion"], ...]
@@ -156,9 +158,9 @@ def simulated() -> Iterator[Piece]:
             patient = Patient(signal)
             samples = patient.read(60 * 360).T
             beats = np.array([beat for beat in patient.truth.beats if beat < len(samples)]) / 360
-            yield Piece(samples, [(f"simulated {kind}".strip(), 0.0, 60.0)], beats, f"simulated {seed}")
+            yield QualityPiece(samples, [(f"simulated {kind}".strip(), 0.0, 60.0)], beats, f"simulated {seed}")
     for turn in range(40):
         band = butter(2, (rng.uniform(3.0, 20.0), rng.uniform(35.0, 120.0)), "bandpass", fs=360, output="sos")
         noise = sosfilt(band, rng.normal(size=(60 * 360, 2)), axis=0)
         noise *= np.exp(rng.uniform(np.log(0.1), np.log(2.0))) / noise.std()
-        yield Piece(noise, [("band noise", 0.0, 60.0)], np.zeros(0), f"band noise {turn}")
+        yield QualityPiece(noise, [("band noise", 0.0, 60.0)], np.zeros(0), f"band noise {turn}")

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgnat_devices.simulator.rhythms import Happening, Rhythm, begin
+from ecgnat_devices.simulator.rhythms import Happening, RhythmSource, begin
 from ecgnat_devices.simulator.script import LABELS, SCRIPTS, Artefact, Segment, Signal
 from ecgnat_devices.simulator.waves import DIPOLE_TO_ELECTRODES, ELECTRODES, ELECTRODES_TO_LEADS
 from ecgnat_stream.signal import LEADS
 
-__all__ = ["COUNTER", "Patient", "Truth"]
+__all__ = ["COUNTER", "Patient", "Simulated"]
 
 COUNTER = "COUNTER"
 """Name of the sample-counter lead: 0.001 mV per sample, modulo 30 000 samples, so that it survives packing as int16 at 1 uV."""
@@ -30,7 +30,7 @@ _REACH = 4.5  # sigmas after which a Gaussian is nothing (4e-5 of its peak)
 
 
 @dataclass(frozen=True, slots=True)
-class Truth:
+class Simulated:
     """What was simulated.
 
     Parameters
@@ -59,7 +59,7 @@ class Patient:
 
     def __init__(self, signal: Signal) -> None:
         self.signal = signal
-        self.truth = Truth()
+        self.truth = Simulated()
         self._segments = _segments(signal)
         self._round_s = sum(segment.seconds for segment in self._segments)
         self.total = None if signal.loop else round(self._round_s * signal.fs)
@@ -74,7 +74,7 @@ class Patient:
         self._course = self._segment_course()
         self._happenings = self._happen()
         self._next = next(self._happenings, None)
-        self._rhythms: list[tuple[float, float, Rhythm]] = []
+        self._rhythms: list[tuple[float, float, RhythmSource]] = []
         self._waves = np.empty((0, 5))
         self._bumps = np.empty((0, 2 + len(ELECTRODES)))
         self._tremor = np.zeros((len(ELECTRODES), 1))
@@ -141,7 +141,7 @@ class Patient:
                 return
             at = turn * self._round_s
 
-    def _happen(self) -> Iterator[Happening | tuple[float, float, Rhythm]]:
+    def _happen(self) -> Iterator[Happening | tuple[float, float, RhythmSource]]:
         """Yield rhythms as they begin, and what happens in them, in order."""
         fs, last_r = self.signal.fs, -10.0
         for turn, (segment, start) in enumerate(self._course):

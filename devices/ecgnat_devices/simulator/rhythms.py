@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ecgnat_devices.simulator.script import Segment
 from ecgnat_devices.simulator.waves import Waves, beat, p_wave, paced_beat, ventricular
 
-__all__ = ["Field", "Happening", "Rhythm", "begin"]
+__all__ = ["Field", "Happening", "RhythmSource", "begin"]
 
 Field = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """Times in s to the dipole ``(3, T)`` in mV."""
@@ -32,7 +32,7 @@ class Happening:
 
 
 @dataclass(frozen=True, slots=True)
-class Rhythm:
+class RhythmSource:
     """What a segment of the script becomes."""
 
     happenings: Iterator[Happening]
@@ -47,26 +47,26 @@ _FLUTTER_HZ = 5.0  # 300 per minute
 _FOCI = np.array([[0.35, 1.5, -0.25], [-1.0, 1.15, -0.9], [0.9, -1.1, 0.8]])  # outflow tract; left ventricle; right apex, mV
 
 
-def begin(segment: Segment, start: float, last_r: float, fs: float, rng: np.random.Generator) -> Rhythm:
+def begin(segment: Segment, start: float, last_r: float, fs: float, rng: np.random.Generator) -> RhythmSource:
     """Return the rhythm of a segment that starts at ``start`` (s), the last R before it having been at ``last_r``."""
     stop = start + segment.seconds
     name = segment.rhythm
     if name == "asystole":
-        return Rhythm(iter(()))
+        return RhythmSource(iter(()))
     if name in ("vf", "vflutter"):
         field = _vf(segment, start, rng) if name == "vf" else _vflutter(segment, start, rng)
-        return Rhythm(iter(()), _within(field, start, stop))
+        return RhythmSource(iter(()), _within(field, start, stop))
     if name == "flutter":
         period = 1 / _FLUTTER_HZ
-        return Rhythm(_flutter(segment, start, stop, last_r), _within(_sawtooth(start, period), start, stop))
+        return RhythmSource(_flutter(segment, start, stop, last_r), _within(_sawtooth(start, period), start, stop))
     rate = segment.rate_bpm or _RATES[name]
     heart = _Heart(60 / rate, start, stop, last_r, fs, rng)
     if name == "af":
-        return Rhythm(heart.fibrillating(), _within(_f_waves(rng), start, stop))
+        return RhythmSource(heart.fibrillating(), _within(_f_waves(rng), start, stop))
     if name == "vt":
-        return Rhythm(heapq.merge(heart.runaway(), heart.atria(60 / 78), key=_when))
+        return RhythmSource(heapq.merge(heart.runaway(), heart.atria(60 / 78), key=_when))
     if name == "avb3":
-        return Rhythm(heapq.merge(heart.escape(), heart.atria(60 / 82), key=_when))
+        return RhythmSource(heapq.merge(heart.escape(), heart.atria(60 / 82), key=_when))
     streams: dict[str, Callable[[], Iterator[Happening]]] = {
         "svt": heart.reentry,
         "paced": heart.paced,
@@ -74,7 +74,7 @@ def begin(segment: Segment, start: float, last_r: float, fs: float, rng: np.rand
         "pvc": lambda: heart.ectopic(segment),
         "avb1": lambda: heart.sinus(pr=0.30),
     }
-    return Rhythm(streams.get(name, heart.sinus)())
+    return RhythmSource(streams.get(name, heart.sinus)())
 
 
 def _when(happening: Happening) -> float:

@@ -17,7 +17,7 @@ from paho.mqtt.properties import Properties
 from ecgnat_stream import wire
 from ecgnat_stream.errors import FrameError, SinkError
 from ecgnat_stream.events import CommandResult
-from ecgnat_stream.sink.mqtt.config import MqttConfig, target
+from ecgnat_stream.sink.mqtt.config import MqttConfig, broker_access
 from ecgnat_stream.sink.mqtt.reach import connection, protocols, refused_protocol
 
 __all__ = ["send_command"]
@@ -39,11 +39,11 @@ async def send_command(config: MqttConfig, bed: str, request: wire.CommandReques
     Raises
     ------
     ConfigError
-        As :func:`~ecgnat_stream.sink.mqtt.config.target`.
+        As :func:`~ecgnat_stream.sink.mqtt.config.broker_access`.
     SinkError
         If the broker cannot be reached or refuses, or no monitor answers.
     """
-    to = target(config)
+    to = broker_access(config)
     for v5 in protocols(config):
         try:
             return await _ask(connection(config, to, v5, "command"), v5, bed, request, answer_s)

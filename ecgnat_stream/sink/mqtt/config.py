@@ -12,7 +12,7 @@ from aiomqtt import TLSParameters
 
 from ecgnat_stream.errors import ConfigError
 
-__all__ = ["MqttConfig", "Target", "target"]
+__all__ = ["BrokerAccess", "MqttConfig", "broker_access"]
 
 USER, PASSWORD = "ECGNAT_MQTT_USER", "ECGNAT_MQTT_PASSWORD"
 
@@ -84,7 +84,7 @@ class MqttConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     stream_backlog: Count = 2_000
 
 
-class Target(msgspec.Struct, frozen=True):
+class BrokerAccess(msgspec.Struct, frozen=True):
     """A broker and the way in; never shown, it holds the password."""
 
     host: str
@@ -94,10 +94,10 @@ class Target(msgspec.Struct, frozen=True):
     tls: TLSParameters | None
 
     def __repr__(self) -> str:
-        return f"Target({self.host}:{self.port})"
+        return f"BrokerAccess({self.host}:{self.port})"
 
 
-def target(config: MqttConfig) -> Target:
+def broker_access(config: MqttConfig) -> BrokerAccess:
     """Read URL, credentials and certificate paths.
 
     Raises
@@ -126,7 +126,7 @@ def target(config: MqttConfig) -> Target:
         tls = TLSParameters(config.ca_file or None, config.cert_file or None, config.key_file or None)
     default = 8883 if tls else 1883
     username, password = _credentials(config, parts.username)
-    return Target(host, default if port is None else port, username, password, tls)
+    return BrokerAccess(host, default if port is None else port, username, password, tls)
 
 
 def _credentials(config: MqttConfig, user: str | None) -> tuple[str | None, str | None]:

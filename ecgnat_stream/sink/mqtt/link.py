@@ -20,7 +20,7 @@ from paho.mqtt.properties import Properties
 
 from ecgnat_stream import wire
 from ecgnat_stream.clock import Clock
-from ecgnat_stream.sink.mqtt.config import MqttConfig, Target
+from ecgnat_stream.sink.mqtt.config import BrokerAccess, MqttConfig
 
 __all__ = ["STATES_IN_FLIGHT", "BedLink", "Link", "Message", "publish", "subscribe"]
 
@@ -67,7 +67,7 @@ class Link:
     def __init__(
         self,
         client_id: str,
-        to: Target,
+        to: BrokerAccess,
         config: MqttConfig,
         clock: Clock,
         will: Callable[[], Message],

@@ -9,7 +9,7 @@ import aiomqtt
 
 from ecgnat_stream.errors import SinkError
 from ecgnat_stream.sink.mqtt.broker import EmbeddedBroker
-from ecgnat_stream.sink.mqtt.config import MqttConfig, Target, target
+from ecgnat_stream.sink.mqtt.config import BrokerAccess, MqttConfig, broker_access
 
 __all__ = ["connection", "protocols", "refused_protocol", "try_broker"]
 
@@ -25,11 +25,11 @@ async def try_broker(config: MqttConfig) -> None:
     Raises
     ------
     ConfigError
-        As :func:`~ecgnat_stream.sink.mqtt.config.target`.
+        As :func:`~ecgnat_stream.sink.mqtt.config.broker_access`.
     SinkError
         If it cannot be reached, does not let us in, or cannot listen.
     """
-    to = target(config)
+    to = broker_access(config)
     if config.embedded:
         async with EmbeddedBroker(to.host, to.port):
             return
@@ -54,7 +54,7 @@ def refused_protocol(error: aiomqtt.MqttError) -> bool:
     return getattr(getattr(error, "rc", None), "value", None) == _UNSUPPORTED_PROTOCOL
 
 
-def connection(config: MqttConfig, to: Target, v5: bool, purpose: str) -> aiomqtt.Client:
+def connection(config: MqttConfig, to: BrokerAccess, v5: bool, purpose: str) -> aiomqtt.Client:
     """Return a client of its own identity for one short purpose."""
     return aiomqtt.Client(
         to.host,

@@ -23,7 +23,7 @@ from ecgnat_stream.clock import Clock
 from ecgnat_stream.errors import FrameError
 from ecgnat_stream.events import Alarm, Command, CommandResult, DeviceStatus, EngineStatus, Event, Technical, Wave
 from ecgnat_stream.sink.mqtt.broker import EmbeddedBroker
-from ecgnat_stream.sink.mqtt.config import MqttConfig, target
+from ecgnat_stream.sink.mqtt.config import MqttConfig, broker_access
 from ecgnat_stream.sink.mqtt.home_assistant import HomeAssistant
 from ecgnat_stream.sink.mqtt.link import STATES_IN_FLIGHT, BedLink, Link, Message, publish, subscribe
 
@@ -53,7 +53,7 @@ class MqttSink:
         self._config, self._bus, self._clock = config, bus, clock
         self._site, self._worker = site, worker
         self._engine = f"{site}/engine/{worker}"
-        self._target = target(config)
+        self._target = broker_access(config)
         types = (Event, Wave) if config.wave else (Event,)
         self._subscription = bus.subscribe("mqtt", *types)
         self._status = EngineStatus(bed="", time=clock.utc(), site=site, worker=worker, online=True, session=session)

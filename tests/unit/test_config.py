@@ -32,7 +32,7 @@ def test_the_example_is_a_configuration() -> None:
         ({"mqtt": {"uri": "mqtt://a"}}, r"^x: mqtt\.uri: unknown key 'uri': did you mean url\?$"),
         ({"schedule": {"hop_s": "fast"}}, r"^x: schedule\.hop_s: .*float.*str"),
         ({"schedule": {"hop_s": 0.3}}, r"schedule\.hop_s = 0\.3: must be a whole number"),
-        ({"bed": [{"id": "a"}]}, r"^x: bed\[0\]\.device: missing"),
+        ({"bed": [{"device": "simulate"}]}, r"^x: bed\[0\]\.id: missing"),
         ({"bed": [BED, BED]}, r"site/unit/a is configured more than once"),
         ({"bed": [7]}, r"^x: bed\[0\]: a table of id, device, .* is needed, not 7"),
         ({"bed": {"id": "a"}}, r"^x: bed: .*array.*object"),

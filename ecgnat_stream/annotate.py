@@ -92,7 +92,7 @@ class Annotator:
             self._waiting.append(Mark(sample, "+", 0, self._note))
         self._note, self._unreadable = "", False
 
-    def take(self, event: Event) -> None:
+    def add(self, event: Event) -> None:
         """Take an event; those that say nothing that is marked are passed over."""
         match event:
             case Beat():
@@ -180,7 +180,7 @@ def marks_of(events: Iterable[Event], fs: float) -> list[Mark]:
         if isinstance(event, Meta) and annotator is None:
             annotator = Annotator(fs, event.used_as)
         annotator = annotator or Annotator(fs)
-        annotator.take(event)
+        annotator.add(event)
     return annotator.finish() if annotator is not None else []
 
 

@@ -146,7 +146,6 @@ class Bus:
         self._subscriptions: list[Subscription] = []
         self._listeners: list[tuple[tuple[type, ...], Callable[[Published], None]]] = []
         self._taken = asyncio.Event()
-        self.published = 0
 
     def subscribe(self, name: str, *types: type, policy: Policy = Policy.KEEP, capacity: int = 10_000) -> Subscription:
         """Return a new bounded queue of the given event types; subscribe before the monitor starts, or miss its beginning."""
@@ -169,7 +168,6 @@ class Bus:
 
     def publish(self, event: Published) -> None:
         """Hand an event to every subscriber; never waits."""
-        self.published += 1
         for types, listener in self._listeners:
             if isinstance(event, types):
                 listener(event)
@@ -196,14 +194,7 @@ class Bus:
 
     async def drained(self) -> None:
         """Wait until every ``KEEP`` queue is at most half full: how a recording is held back."""
-        await self._until(lambda: not any(s.policy is Policy.KEEP and len(s) > s.capacity // 2 for s in self._subscriptions))
-
-    async def flushed(self) -> None:
-        """Wait until every queue is empty."""
-        await self._until(lambda: not any(len(s) for s in self._subscriptions))
-
-    async def _until(self, reached: Callable[[], bool]) -> None:
-        while not reached():
+        while any(s.policy is Policy.KEEP and len(s) > s.capacity // 2 for s in self._subscriptions):
             self._taken.clear()
             await self._taken.wait()
 

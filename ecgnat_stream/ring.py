@@ -34,8 +34,6 @@ class RingBuffer:
     ----------
     next
         ``(rows,)`` index after the newest sample.
-    lost
-        ``(rows,)`` samples that never came (jumps of ``start``).
     overwritten
         ``(rows,)`` samples that were there but left the ring before anybody read them.
     """
@@ -49,7 +47,6 @@ class RingBuffer:
         self.next = np.zeros(rows, np.int64)
         self._first = np.zeros(rows, np.int64)
         self._read = np.zeros(rows, np.int64)
-        self.lost = np.zeros(rows, np.int64)
         self.overwritten = np.zeros(rows, np.int64)
         self._gaps: list[list[tuple[int, int]]] = [[] for _ in range(rows)]
 
@@ -78,7 +75,6 @@ class RingBuffer:
             raise ValueError(f"block starts at {start}, but row {row} already reaches {expected}")
         stop = start + samples.shape[1]
         if start > expected:
-            self.lost[row] += start - expected
             self._gaps[row] = [*self._gaps[row][1 - _GAPS_KEPT :], (expected, start)]
             self._write(row, max(expected, start - self.capacity), start, None)
         kept = max(start, stop - self.capacity)
@@ -115,16 +111,16 @@ class RingBuffer:
         memory = np.full((rows, *self._memory.shape[1:]), np.nan, np.float32)
         memory[: len(self.next)] = self._memory
         self._memory = memory
-        self.next, self._first, self._read, self.lost, self.overwritten = (
+        self.next, self._first, self._read, self.overwritten = (
             np.concatenate([counts, np.zeros(more, np.int64)])
-            for counts in (self.next, self._first, self._read, self.lost, self.overwritten)
+            for counts in (self.next, self._first, self._read, self.overwritten)
         )
         self._gaps += [[] for _ in range(more)]
 
     def clear(self, row: int, start: int = 0) -> None:
         """Forget a row's samples, gaps and counts; its next block may begin at ``start``."""
         self.next[row] = self._first[row] = self._read[row] = start
-        self.lost[row] = self.overwritten[row] = 0
+        self.overwritten[row] = 0
         self._gaps[row] = []
 
     def _write(self, row: int, start: int, stop: int, samples: NDArray[np.float32] | None) -> None:

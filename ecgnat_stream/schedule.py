@@ -76,7 +76,6 @@ class Scheduler:
         self._beats: list[deque[float]] = [deque() for _ in range(rows)]
         self._waiting: list[deque[Window]] = [deque() for _ in range(rows)]
         self._turn: deque[int] = deque()
-        self.cut = 0
         self.skipped = np.zeros(rows, np.int64)
 
     def reset(self, row: int) -> None:
@@ -144,7 +143,6 @@ class Scheduler:
             elif not waiting:
                 self._turn.append(row)
             waiting.append(window)
-            self.cut += 1
         return due
 
     def _beats_from(self, row: int, start: int) -> NDArray[np.float32]:

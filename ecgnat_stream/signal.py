@@ -161,7 +161,7 @@ def assign_leads(names: Sequence[str], lead_map: Mapping[str, str] | None = None
     slots: list[int | None] = [None] * len(names)
     taken: set[str] = set()
 
-    def take(index: int, lead: str) -> None:
+    def assign(index: int, lead: str) -> None:
         if lead not in taken:
             taken.add(lead)
             slots[index] = LEADS.index(lead)
@@ -172,9 +172,9 @@ def assign_leads(names: Sequence[str], lead_map: Mapping[str, str] | None = None
         stem = key.rstrip("0123456789 _-")
         if name in lead_map:
             if lead_map[name]:
-                take(index, lead_map[name])
+                assign(index, lead_map[name])
         elif key in _ALIASES:
-            take(index, _ALIASES[key])
+            assign(index, _ALIASES[key])
         elif stem in _UNSPECIFIED:
             unspecified.append(index)
         elif stem not in NOT_ECG and key not in NOT_ECG:
@@ -186,7 +186,7 @@ def assign_leads(names: Sequence[str], lead_map: Mapping[str, str] | None = None
     for index in unspecified:
         free = next((lead for lead in MONITORED_FIRST if lead not in taken), None)
         if free is not None:
-            take(index, free)
+            assign(index, free)
     if all(slot is None for slot in slots):
         raise ConfigError(f"no ECG lead among {', '.join(names) or 'no names at all'}: set lead_map")
     return tuple(slots)

@@ -163,7 +163,7 @@ class _BedRecorder:
                     lines = []
                     self._begin(event)
                 elif self._annotator is not None:
-                    self._annotator.take(event)
+                    self._annotator.add(event)
                 lines.append(wire.encode_json(event))
         self._append(lines)
         if self._record is not None:

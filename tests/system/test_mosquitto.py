@@ -25,6 +25,7 @@ from ecgnat_stream.clock import Clock, ManualClock, SystemClock
 from ecgnat_stream.events import Alarm, Command, CommandResult, DeviceStatus, Technical, Vitals, Wave
 from ecgnat_stream.signal import SampleBlock
 from ecgnat_stream.sink.mqtt import MqttConfig, MqttSink
+from ecgnat_stream.testing import flushed
 
 if TYPE_CHECKING:
     from tests.system.conftest import Mosquitto
@@ -89,7 +90,7 @@ async def test_a_late_stock_subscriber_gets_the_present_state(broker: Mosquitto)
         fill(bus)
         bus.publish(Vitals(bed=BED, time=NOW, heart_rate_bpm=61))
         bus.publish(alarm(2, phase="end", presence="off"))
-        await bus.flushed()
+        await flushed(bus)
         await broker.subscribe(f"{ROOT}/alarm/state/asystole", 1)
         messages = dict(await broker.subscribe("ecg/v1/#", 4, "--retained-only"))
     assert messages[f"{ROOT}/status"]["online"] is True
@@ -165,6 +166,7 @@ from ecgnat_stream.bus import Bus
 from ecgnat_stream.clock import SystemClock
 from ecgnat_stream.events import DeviceStatus
 from ecgnat_stream.sink.mqtt import MqttConfig, MqttSink
+from ecgnat_stream.testing import flushed
 async def main():
     bus = Bus()
     sink = MqttSink(MqttConfig(url=sys.argv[1]), bus, SystemClock(), worker="w1", session=5)

@@ -147,7 +147,7 @@ def test_marks_that_leave_while_the_stream_runs_are_those_of_the_whole(steps: li
     annotator = Annotator(FS, ("II", "V1"))
     running: list[Mark] = []
     for event in events:
-        annotator.take(event)
+        annotator.add(event)
         running += annotator.ready()
     assert running + annotator.finish() == marks_of(events, FS)
     places = [mark.sample for mark in running]
@@ -156,20 +156,20 @@ def test_marks_that_leave_while_the_stream_runs_are_those_of_the_whole(steps: li
 
 def test_a_mark_waits_until_nothing_can_come_before_it() -> None:
     annotator = Annotator(FS)
-    annotator.take(beat(1.0))
-    annotator.take(quality(HOLD_S + 1.0))
+    annotator.add(beat(1.0))
+    annotator.add(quality(HOLD_S + 1.0))
     assert annotator.ready() == []
-    annotator.take(quality(HOLD_S + 1.1))
+    annotator.add(quality(HOLD_S + 1.1))
     assert [mark.symbol for mark in annotator.ready()] == ["N"]
 
 
 def test_a_new_file_repeats_what_holds() -> None:
     annotator = Annotator(FS)
     for event in (rhythm("AF", 1.0, 9.0), quality(11.0, usable=False), quality(40.0, usable=False)):
-        annotator.take(event)
+        annotator.add(event)
     annotator.ready()
     annotator.begin(round(100 * FS))
-    annotator.take(quality(110.0))
+    annotator.add(quality(110.0))
     assert [(mark.sample / FS, mark.symbol, mark.note) for mark in annotator.finish()] == [
         (100.0, "~", ""), (109.0, "~", ""), (109.0 + 1 / FS, "+", "(AFIB"),
     ]  # fmt: skip

@@ -31,6 +31,7 @@ from ecgnat_stream.events import (
 from ecgnat_stream.signal import FRAME, FS
 from ecgnat_stream.sink.dashboard import Dashboard, DashboardConfig
 from ecgnat_stream.sink.dashboard.panels import shorten
+from ecgnat_stream.testing import flushed
 
 SMALL, LARGE = (80, 24), (140, 45)
 
@@ -63,7 +64,7 @@ class Desk:
 
     async def redraw(self, pilot: Pilot[None]) -> None:
         """Let the readers read and the views draw (a draw may change the layout, which the next one fills)."""
-        await self.bus.flushed()
+        await flushed(self.bus)
         for _ in range(4):
             self.dashboard.app.on_redraw()
             await pilot.pause()
@@ -464,7 +465,7 @@ async def test_a_flood_is_read_out_without_growing() -> None:
 
     async def script(pilot: Pilot[None]) -> None:
         desk.online()
-        await desk.bus.flushed()
+        await flushed(desk.bus)
         for i in range(10_000):
             desk.bus.publish(Vitals(bed=desk.bed, time=desk.clock.utc(), heart_rate_bpm=float(i % 200), rr_ms=float(i)))
         assert desk.bus.statistics()["dashboard"]["waiting"] == 1

@@ -23,6 +23,7 @@ from ecgnat_stream.events import Alarm, Command, CommandResult, DeviceStatus, En
 from ecgnat_stream.sink.history import HistoryConfig, HistorySink, unfinished
 from ecgnat_stream.sink.history import store as history_store
 from ecgnat_stream.sink.history.read import AlarmRecord, History, Selection
+from ecgnat_stream.testing import flushed
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BED = "home/icu/1"
@@ -319,6 +320,7 @@ from ecgnat_stream.bus import Bus
 from ecgnat_stream.clock import SystemClock
 from ecgnat_stream.sink.history import HistoryConfig, HistorySink
 from ecgnat_stream.events import Alarm
+from ecgnat_stream.testing import flushed
 async def main():
     bus = Bus()
     running = asyncio.create_task(HistorySink(HistoryConfig(path=sys.argv[1]), bus, SystemClock()).run())
@@ -329,7 +331,7 @@ async def main():
             bus.publish(Alarm(bed="a/b/c", time=datetime.now(UTC), condition="asystole", kind="physiological", priority="high",
                 phase=phase, presence=presence, text="x" * 200, sequence=number, alarm_id=f"a{(number + 1) // 2}",
                 event_id=f"e{number}"))
-        await bus.flushed()
+        await flushed(bus)
         await asyncio.sleep(0.0005)
 asyncio.run(main())
 """
@@ -492,7 +494,7 @@ async def test_beyond_the_backlog_the_oldest_are_lost_and_that_is_told_once_and_
         for number in range(1, 31):
             bus.publish(alarm(number, number, phase="update"))
         await until(lambda: len(heard) > 1)
-        await bus.flushed()
+        await flushed(bus)
         path.unlink()
         await clock.advance(5.0)
         await until(lambda: len(heard) > 2)
@@ -606,7 +608,7 @@ async def test_a_cancelled_sink_leaves_no_thread_and_no_lock(tmp_path: Path) -> 
     bus = Bus()
     running = asyncio.create_task(HistorySink(HistoryConfig(path=str(path)), bus, ManualClock()).run())
     bus.publish(alarm(1))
-    await bus.flushed()
+    await flushed(bus)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running

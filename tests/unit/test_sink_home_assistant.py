@@ -142,21 +142,21 @@ def test_the_templates_read_our_messages(part: str, event: Event, shown: str) ->
 
 def test_a_new_bed_is_announced_once_with_no_alarm() -> None:
     home = HomeAssistant("w1")
-    (topic, config), (summary_topic, summary) = home.take(DeviceStatus(bed=BED, time=NOW, state="connecting"))
+    (topic, config), (summary_topic, summary) = home.messages(DeviceStatus(bed=BED, time=NOW, state="connecting"))
     assert (topic, json.loads(config)) == (discovery_topic(BED), discovery(BED, "w1"))
     assert summary_topic == f"ecg/v1/{BED}/alarm/summary"
     assert json.loads(summary)["conditions"] == []
-    assert home.take(DeviceStatus(bed=BED, time=NOW, state="online")) == []
-    assert home.take(Vitals(bed=BED, time=NOW, heart_rate_bpm=60)) == []
+    assert home.messages(DeviceStatus(bed=BED, time=NOW, state="online")) == []
+    assert home.messages(Vitals(bed=BED, time=NOW, heart_rate_bpm=60)) == []
 
 
 def test_the_summary_names_the_most_urgent_alarm_first() -> None:
     home = HomeAssistant("w1")
-    assert home.take(alarm("gap", "low", 1)) == []  # of a bed that nobody has announced: the worker's own
-    home.take(DeviceStatus(bed=BED, time=NOW, state="online"))
+    assert home.messages(alarm("gap", "low", 1)) == []  # of a bed that nobody has announced: the worker's own
+    home.messages(DeviceStatus(bed=BED, time=NOW, state="online"))
 
     def summary(event: Alarm) -> tuple[Any, ...]:
-        ((_, payload),) = home.take(event)
+        ((_, payload),) = home.messages(event)
         found = wire.decode_json(payload)
         assert isinstance(found, wire.AlarmSummary)
         return found.priority, found.conditions, found.text

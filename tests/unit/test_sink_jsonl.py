@@ -13,6 +13,7 @@ import numpy as np
 from ecgnat_stream.bus import Bus
 from ecgnat_stream.events import Technical, Trace, Vitals
 from ecgnat_stream.sink.jsonl import JsonLinesSink
+from ecgnat_stream.testing import flushed
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -42,7 +43,7 @@ async def test_a_closed_pipe_ends_the_sink_and_frees_the_bus() -> None:
     async with asyncio.timeout(10):
         await sink.run()
         bus.publish(Vitals(bed="a/b/c", time=NOW, heart_rate_bpm=61))
-        await bus.flushed()
+        await flushed(bus)
     assert bus.statistics() == {}
     try:
         stream.close()

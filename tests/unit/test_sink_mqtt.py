@@ -26,6 +26,7 @@ from ecgnat_stream.sink.mqtt import link as mqtt_link
 from ecgnat_stream.sink.mqtt.broker import EmbeddedBroker
 from ecgnat_stream.sink.mqtt.config import broker_access
 from ecgnat_stream.sink.mqtt.home_assistant import discovery_topic
+from ecgnat_stream.testing import flushed
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BED = "home/icu/1"
@@ -124,7 +125,7 @@ async def test_the_sink_can_bring_its_own_broker() -> None:
         port = probe.getsockname()[1]
     async with running(MqttConfig(url=f"mqtt://127.0.0.1:{port}", embedded=True)) as bus:
         bus.publish(Vitals(bed=BED, time=NOW, heart_rate_bpm=60))
-        await bus.flushed()
+        await flushed(bus)
         async with aiomqtt.Client("127.0.0.1", port) as client:
             await client.subscribe(f"{ROOT}/vitals")
             assert json.loads(await first(client, f"{ROOT}/vitals"))["heart_rate_bpm"] == 60
@@ -146,7 +147,7 @@ async def test_an_unreachable_broker_is_told_once_and_holds_nothing_up(host: str
             trouble = await heard.get()
             for bpm in range(100):
                 bus.publish(Vitals(bed=BED, time=NOW, heart_rate_bpm=bpm))
-            await bus.flushed()
+            await flushed(bus)
     assert isinstance(trouble, Technical)
     assert (trouble.condition, trouble.present) == ("broker-lost", True)
     assert reason in trouble.detail
@@ -177,7 +178,7 @@ async def test_alarm_events_beyond_the_backlog_are_an_alarm_that_ends_with_the_d
         for k in range(5):
             bus.publish(result(k))
         assert await told() == ("alarms-lost", True)
-        await bus.flushed()
+        await flushed(bus)
         assert len(heard) == 0
         assert sink.lost_alarms == 4
         async with EmbeddedBroker(port=free_port) as broker, aiomqtt.Client(broker.host, broker.port) as client:
@@ -203,7 +204,7 @@ async def test_home_assistant_is_told_of_the_beds_on_request(free_port: int) -> 
             ):
                 bus.publish(DeviceStatus(bed=BED, time=NOW, state="online", session=1))
                 bus.publish(Vitals(bed=BED, time=NOW, heart_rate_bpm=60))
-                await bus.flushed()
+                await flushed(bus)
                 await client.subscribe([("homeassistant/#", 1), (f"{ROOT}/vitals", 1)])
                 seen = set()
                 async with asyncio.timeout(15):

@@ -21,6 +21,7 @@ from ecgnat_stream.errors import SinkError
 from ecgnat_stream.events import Beat, Meta, Quality, Technical, Vitals, Wave
 from ecgnat_stream.signal import SampleBlock
 from ecgnat_stream.sink.record import RecordConfig, RecordSink
+from ecgnat_stream.testing import flushed
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BED = "home/icu/1"
@@ -96,9 +97,9 @@ async def test_annotations_can_be_read_while_recording_and_grow(tmp_path: Path) 
     for at_s in (25.0, 50.0):
         bus.publish(beat(round((at_s - 1) * 250)))
         bus.publish(second(at_s))
-        await bus.flushed()
+        await flushed(bus)
         bus.publish(Vitals(bed=BED, time=NOW, heart_rate_bpm=1.0))
-        await bus.flushed()  # the reader takes this one only when the batch before it is on the disk
+        await flushed(bus)  # the reader takes this one only when the batch before it is on the disk
         (header,) = found(tmp_path, "*.hea")
         counts.append(wfdb.rdann(str(header.with_suffix("")), "ecg").sample.tolist())
     bus.close()
@@ -153,6 +154,7 @@ from ecgnat_stream.clock import SystemClock
 from ecgnat_stream.events import Wave
 from ecgnat_stream.signal import SampleBlock
 from ecgnat_stream.sink.record import RecordConfig, RecordSink
+from ecgnat_stream.testing import flushed
 async def main():
     bus, clock = Bus(), SystemClock()
     running = asyncio.create_task(RecordSink(RecordConfig(directory=sys.argv[1]), bus, clock).run())
@@ -161,7 +163,7 @@ async def main():
         samples = (np.arange(start, start + 50, dtype=np.float32)[None] % 1000) * np.float32(0.005)
         bus.publish(Wave("a/b/c", datetime.now(UTC), 250.0, ("II",), 5.0, SampleBlock(start, samples, clock.monotonic_ns())))
         start += 50
-        await bus.flushed()
+        await flushed(bus)
         if start == 5000:
             print("recording", flush=True)
 asyncio.run(main())
@@ -197,9 +199,9 @@ async def test_a_failing_disk_is_told_once_and_recording_comes_back(tmp_path: Pa
     async def write(start: int) -> None:
         bus.publish(wave(start, steps(start, 5)))
         bus.publish(wave(0, steps(0, 5), bed="home/icu/2"))
-        await bus.flushed()
+        await flushed(bus)
         bus.publish(Vitals(bed="home/icu/3", time=NOW, heart_rate_bpm=1.0))
-        await bus.flushed()  # the reader takes this one only when the batch before it is on the disk
+        await flushed(bus)  # the reader takes this one only when the batch before it is on the disk
 
     blocker = tmp_path / "home" / "icu" / "1"
     blocker.parent.mkdir(parents=True)

@@ -23,6 +23,7 @@ from ecgnat_stream.errors import SinkError
 from ecgnat_stream.events import Alarm, Technical, Vitals, Wave
 from ecgnat_stream.signal import SampleBlock
 from ecgnat_stream.sink.zmq import ZmqConfig, ZmqSink
+from ecgnat_stream.testing import flushed
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BED = "home/icu/1"
@@ -73,7 +74,7 @@ async def test_a_late_subscriber_gets_the_present_state_of_its_topics_first() ->
         for bpm in (60, 61):
             bus.publish(vitals(bpm))
             bus.publish(vitals(90, "home/icu/2"))
-        await bus.flushed()
+        await flushed(bus)
         async with subscriber(endpoint, f"{ROOT}/") as socket:
             topic, number, payload = await receive(socket)
             assert (topic, number, json.loads(payload)["heart_rate_bpm"]) == (f"{ROOT}/vitals", 2, 61)
@@ -99,7 +100,7 @@ async def test_alarms_have_a_state_and_an_event_and_waves_are_frames() -> None:
     )
     async with publisher() as (bus, endpoint):
         bus.publish(vitals(60))
-        await bus.flushed()  # or the subscription may come before it is sent, and it is received twice
+        await flushed(bus)  # or the subscription may come before it is sent, and it is received twice
         async with subscriber(endpoint, ROOT) as socket:
             await receive(socket)
             bus.publish(alarm)
@@ -119,7 +120,7 @@ async def test_only_known_keys_are_let_in(tmp_path: Path) -> None:
     server, _ = zmq.auth.load_certificate(tmp_path / "server.key")
     async with publisher(secret_key_file=server_secret, clients_dir=str(tmp_path / "clients")) as (bus, endpoint):
         bus.publish(vitals(60))
-        await bus.flushed()
+        await flushed(bus)
         stranger = {"curve_publickey": stranger_public, "curve_secretkey": stranger_secret, "curve_serverkey": server}
         known = {"curve_publickey": public, "curve_secretkey": secret, "curve_serverkey": server}
         async with subscriber(endpoint, "", **stranger) as refused, subscriber(endpoint, "", **known) as socket:

@@ -142,7 +142,6 @@ class Sampler:
         self.cache, self.records, self.lengths, self.size, self.task = cache, records, lengths, batch, task
         self.augment, self.views, self.beats = augment, views, beats
         self.rng = np.random.default_rng(0)
-        self._any = _chances(records, [record.length for record in records])
         self._places = {kind: self._find(kind) for kind in mix}
         there = [kind for kind in mix if self._places[kind][0]]
         if not there:

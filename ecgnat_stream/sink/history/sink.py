@@ -102,7 +102,7 @@ class HistorySink:
 
     async def _take(self, event: Published) -> None:
         if not isinstance(event, Alarm | Command | CommandResult):
-            self._watched.take(event)
+            self._watched.note(event)
             now_ns = self._clock.monotonic_ns()
             if now_ns >= self._save_ns:
                 self._save_ns = now_ns + round(_SAVE_S * 1e9)
@@ -213,7 +213,7 @@ class _Watched:
         self._open: dict[str, datetime] = {}
         self._due: dict[tuple[str, str], str] = {}
 
-    def take(self, event: Published) -> None:
+    def note(self, event: Published) -> None:
         """Note a sign of life."""
         if isinstance(event, DeviceStatus | EngineStatus) and event.online:
             self._open.setdefault(event.bed, event.time)

@@ -122,7 +122,7 @@ class HomeAssistant:
         self._worker = worker
         self._alarms: dict[str, dict[str, Alarm]] = {}
 
-    def take(self, event: Published) -> list[tuple[str, bytes]]:
+    def messages(self, event: Published) -> list[tuple[str, bytes]]:
         """Return topic and payload of what is to be published, retained, because of an event."""
         match event:
             case DeviceStatus() if event.bed not in self._alarms:

@@ -74,7 +74,6 @@ class MqttSink:
         self._home = HomeAssistant(worker) if config.home_assistant else None
         self._lost: str | None = None
         self._asked = 0
-        self.malformed = 0
         self.lost_alarms = 0
         self._losing = False
         self._state(self._status)
@@ -95,7 +94,7 @@ class MqttSink:
             async for event in self._subscription:
                 self._take(event)
                 if self._home is not None:
-                    for topic, payload in self._home.take(event):
+                    for topic, payload in self._home.messages(event):
                         self._retain(topic, payload)
                 if event.bed and event.bed not in self._own:
                     self._own[event.bed] = self._unwatched[event.bed] = None
@@ -300,7 +299,6 @@ class MqttSink:
             try:
                 self._bus.publish(self._command(message))
             except FrameError as error:
-                self.malformed += 1
                 bed = "/".join(message.topic.value.split("/")[2:5])
                 detail = f"command on {message.topic.value}: {error}"
                 self._bus.publish(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
-    from ecgnat_stream.analysis import Analysis, Summary, analyse
+    from ecgnat_stream.analysis import Analysis, Summary, analyse, analyse_many, diagnose
     from ecgnat_stream.config import BedConfig, Config, load_config, parse_config
     from ecgnat_stream.device import Device, stream_device
     from ecgnat_stream.errors import (
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from ecgnat_stream.signal import FS, LEADS, MODEL_FS, SampleBlock, StreamInfo
 
 _HOMES = {
-    "analysis": ("Analysis", "Summary", "analyse"),
+    "analysis": ("Analysis", "Summary", "analyse", "analyse_many", "diagnose"),
     "config": ("BedConfig", "Config", "load_config", "parse_config"),
     "device": ("Device", "stream_device"),
     "errors": ("CheckpointError", "ConfigError", "DeviceError", "EcgnatError", "InputError", "SinkError"),
@@ -103,6 +103,8 @@ __all__ = [
     "Wave",
     "__version__",
     "analyse",
+    "analyse_many",
+    "diagnose",
     "load_config",
     "parse_config",
     "stream_device",

@@ -20,6 +20,7 @@ __all__ = [
     "RHYTHM_CODES",
     "RHYTHM_TEXTS",
     "SCREENS",
+    "STATEMENT_TEXTS",
     "URGENCY",
     "Codes",
     "Priority",
@@ -61,6 +62,15 @@ RHYTHM_TEXTS = {
     "UNKNOWN": "no decision",
 }
 """What a person reads for every label that a rhythm event can carry."""
+
+STATEMENT_TEXTS = {
+    "NORM": "normal ECG",
+    "MI": "myocardial infarction",
+    "STTC": "ST/T change",
+    "CD": "conduction disturbance",
+    "HYP": "hypertrophy",
+}
+"""What a person reads for the diagnostic superclasses of PTB-XL (Wagner 2020)."""
 
 RHYTHM_CODES = {
     "SINUS": Codes("426783006", 10, 9232),

@@ -5,8 +5,9 @@
 the tables say more.
 """
 
+from ecgnat_stream.analysis.diagnoses import diagnose
 from ecgnat_stream.analysis.result import Analysis
-from ecgnat_stream.analysis.run import analyse
+from ecgnat_stream.analysis.run import analyse, analyse_many
 from ecgnat_stream.analysis.summary import Summary
 
-__all__ = ["Analysis", "Summary", "analyse"]
+__all__ = ["Analysis", "Summary", "analyse", "analyse_many", "diagnose"]

@@ -1,99 +1,135 @@
-"""A recording through the ward, without asyncio: what the monitor says when it replays one bed as fast as it can.
+"""Recordings through one ward, without asyncio: what the monitor says when it replays them as fast as it can.
 
-The steps are those of :class:`~ecgnat_stream.monitor.Monitor` for a source that waits: deliver, work on frames, ask the network,
-end. One batch is with the network while the next frames are worked on, and which windows make up a batch depends on the recording
-alone, so that an analysis gives the same each time.
+Each recording is a bed. The steps are those of :class:`~ecgnat_stream.monitor.Monitor` for sources that wait: hand over, work on
+frames, ask the network, end. One batch is with the network while the next frames are worked on, and which windows make up a batch
+depends on the recordings alone, so that an analysis gives the same each time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from ecgnat_stream.analysis.ahead import Beginning
 from ecgnat_stream.analysis.source import Recording
 from ecgnat_stream.bus import Published
 from ecgnat_stream.clock import SystemClock
 from ecgnat_stream.config import Config
 from ecgnat_stream.device import LinkState
+from ecgnat_stream.errors import EcgnatError
 from ecgnat_stream.events import Event
 from ecgnat_stream.model import Prediction, Predictor
 from ecgnat_stream.signal import SampleBlock, StreamInfo, Window
-from ecgnat_stream.ward import Ward
+from ecgnat_stream.ward import Step, Ward
 
-__all__ = ["monitor_recording"]
+__all__ = ["Said", "monitor_recordings"]
 
 _PIECE_S = 60.0
 """Signal read at a time, s."""
 
+_Item = StreamInfo | SampleBlock | LinkState
 
-def monitor_recording(
+
+@dataclass(slots=True)
+class Said:
+    """What the monitor said of one recording.
+
+    Parameters
+    ----------
+    events
+        In order.
+    beginning
+        What looking ahead makes of its first seconds.
+    error
+        Why it could not be monitored to its end; None if it was.
+    """
+
+    beginning: Beginning
+    events: list[Event] = field(default_factory=list)
+    error: EcgnatError | None = None
+
+
+def monitor_recordings(
     config: Config,
-    recording: Recording,
+    recordings: Sequence[Recording],
     predictor: Predictor,
-    *,
-    answered: Callable[[list[Window], Prediction], None] | None = None,
     progress: Callable[[float, float], None] | None = None,
-) -> list[Event]:
-    """Return what the monitor says of a recording, in order.
+) -> list[Said]:
+    """Return what the monitor says of each recording.
 
     Parameters
     ----------
     config
-        With one bed, which takes the recording.
-    answered
-        Called with every batch of windows and the network's answer.
+        With one bed per recording, in the same order.
     progress
-        Called now and then with the seconds done, and those of the recording.
-
-    Raises
-    ------
-    ConfigError
-        For leads that cannot be assigned.
-    DeviceError
-        If the recording cannot be read to its end.
+        Called now and then with the seconds done, and those of all recordings.
     """
-    events: list[Event] = []
+    said = [Said(Beginning(config)) for _ in recordings]
+    of_bed = {config.name_of(bed): one.events for bed, one in zip(config.bed, said, strict=True)}
 
     def keep(event: Published) -> None:
-        if isinstance(event, Event):
-            events.append(event)
+        if isinstance(event, Event) and event.bed in of_bed:
+            of_bed[event.bed].append(event)
 
-    ward = Ward(config, SystemClock(), keep)
-    waiting: tuple[list[Window], Future[Prediction]] | None = None
-    for item in _said_by(recording):
-        for part in ward.parts(0, item):
-            while not ward.make_way(0, part):
-                while ward.advance():
-                    pass
-                if waiting is not None:
-                    windows, answer = waiting[0], waiting[1].result()
-                    ward.apply(windows, answer, predictor.path.name)
-                    if answered is not None:
-                        answered(windows, answer)
-                windows = ward.next_batch()
-                waiting = (windows, _ask(predictor, windows)) if windows else None
-                if progress is not None:
-                    progress(ward.progress()[0].done_s, recording.length_s)
-            ward.accept(0, part)
-    return events
+    def watch(step: Step) -> None:
+        for i, row in enumerate(step.rows.tolist()):
+            said[row].beginning.see(step, i)
+
+    ward = Ward(config, SystemClock(), keep, watch=watch)
+    network = _Network(ward, predictor, said)
+    total_s = sum(recording.length_s for recording in recordings)
+    items = [_parts(ward, row, recording) for row, recording in enumerate(recordings)]
+    following: list[_Item | None] = [next(parts) for parts in items]
+    while any(item is not None for item in following):
+        for row, parts in enumerate(items):
+            try:
+                while (item := following[row]) is not None and ward.make_way(row, item):
+                    ward.accept(row, item)
+                    following[row] = next(parts, None)
+            except EcgnatError as error:
+                said[row].error, following[row] = error, None
+        while ward.advance():
+            pass
+        network.exchange()
+        if progress is not None:
+            progress(sum(bed.done_s for bed in ward.progress()), total_s)
+    return said
 
 
-def _said_by(recording: Recording) -> Iterator[StreamInfo | SampleBlock | LinkState]:
-    """Yield what a device that replays it would say."""
+def _parts(ward: Ward, row: int, recording: Recording) -> Iterator[_Item]:
+    """Yield what a device that replays the recording would say, in parts that the ward takes."""
     yield LinkState("connecting", session=1)
     yield recording.info
     yield LinkState("online", session=1)
     piece = round(_PIECE_S * recording.info.fs)
     for start in range(0, recording.total, piece):
-        yield SampleBlock(start, recording.read(start, min(start + piece, recording.total)), 0)
+        yield from ward.parts(row, SampleBlock(start, recording.read(start, min(start + piece, recording.total)), 0))
     yield LinkState("ended", session=1)
 
 
-def _ask(predictor: Predictor, windows: list[Window]) -> Future[Prediction]:
-    samples = np.stack([window.samples for window in windows])
-    beats = np.full((len(windows), max(1, *(len(window.beats) for window in windows))), np.nan, np.float32)
-    for row, window in zip(beats, windows, strict=True):
-        row[: len(window.beats)] = window.beats
-    return predictor.submit(samples, beats)
+class _Network:
+    """Takes windows from the ward to the network and answers back, one batch at a time."""
+
+    def __init__(self, ward: Ward, predictor: Predictor, said: Sequence[Said]) -> None:
+        self._ward, self._predictor, self._said = ward, predictor, said
+        self._waiting: tuple[list[Window], Future[Prediction]] | None = None
+
+    def exchange(self) -> None:
+        """Bring the answer to the last batch, and ask for the next."""
+        if self._waiting is not None:
+            windows, answer = self._waiting[0], self._waiting[1].result()
+            self._ward.apply(windows, answer, self._predictor.path.name)
+            for i, window in enumerate(windows):
+                self._said[window.row].beginning.hear(window, answer, i)
+        windows = self._ward.next_batch()
+        self._waiting = (windows, self._ask(windows)) if windows else None
+
+    def _ask(self, windows: list[Window]) -> Future[Prediction]:
+        samples = np.stack([window.samples for window in windows])
+        beats = np.full((len(windows), max(1, *(len(window.beats) for window in windows))), np.nan, np.float32)
+        for row, window in zip(beats, windows, strict=True):
+            row[: len(window.beats)] = window.beats
+        return self._predictor.submit(samples, beats)

@@ -22,7 +22,7 @@ from ecgnat_stream.device import FS_RANGE, open_device
 from ecgnat_stream.errors import InputError
 from ecgnat_stream.signal import LEADS, StreamInfo, ecg_signals, mv_per
 
-__all__ = ["Recording", "WfdbRecord", "open_source"]
+__all__ = ["Recording", "Source", "WfdbRecord", "open_source"]
 
 _LEAST_S = 1.0
 """Nothing can be said of less."""
@@ -46,6 +46,10 @@ class WfdbRecord(Protocol):
     sig_name: list[str]
     units: list[str]
     p_signal: Any
+
+
+Source = str | os.PathLike[str] | ArrayLike | WfdbRecord
+"""What can be analysed: a path, an array ``(L, T)``, a wfdb record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,7 @@ class Recording:
 
 
 def open_source(
-    source: str | os.PathLike[str] | ArrayLike | WfdbRecord,
+    source: Source,
     *,
     fs: float | None = None,
     leads: Sequence[str] | None = None,

@@ -113,6 +113,18 @@ class BeatClassifier:
         self._signal[rows] = np.nan
         self._gallery.reset(rows)
 
+    def rewind(self, rows: NDArray[np.intp]) -> None:
+        """Go back to the start of the signal of ``rows``, with what was learned: for whoever has it all."""
+        self._signal[rows] = np.nan
+
+    def seen(self, rows: NDArray[np.intp]) -> NDArray[np.int64]:
+        """Return ``(R,)`` how many beats there were to learn from."""
+        return self._gallery.seen[rows]
+
+    def has_learned(self, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Return ``(R,)`` whether there were enough of them, so that beats get a class."""
+        return self._gallery.seen[rows] >= _LEARNING
+
     def process(
         self,
         rows: NDArray[np.intp],
@@ -149,7 +161,7 @@ class BeatClassifier:
             if not of.size:
                 continue
             row = beats.row[of]
-            told = self._gallery.seen[row] >= _LEARNING
+            told = self.has_learned(row)
             features = self._gallery.measure(row, beats.rr_ms[of], wave[of], weight[of])
             v, s = log_odds(features, self._weights)
             self.features[of] = features

@@ -4,6 +4,7 @@
 of the beds of one rate, ``reports`` makes events of what was found.
 """
 
+from ecgnat_stream.ward.signal_path import Step
 from ecgnat_stream.ward.ward import BedProgress, Ward
 
-__all__ = ["BedProgress", "Ward"]
+__all__ = ["BedProgress", "Step", "Ward"]

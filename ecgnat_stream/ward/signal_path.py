@@ -45,8 +45,8 @@ class Findings:
     ----------
     quality
         Per lead and bed.
-    beats, labels
-        QRS complexes, and the AAMI EC57 class of each.
+    beats, labels, paced
+        QRS complexes, the AAMI EC57 class of each, and whether it follows a pacing spike.
     heart_rate_bpm
         ``(R,)``, NaN for none.
     fibrillation
@@ -56,6 +56,7 @@ class Findings:
     quality: QualityFrame
     beats: BeatFrame
     labels: NDArray[np.str_]
+    paced: NDArray[np.bool_]
     heart_rate_bpm: NDArray[np.float64]
     fibrillation: NDArray[np.float32]
 
@@ -118,6 +119,7 @@ class Stages:
             quality=quality,
             beats=beats,
             labels=self._classifier.process(rows, frames, y, sqi, beats, paced),
+            paced=paced,
             heart_rate_bpm=self._rate.process(rows, frames, beats, quality.usable),
             fibrillation=self._fibrillation.process(rows, frames, y, _CONTACT[quality.state] & delivered).score,
         )

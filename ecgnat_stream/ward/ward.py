@@ -56,6 +56,8 @@ class Ward:
         Takes every event.
     traces
         Whether to publish conditioned frames for drawing.
+    watch
+        Called with every step of the signal path, before anything is published of it.
     """
 
     def __init__(
@@ -65,8 +67,10 @@ class Ward:
         publish: Callable[[Published], None],
         *,
         traces: bool = False,
+        watch: Callable[[Step], None] | None = None,
     ) -> None:
         rows = len(config.bed)
+        self._watch = watch
         self._config, self._clock, self._publish, self._traces = config, clock, publish, traces
         self._beds = [Bed(config.name_of(bed), bed.lead_map, config.alarm_of(bed), clock, publish) for bed in config.bed]
         self._engine = AlarmEngine("", config.alarm)
@@ -212,6 +216,8 @@ class Ward:
 
     def _work(self, rows: NDArray[np.intp]) -> None:
         step = self._path.process(rows)
+        if self._watch is not None:
+            self._watch(step)
         found = step.found
         now_ns = self._clock.monotonic_ns()
         stop_s = (step.frames + 1) * FRAME / FS

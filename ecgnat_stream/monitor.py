@@ -13,6 +13,7 @@ loop; only the network has a thread of its own. A task that fails becomes a tech
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
@@ -35,6 +36,8 @@ from ecgnat_stream.signal import SampleBlock, StreamInfo, Window
 from ecgnat_stream.ward import BedProgress, Ward
 
 __all__ = ["Monitor", "Sink"]
+
+_log = logging.getLogger(__name__)
 
 _LIVE_PACE_S = 0.02
 """Live beds are worked on at most so often: blocks of many beds that arrive together are then one batch."""
@@ -248,6 +251,7 @@ class Monitor:
         try:
             await sink.run()
         except Exception as error:  # noqa: BLE001 - the task border: a sink that fails is a technical alarm, the others go on
+            _log.info("%s has failed", name, exc_info=True)
             self.failures[name] = f"{error}"
             self._report("sink-stuck", f"{name} has failed: {error}")
         if essential:
@@ -277,6 +281,7 @@ class Monitor:
         except EcgnatError as error:
             await self._hand_over(row, LinkState("offline", str(error)))
         except Exception as error:  # noqa: BLE001 - the task border: one bed's defect is its own technical alarm
+            _log.info("%s: the device has failed", self.beds[row], exc_info=True)
             await self._hand_over(row, LinkState("offline", f"{type(error).__name__}: {error}"))
         await self._way_made(row, LinkState("ended"))
         self._finished[row] = True
@@ -290,7 +295,10 @@ class Monitor:
             self._wake.set()
             if isinstance(part, SampleBlock) and not self._ward.is_live(row):
                 await self.bus.drained()
+        if isinstance(item, StreamInfo):
+            _log.info("%s: %s, %g Hz, leads %s", self.beds[row], item.device, item.fs, ", ".join(item.leads))
         if isinstance(item, LinkState):
+            _log.info("%s: %s%s", self.beds[row], item.state, f", {item.detail}" if item.detail else "")
             if item.state == "offline":
                 self.failures[self.beds[row]] = item.detail
             elif item.state == "online":
@@ -343,11 +351,13 @@ class Monitor:
             monitoring(self.config.model.name)
             predictor = await asyncio.to_thread(Predictor, self.config.model)
         except Exception as error:  # noqa: BLE001 - the task border: whatever is wrong with it must not end the monitoring
+            _log.info("the network cannot be loaded", exc_info=True)
             self.failures["model"] = f"{type(error).__name__}: {error}"
             self._report("model-failed", self.failures["model"])
             self._say_status(online=True, detail=f"no network: {self.failures['model']}")
             return None
         self.model = predictor.path.name
+        _log.info("network %s", predictor.describe())
         self._say_status(online=True, detail=predictor.describe())
         return predictor
 
@@ -359,8 +369,10 @@ class Monitor:
         try:
             prediction = await asyncio.wrap_future(predictor.submit(samples, beats))
             self._windows += len(windows)
+            _log.debug("%d windows in %.0f ms", len(windows), prediction.took_s * 1e3)
             self._ward.apply(windows, prediction, predictor.path.name)
         except Exception as error:  # noqa: BLE001 - the task border: a failing network must not end the monitoring
+            _log.info("the network has failed", exc_info=True)
             self.failures["model"] = f"{type(error).__name__}: {error}"
             self._ward.fail(windows, self.failures["model"])
             return
@@ -387,6 +399,8 @@ class Monitor:
         """Carry out commands, in order."""
         async for command in self._commands:
             assert isinstance(command, Command)
+            whom = f"{command.condition or 'all alarms'} of {command.bed or 'every bed'}"
+            _log.info("command of %s: %s %s", command.source or "somebody", command.action, whom)
             self._guarded("command", partial(self._ward.command, command))
 
     def _technical(self, event: object) -> None:
@@ -399,6 +413,8 @@ class Monitor:
             result = work()
         except Exception as error:
             self._stumbles[what] += 1
+            if self._stumbles[what] == 1:
+                _log.error("a defect in %s", what, exc_info=True)
             self.failures[what] = f"{type(error).__name__}: {error}"
             if self._stumbles[what] >= _STUMBLES:
                 raise EcgnatError(f"{what} failed {_STUMBLES} times in a row, last with {self.failures[what]}") from error
@@ -412,6 +428,7 @@ class Monitor:
 
     def _report(self, condition: str, detail: str, *, present: bool = True) -> None:
         """Publish a technical event of the worker's own."""
+        _log.info("%s %s%s", condition, "begins" if present else "has ended", f": {detail}" if detail else "")
         self.bus.publish(Technical(bed="", time=self.clock.utc(), condition=condition, present=present, detail=detail))
 
     def _say_status(self, *, online: bool, detail: str = "") -> None:

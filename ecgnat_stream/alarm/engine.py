@@ -16,9 +16,10 @@ from ecgnat_stream.alarm.history import Past
 from ecgnat_stream.alarm.picture import COVERED_BY, EVENTS, PHYSIOLOGICAL, RATES, Finding, Observation
 from ecgnat_stream.alarm.rules import physiological
 from ecgnat_stream.alarm.state import AlarmMachine, Stamp
-from ecgnat_stream.alarm.technical import MOMENTARY_S, SignalWatch, reported
+from ecgnat_stream.alarm.technical import MOMENTARY_S, TECHNICAL, SignalWatch, reported
 from ecgnat_stream.events import Alarm, Command, CommandResult, Technical
 from ecgnat_stream.signal import FRAME_S
+from ecgnat_stream.suggest import unknown
 
 __all__ = ["AlarmEngine"]
 
@@ -214,7 +215,11 @@ class AlarmEngine:
         stamp, condition, machine = self._stamp(time, now_ns), command.condition, self._machine
         duration_s = self.config.pause_s if command.duration_s is None else command.duration_s
         events: list[Alarm] = []
-        if command.action == "acknowledge":
+        # A stage may report conditions of its own that no list has.
+        known = (*PHYSIOLOGICAL, *TECHNICAL, *machine.conditions())
+        if condition is not None and condition not in known:
+            reason = unknown("condition", condition, known)
+        elif command.action == "acknowledge":
             events, reason = machine.acknowledge(condition, stamp, command.source), "nothing to acknowledge"
         elif command.action == "resume":
             events, reason = machine.resume(condition, stamp, command.source), "nothing is paused"
@@ -226,7 +231,7 @@ class AlarmEngine:
         else:
             events = machine.pause(condition, duration_s, stamp, command.source)
             reason = "nothing to pause: alarms are not paused in advance"
-        if not events and condition is not None and condition not in machine.conditions():
+        if not events and condition in known and condition not in machine.conditions():
             reason = f"{condition}: no such alarm is active"
         result = CommandResult(
             bed=self.bed,

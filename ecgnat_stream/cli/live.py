@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ecgnat_stream import __version__
@@ -81,8 +83,15 @@ async def _run_monitor(config: Config, arguments: argparse.Namespace) -> int:
             instance.stop()
 
     loop = asyncio.get_running_loop()
+    terminals = [descriptor for descriptor in range(3) if os.isatty(descriptor)]
+
+    def hung_up() -> None:
+        _let_go(terminals)
+        stop()
+
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGHUP, hung_up)
     if arguments.seconds:
         loop.call_later(arguments.seconds, stop)
     progress = asyncio.create_task(_show_progress(instance)) if arguments.headless and sys.stderr.isatty() else None
@@ -95,6 +104,15 @@ async def _run_monitor(config: Config, arguments: argparse.Namespace) -> int:
     for what, why in instance.failures.items():
         print(f"ecgnat: {what}: {why}", file=sys.stderr)
     return 1 if instance.failures else 0
+
+
+def _let_go(terminals: Sequence[int]) -> None:
+    """Put nothing in the place of terminals that are gone, so that what is still said does not fail."""
+    for descriptor in terminals:
+        if not os.isatty(descriptor):
+            nothing = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nothing, descriptor)
+            os.close(nothing)
 
 
 async def _show_progress(monitor: Monitor) -> None:

@@ -390,6 +390,9 @@ def test_commands_answer_with_the_reason_and_the_correlation(bed: Bed) -> None:
         assert not accepted
         assert reason in why
         assert events == []
+    for action in ("acknowledge", "pause", "resume", "reset"):
+        refused = (False, "unknown condition 'vf': did you mean ventricular-fibrillation?", [])
+        assert bed.say(action, condition="vf") == refused
     assert "asystole: no such alarm" in bed.say("acknowledge", condition="asystole")[1]
     bed.live(10, 130)
     assert "longer than the 180 s allowed" in bed.say("pause", duration_s=600.0)[1]

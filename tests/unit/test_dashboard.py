@@ -640,3 +640,80 @@ async def test_a_dashboard_that_cannot_read_ends(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ZeroDivisionError):
         await asyncio.wait_for(desk.dashboard.run(headless=True, size=SMALL, auto_pilot=pilot), 30)
     assert desk.bus.statistics() == {}
+
+
+async def leaving(desk: Desk, script: Callable[[Pilot[None]], Awaitable[None]]) -> None:
+    """Run a dashboard that only the script's keys end."""
+    await asyncio.wait_for(desk.dashboard.run(headless=True, size=SMALL, auto_pilot=script), 30)
+
+
+QUESTION = " A HIGH ALARM IS ON - press q again to leave: bed-1, ventricular fibrillation"
+
+
+@pytest.mark.parametrize("key", ["q", "ctrl+c"])
+@pytest.mark.parametrize("presence", ["on", "acknowledged", "latched"])
+async def test_leaving_while_a_high_alarm_is_on_is_asked_about_once(key: str, presence: str) -> None:
+    desk = Desk()
+
+    async def script(pilot: Pilot[None]) -> None:
+        desk.online()
+        desk.alarm("ventricular-fibrillation", "ventricular fibrillation", presence=presence)
+        await desk.redraw(pilot)
+        await pilot.press(key)
+        await desk.redraw(pilot)
+        assert desk.dashboard.app.is_running
+        assert desk.screen()[-2] == QUESTION
+        await pilot.press(key)
+
+    await leaving(desk, script)
+
+
+@pytest.mark.parametrize("change", [{}, {"priority": "medium"}, {"presence": "off", "phase": "end"}])
+async def test_leaving_without_a_high_alarm_is_not_asked_about(change: dict[str, object]) -> None:
+    desk = Desk()
+
+    async def script(pilot: Pilot[None]) -> None:
+        desk.online()
+        if change:
+            desk.alarm("asystole", "asystole", **change)
+        await desk.redraw(pilot)
+        await pilot.press("q")
+
+    await leaving(desk, script)
+
+
+async def test_the_question_is_over_after_ten_seconds_and_is_asked_on_the_help_too() -> None:
+    desk = Desk()
+
+    async def script(pilot: Pilot[None]) -> None:
+        desk.online()
+        desk.alarm("ventricular-fibrillation", "ventricular fibrillation")
+        await desk.redraw(pilot)
+        await pilot.press("question_mark")
+        await pilot.press("q")
+        await desk.redraw(pilot)
+        assert desk.screen()[-2] == QUESTION, "the help is closed, or nobody would see it"
+        await desk.clock.advance(10.1)
+        await desk.redraw(pilot)
+        assert desk.screen()[-2] != QUESTION
+        await pilot.press("q")
+        await desk.redraw(pilot)
+        assert desk.screen()[-2] == QUESTION, "asked anew"
+        desk.alarm("ventricular-fibrillation", "ventricular fibrillation", presence="off", phase="end")
+        await desk.redraw(pilot)
+        await pilot.press("q")
+
+    await leaving(desk, script)
+
+
+async def test_a_monitor_that_is_told_to_stop_is_not_asked() -> None:
+    desk = Desk(stay=True)
+
+    async def script(pilot: Pilot[None]) -> None:
+        desk.online()
+        desk.alarm("asystole", "asystole")
+        await desk.redraw(pilot)
+        desk.dashboard.leave()
+        desk.bus.close()
+
+    await leaving(desk, script)

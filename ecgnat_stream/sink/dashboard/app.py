@@ -10,6 +10,7 @@ import asyncio
 import io
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -26,9 +27,10 @@ from ecgnat_stream.events import Alarm, Command, CommandResult, DeviceStatus, En
 from ecgnat_stream.sink.dashboard.bell import Bell, Sound
 from ecgnat_stream.sink.dashboard.config import DashboardConfig
 from ecgnat_stream.sink.dashboard.messages import BedOpened, CommandOrdered, Redraw
-from ecgnat_stream.sink.dashboard.panels import spread, status_text
+from ecgnat_stream.sink.dashboard.panels import question_text, spread, status_text
 from ecgnat_stream.sink.dashboard.state import BedState, Board
 from ecgnat_stream.sink.dashboard.style import Palette, palette_of
+from ecgnat_stream.sink.dashboard.terminal import lasting_terminal
 from ecgnat_stream.sink.dashboard.views import BedView, HelpScreen, Panel, WallView
 
 __all__ = ["Dashboard", "DashboardApp"]
@@ -37,6 +39,8 @@ NOT_A_DEVICE = "Not a certified medical device"
 _KEYS = "a ack  p pause  r reset  ⇥ next  w wall  l lead  +- gain  ? help  q quit"
 _TRACE_FRAMES = 1024
 _READ_AT_ONCE = 50
+_ASK_S = 10.0
+"""So long a person has to press q a second time while an alarm of high priority is on."""
 
 
 class DashboardApp(App[None]):
@@ -65,6 +69,7 @@ class DashboardApp(App[None]):
         self._asked_for_view = config.view != "auto"
         self._bell = Bell(dashboard.sound or self._ring, config.bell)
         self.ready = asyncio.Event()
+        self._asked_until_ns = 0
 
     def _ring(self, _: object) -> None:
         self.bell()
@@ -120,12 +125,29 @@ class DashboardApp(App[None]):
         left = spread(f" {place}", "", max(0, (width - len(NOT_A_DEVICE)) // 2 - 1))
         head = spread(f"{left} {NOT_A_DEVICE}", f"{now:%H:%M:%S} UTC ", width)
         self.query_one("#head", Panel).show(Text(head, self._palette.bar, no_wrap=True))
-        self.query_one("#status", Panel).show(status_text(board, bed, width, self._palette, now, self._dashboard.note))
+        self.query_one("#status", Panel).show(self._status(width, now_ns, now))
         self.query_one("#keys", Panel).show(Text(f" {_KEYS}", self._palette.text, no_wrap=True))
         if self.on_wall:
             self.query_one(WallView).draw(board, self.chosen, now_ns)
         elif bed is not None:
             self.query_one(BedView).draw(board, bed, now_ns, now)
+
+    def _status(self, width: int, now_ns: int, now: datetime) -> Text:
+        alarm = self.board.high() if now_ns < self._asked_until_ns else None
+        if alarm is not None:
+            return question_text(alarm, width, self._palette)
+        return status_text(self.board, self.bed, width, self._palette, now, self._dashboard.note)
+
+    async def action_quit(self) -> None:
+        """Leave; but ask once, in the status line, while an alarm of high priority is on."""
+        now_ns = self.clock.monotonic_ns()
+        if self.board.high() is None or now_ns < self._asked_until_ns:
+            self.exit()
+            return
+        self._asked_until_ns = now_ns + round(_ASK_S * 1e9)
+        if isinstance(self.screen, HelpScreen):
+            self.pop_screen()  # it would hide the question
+        self.post_message(Redraw())
 
     def on_bed_opened(self, message: BedOpened) -> None:
         """Show one bed."""
@@ -252,7 +274,8 @@ class Dashboard:
         self.task_factory = asyncio.get_running_loop().get_task_factory()
         reader = asyncio.create_task(self._read_all(), name="dashboard readers")
         try:
-            await self.app.run_async(**options)
+            with lasting_terminal():
+                await self.app.run_async(**options)
         finally:
             self.bus.unsubscribe(self._newest)
             self.bus.unsubscribe(self._alarms)

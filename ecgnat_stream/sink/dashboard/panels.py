@@ -17,7 +17,7 @@ from ecgnat_stream.signal import MONITORED_FIRST
 from ecgnat_stream.sink.dashboard.state import BedState, Board
 from ecgnat_stream.sink.dashboard.style import Palette, big_digits, state_word
 
-__all__ = ["alarm_lines", "alarm_text", "countdown", "number_text", "shorten", "spread", "status_text"]
+__all__ = ["alarm_lines", "alarm_text", "countdown", "number_text", "question_text", "shorten", "spread", "status_text"]
 
 _LEVELS = "▁▂▃▄▅▆▇█"
 _ANSWER_S = 10.0
@@ -176,6 +176,15 @@ def _engine_text(engine: EngineStatus | None) -> str:
     windows = f" {engine.windows} windows" if engine.windows else ""
     skipped = f", {engine.skipped_windows} skipped" if engine.skipped_windows else ""
     return f"{'' if engine.online else 'ENGINE OFFLINE '}{engine.model}{windows}{skipped} "
+
+
+def question_text(alarm: Alarm, width: int, palette: Palette) -> Text:
+    """Return the line that asks whether to leave although an alarm of high priority is on."""
+    asked = " A HIGH ALARM IS ON - press q again to leave: "
+    where = f"{alarm.bed.rpartition('/')[2] or 'worker'}, {alarm.text}"
+    return Text(
+        set_cell_size(asked + shorten(where, width - cell_len(asked)), width), palette.notice, no_wrap=True, overflow="crop"
+    )
 
 
 def status_text(board: Board, bed: BedState | None, width: int, palette: Palette, now: datetime, note: str = "") -> Text:

@@ -163,6 +163,11 @@ class Board:
         )
         return max(waiting, key=URGENCY.__getitem__, default=None)
 
+    def high(self) -> Alarm | None:
+        """Return an alarm of high priority that has not ended, acknowledged or not, if there is one."""
+        alarms = (alarm for bed in (*self.beds.values(), self.system) for alarm in bed.alarms())
+        return next((alarm for alarm in alarms if alarm.priority == "high" and alarm.presence != "off"), None)
+
 
 def by_urgency(alarms: Iterable[Alarm]) -> list[Alarm]:
     """Sort alarms by priority, then by presence (on, latched, acknowledged), then by age."""

@@ -129,7 +129,7 @@ class Annotator:
 
     def _rhythm(self, event: Rhythm) -> None:
         note = RHYTHM_NOTES.get(event.label, RHYTHM_NOTES["UNKNOWN"])
-        start_s = self._onsets.take(event)
+        start_s = self._onsets.start_of(event)
         if note == self._label:
             return
         self._label = note

@@ -103,6 +103,8 @@ class FibrillationWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
 
     Parameters
     ----------
+    features
+        Must equal :data:`FEATURES`.
     mean, spread
         ``F`` numbers each that the features are scaled with; scaled ones are limited to +-3.
     hidden, bias
@@ -111,6 +113,7 @@ class FibrillationWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
         ``H`` weights and the offset of the log-odds.
     """
 
+    features: tuple[str, ...]
     mean: tuple[float, ...]
     spread: tuple[float, ...]
     hidden: tuple[tuple[float, ...], ...]
@@ -247,10 +250,18 @@ def weigh(features: NDArray[np.float64], weights: FibrillationWeights) -> NDArra
 
 @cache
 def shipped_weights() -> FibrillationWeights:
-    """Return the shipped network."""
-    return msgspec.json.decode(
-        resources.files("ecgnat_stream.weights").joinpath("fibrillation.json").read_bytes(), type=FibrillationWeights
-    )
+    """Return the shipped network.
+
+    Raises
+    ------
+    ValueError
+        If they are for other features.
+    """
+    text = resources.files("ecgnat_stream.weights").joinpath("fibrillation.json").read_bytes()
+    weights = msgspec.json.decode(text, type=FibrillationWeights)
+    if weights.features != FEATURES:
+        raise ValueError(f"weights/fibrillation.json is for the features {weights.features}, not {FEATURES}: fit it again")
+    return weights
 
 
 def _bridge(x: NDArray[np.float32], missing: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -52,8 +52,8 @@ class Onsets:
         self._rhythm: tuple[str, float] | None = None
         self._stop_s = self._lost_s = 0.0
 
-    def take(self, event: Rhythm) -> float:
-        """Take the next event; return from where on its label holds, s."""
+    def start_of(self, event: Rhythm) -> float:
+        """Return from where on the label of the next event holds, s."""
         rhythm = ("SINUS" if event.label in _SINUS else event.label, event.start_s)
         start_s = self._stop_s if rhythm == self._rhythm else max(event.start_s, self._lost_s)
         self._rhythm, self._stop_s = rhythm, event.stop_s
@@ -70,7 +70,7 @@ def rhythm_spans(events: Iterable[Rhythm]) -> list[RhythmSpan]:
     onsets = Onsets()
     spans: list[RhythmSpan] = []
     for event in events:
-        start_s = onsets.take(event)
+        start_s = onsets.start_of(event)
         if event.stop_s <= start_s:
             continue
         said = RhythmSpan(start_s, event.stop_s, event.label, event.probability)

@@ -21,7 +21,7 @@ from ecgnat_stream.beats.detector import BeatFrame, rank
 from ecgnat_stream.beats.gallery import FEATURES, SPAN, Gallery
 from ecgnat_stream.signal import FRAME, LEADS
 
-__all__ = ["LIMIT", "BeatClassifier", "BeatWeights", "log_odds", "read_weights"]
+__all__ = ["LIMIT", "BeatClassifier", "BeatWeights", "Regression", "log_odds", "read_weights"]
 
 _KEPT = 16
 """Frames of signal kept per lead: beats that search-back finds are up to 3 s old."""
@@ -47,6 +47,13 @@ _MEDIAN_RR, _OWN_SHARE = FEATURES.index("median_rr"), FEATURES.index("own_share"
 _ON_TIME, _IRREGULAR = [FEATURES.index("on_time"), FEATURES.index("own_on_time")], FEATURES.index("irregular")
 
 
+class Regression(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Log-odds that are linear in the scaled features: more than 0 means yes."""
+
+    weights: tuple[float, ...]
+    offset: float
+
+
 class BeatWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The fitted classifier: log-odds that are linear in the features.
 
@@ -57,16 +64,15 @@ class BeatWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     centre, scale
         Of the features; scaled features are limited to +-3.
     ventricular, supraventricular, broad
-        Weights of the scaled features and, last, the offset: log-odds of V against all others, of S against N, and of V by the
-        width of its shape alone. More than 0 means yes.
+        V against all others, S against N, and V by the width of its shape alone.
     """
 
     features: tuple[str, ...]
     centre: tuple[float, ...]
     scale: tuple[float, ...]
-    ventricular: tuple[float, ...]
-    supraventricular: tuple[float, ...]
-    broad: tuple[float, ...]
+    ventricular: Regression
+    supraventricular: Regression
+    broad: Regression
 
 
 @cache
@@ -195,8 +201,8 @@ def log_odds(features: NDArray[np.float64], weights: BeatWeights) -> tuple[NDArr
     """
     z: NDArray[np.float64] = np.clip((features - np.array(weights.centre)) / np.array(weights.scale), -LIMIT, LIMIT)
     v, s, broad = (
-        (z * by[:-1]).sum(axis=1) + by[-1]
-        for by in (np.array(weights.ventricular), np.array(weights.supraventricular), np.array(weights.broad))
+        (z * np.array(by.weights)).sum(axis=1) + by.offset
+        for by in (weights.ventricular, weights.supraventricular, weights.broad)
     )
     fast = features[:, _MEDIAN_RR] < np.log(_FAST_S)
     punctual = (features[:, _ON_TIME] > _PUNCTUAL).all(axis=1) & (features[:, _IRREGULAR] < _REGULAR) & ~fast

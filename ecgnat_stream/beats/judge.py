@@ -59,10 +59,9 @@ PARTS = (
 
 
 class JudgeWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The fitted judge, as ``train.signal.qrs`` fits it: a log-odds per part; ``parts`` must equal :data:`PARTS`."""
+    """The fitted judge, as ``train.signal.qrs`` fits it: the weight of each of :data:`PARTS`, in their order."""
 
-    parts: tuple[str, ...]
-    weights: tuple[float, ...]
+    parts: dict[str, float]
 
 
 @cache
@@ -75,8 +74,8 @@ def shipped_weights() -> JudgeWeights:
         If they are for other parts.
     """
     weights = msgspec.json.decode((files("ecgnat_stream.weights") / "qrs.json").read_bytes(), type=JudgeWeights)
-    if weights.parts != PARTS or len(weights.weights) != len(PARTS):
-        raise ValueError(f"weights/qrs.json is for the parts {weights.parts}, not {PARTS}: fit it again")
+    if tuple(weights.parts) != PARTS:
+        raise ValueError(f"weights/qrs.json is for the parts {tuple(weights.parts)}, not {PARTS}: fit it again")
     return weights
 
 
@@ -137,7 +136,7 @@ class Judge:
 
     def __init__(self, rows: int, floor_mv: float) -> None:
         self._floor = FLOOR * floor_mv
-        self._weights = np.array(shipped_weights().weights)
+        self._weights = np.array(list(shipped_weights().parts.values()))
         self.rr = np.zeros(rows)
         self.last = np.zeros(rows, np.int64)
         self.last_at = np.zeros(rows)

@@ -50,6 +50,8 @@ class QualityWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Parameters
     ----------
+    features
+        Must equal :data:`FEATURES`.
     mean, spread
         ``F`` numbers each that the features are scaled with.
     hidden, bias
@@ -60,6 +62,7 @@ class QualityWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         The same for noise that would hide any rhythm.
     """
 
+    features: tuple[str, ...]
     mean: tuple[float, ...]
     spread: tuple[float, ...]
     hidden: tuple[tuple[float, ...], ...]
@@ -204,9 +207,18 @@ def _layers(weights: QualityWeights) -> tuple[NDArray[np.float32], ...]:
 
 @cache
 def shipped_weights() -> QualityWeights:
-    """Return the weights that are part of the package."""
+    """Return the weights that are part of the package.
+
+    Raises
+    ------
+    ValueError
+        If they are for other features.
+    """
     text = resources.files("ecgnat_stream.weights").joinpath("quality.json").read_bytes()
-    return msgspec.json.decode(text, type=QualityWeights)
+    weights = msgspec.json.decode(text, type=QualityWeights)
+    if weights.features != FEATURES:
+        raise ValueError(f"weights/quality.json is for the features {weights.features}, not {FEATURES}: fit it again")
+    return weights
 
 
 def _largest_wave(y: NDArray[np.float32]) -> NDArray[np.float32]:

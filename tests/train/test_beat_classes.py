@@ -73,12 +73,12 @@ def test_a_fit_finds_what_tells_the_classes_apart() -> None:
 
 def test_no_weight_has_a_sign_against_physiology() -> None:
     weights = fit([sample(3000, 1, lies=True)])
-    for name, weight in zip(FEATURES, weights.ventricular[:-1], strict=True):
+    for name, weight in zip(FEATURES, weights.ventricular.weights, strict=True):
         assert weight * SIGNS.get(name, 0) >= 0 or name not in SIGNS, name
-    assert weights.ventricular[FEATURES.index("rr_before")] == 0.0
-    assert weights.ventricular[FEATURES.index("width")] > 0.3
+    assert weights.ventricular.weights[FEATURES.index("rr_before")] == 0.0
+    assert weights.ventricular.weights[FEATURES.index("width")] > 0.3
     assert set(SIGNS) < set(FEATURES)
-    assert {name for name, weight in zip(FEATURES, weights.broad, strict=False) if weight} <= {
+    assert {name for name, weight in zip(FEATURES, weights.broad.weights, strict=True) if weight} <= {
         "own_spread", "own_width", "own_slope", "own_area", "own_late",
     }  # fmt: skip
 
@@ -87,7 +87,7 @@ def test_one_record_with_many_beats_does_not_rule() -> None:
     other = sample(20000, 3)
     other.features[:, FEATURES.index("width")] *= -1.0
     mixed = fit([sample(1000, seed) for seed in range(10, 18)] + [other])
-    assert mixed.ventricular[FEATURES.index("width")] > 0.1
+    assert mixed.ventricular.weights[FEATURES.index("width")] > 0.1
 
 
 def test_a_fit_is_reproducible() -> None:

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_the_judge_weighs_as_before_its_constants_were_a_file() -> None:
     before = [1.21, 0.83, -4.28, -0.52, -1.59, -2.9, -3.25, -2.37, -5.74, -1.98, -0.56, 4.62, -3.1, 3.05, 2.95, 2.72]
-    assert shipped_weights().weights == tuple(before)
+    assert list(shipped_weights().parts.values()) == before
     judge = Judge(1, 0.15)
     judge.reset(np.array([0]))
     shape = np.random.default_rng(0).normal(size=(1, 3, 18)).astype(np.float32)
@@ -104,3 +104,18 @@ def test_measurements_fit_nothing() -> None:
         defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
         assert not {name for name in defined if name.startswith("fit")}, path
         assert "ecgnat_stream/weights" not in path.read_text(encoding="utf-8"), path
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("ecgnat_stream.beats.judge", "PARTS"),
+        ("ecgnat_stream.quality.features", "FEATURES"),
+        ("ecgnat_stream.fibrillation", "FEATURES"),
+    ],
+)
+def test_weights_for_other_features_are_refused(module: str, names: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = import_module(module)
+    monkeypatch.setattr(stage, names, ("width",))
+    with pytest.raises(ValueError, match="fit it again"):
+        getattr(stage.shipped_weights, "__wrapped__", stage.shipped_weights)()

@@ -134,7 +134,7 @@ def test_being_on_time_speaks_against_v_in_a_regular_rhythm_only() -> None:
     features[2, FEATURES.index("median_rr")] = np.log(0.4)
     features[3, FEATURES.index("own_on_time")] = 0.3
     z = np.clip((features - np.array(weights.centre)) / np.array(weights.scale), -LIMIT, LIMIT)
-    plain = z @ np.array(weights.ventricular[:-1]) + weights.ventricular[-1]
+    plain = z @ np.array(weights.ventricular.weights) + weights.ventricular.offset
     v, _ = log_odds(features, weights)
     assert v[0] < plain[0] - 1.0
     assert (v[1:] > plain[1:] - 1e-9).all()
@@ -249,7 +249,7 @@ def test_log_odds_are_limited_and_row_by_row() -> None:
     together = np.stack(log_odds(features, weights))
     alone = np.concatenate([np.stack(log_odds(features[i : i + 1], weights)) for i in range(50)], axis=1)
     np.testing.assert_array_equal(together, alone)
-    reach = LIMIT * np.abs(weights.ventricular[:-1]).sum() + abs(weights.ventricular[-1])
+    reach = LIMIT * np.abs(weights.ventricular.weights).sum() + abs(weights.ventricular.offset)
     assert np.abs(np.stack(log_odds(features * 1e6, weights))[0]).max() <= reach
 
 
@@ -263,6 +263,7 @@ def test_weights_for_other_features_are_refused(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_shipped_weights_are_complete() -> None:
     weights = read_weights()
-    assert len(weights.ventricular) == len(weights.supraventricular) == len(FEATURES) + 1
+    for by in (weights.ventricular, weights.supraventricular, weights.broad):
+        assert len(by.weights) == len(FEATURES)
     assert min(weights.scale) > 0
     assert msgspec.json.decode(msgspec.json.encode(weights), type=type(weights)) == weights

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from ecgnat_stream.beats import BeatClassifier, QrsDetector
-from ecgnat_stream.beats.classify import LIMIT, BeatWeights, log_odds
+from ecgnat_stream.beats.classify import LIMIT, BeatWeights, Regression, log_odds
 from ecgnat_stream.beats.gallery import FEATURES
 from ecgnat_stream.codes import BEATS
 from ecgnat_stream.condition import Conditioner
@@ -227,7 +227,8 @@ def fit(parts: Sequence[Beats]) -> BeatWeights:
     broad = np.zeros(len(FEATURES) + 1)
     broad[[*only, -1]] = _regress(z[known][:, only], label[known] == _V, weight[known], list(_BROAD.values()))
     broad[-1] += BROAD_BIAS
-    return BeatWeights(FEATURES, *(tuple(round(float(x), 5) for x in part) for part in (centre, scale, v, s, broad)))
+    centred, scaled, *lines = (tuple(round(float(x), 5) for x in part) for part in (centre, scale, v, s, broad))
+    return BeatWeights(FEATURES, centred, scaled, *(Regression(line[:-1], line[-1]) for line in lines))
 
 
 def _weights(part: Beats) -> NDArray[np.float64]:

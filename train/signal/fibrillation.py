@@ -282,6 +282,7 @@ def fit(runs: Iterable[FibrillationRun], hidden: int = HIDDEN, decay: float = DE
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
     return FibrillationWeights(
+        features=FEATURES,
         mean=_numbers(mean),
         spread=_numbers(spread),
         hidden=tuple(_numbers(row) for row in first.detach().numpy().T),

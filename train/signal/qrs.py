@@ -133,7 +133,7 @@ def fit(root: Path, names: list[str]) -> tuple[JudgeWeights, float, int]:
             weight.append(np.full(clear.sum(), part))
     matrix, label, scale = np.concatenate(x), np.concatenate(y), np.concatenate(weight)
     w = regress(matrix, label, scale)
-    weights = JudgeWeights(PARTS, tuple(np.round(w, 2).tolist()))
+    weights = JudgeWeights(dict(zip(PARTS, np.round(w, 2).tolist(), strict=True)))
     return weights, float(((matrix @ w > 0) != label).mean()), len(label)
 
 
@@ -162,8 +162,8 @@ def main() -> None:
     arguments = parser.parse_args()
     splits = read_splits(arguments.data)["mitdb"]
     weights, wrong, of = fit(arguments.data, [name for name, split in splits.items() if split in ("train", "holdout")])
-    arguments.out.write_bytes(msgspec.json.encode(weights) + b"\n")
-    print(f"{of} peaks, {wrong:.4f} wrong\n{list(weights.weights)}")
+    arguments.out.write_bytes(msgspec.json.format(msgspec.json.encode(weights), indent=1) + b"\n")
+    print(f"{of} peaks, {wrong:.4f} wrong\n{weights.parts}")
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def fit(data: Samples) -> QualityWeights:
         "bias": numbers(hidden.bias.detach()), "right": numbers(out.weight[0].detach()), "noise": numbers(out.weight[1].detach()),
         "right_offset": numbers(out.bias[0].detach()), "noise_offset": numbers(out.bias[1].detach() - FOR_THE_HEART),
     }  # fmt: skip
-    return msgspec.convert(state, QualityWeights)
+    return msgspec.convert({"features": FEATURES} | state, QualityWeights)
 
 
 def reliability(index: NDArray[np.floating], truth: NDArray[np.integer]) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="where the weights go, as quality.json")
     arguments = parser.parse_args()
     weights = fit(samples(everything(arguments.data, "train", True)))
-    arguments.out.write_bytes(msgspec.json.encode(weights) + b"\n")
+    arguments.out.write_bytes(msgspec.json.format(msgspec.json.encode(weights), indent=1) + b"\n")
 
 
 if __name__ == "__main__":

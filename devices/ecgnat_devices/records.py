@@ -20,15 +20,15 @@ import wfdb
 from numpy.typing import NDArray
 
 from ecgnat_stream.errors import DeviceError
+from ecgnat_stream.recordings import SINGLE_FILES, WFDB_SUFFIXES, Format
 from ecgnat_stream.signal import ecg_signals, mv_per
 
 __all__ = ["Format", "OpenRecord", "Samples", "Units", "open_record"]
 
-Format = Literal["auto", "wfdb", "edf", "csv", "npy"]
 Units = Literal["uV", "mV", "V"]
 
-_SUFFIXES: dict[str, Format] = {".edf": "edf", ".bdf": "edf", ".csv": "csv", ".tsv": "csv", ".txt": "csv", ".npy": "npy"}
-_WFDB_SUFFIXES = (".hea", ".dat", ".mat", ".flac")
+_SHORT_S = 60.0
+"""A record up to this length is read at once."""
 
 _EDF_LOCK = threading.Lock()  # edflib refuses a file that is open already, so that two beds take turns
 _WFDB_BYTES = {
@@ -114,7 +114,7 @@ def open_record(
     path = Path(path).expanduser()
     if path.is_dir():
         raise _wrong(path, "is a folder: name one record in it")
-    kind = _SUFFIXES.get(path.suffix.lower(), "wfdb") if fmt == "auto" else fmt
+    kind = SINGLE_FILES.get(path.suffix.lower(), "wfdb") if fmt == "auto" else fmt
     if kind != "wfdb" and not path.is_file():
         raise _wrong(path, "does not exist")
     if kind == "wfdb":
@@ -160,7 +160,7 @@ def _choose(path: Path, names: Sequence[str], units: Sequence[str], leads: Seque
 
 
 def _wfdb_name(path: Path) -> Path:
-    if path.suffix.lower() in _WFDB_SUFFIXES:
+    if path.suffix.lower() in WFDB_SUFFIXES:
         path = path.with_suffix("")
     if not path.with_name(path.name + ".hea").is_file():
         raise _wrong(path, "is no recording: there is no header with this name and .hea, and the suffix names no other format")
@@ -201,8 +201,9 @@ def _open_wfdb(path: Path, fs: float | None, units: Units | None, leads: Sequenc
             raise _wrong(path, f"cannot be read from sample {start} to {stop}")
         return np.ascontiguousarray((part.p_signal * factors).T, dtype=np.float32)
 
-    # A recorder that was killed leaves the length open; wfdb reads such a record only as a whole.
-    whole = None if header.sig_len else read(0, total)
+    # A recorder that was killed leaves the length open; wfdb reads such a record only as a whole. Of a short one, wfdb would take
+    # longer for its header, each time, than for its samples.
+    whole = read(0, total) if not header.sig_len or (header.fs and total / header.fs <= _SHORT_S) else None
     return OpenRecord(
         path=path,
         fs=fs or float(header.fs),

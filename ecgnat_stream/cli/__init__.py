@@ -1,4 +1,4 @@
-"""The command line: ``ecgnat demo | run | replay | alarms | command | score | models | devices | doctor | completion``.
+"""The command line: ``ecgnat demo | run | replay | analyse | alarms | command | score | models | devices | doctor | completion``.
 
 One module per command.
 
@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from ecgnat_stream import __version__
-from ecgnat_stream.cli import alarms, command, completion, demo, devices, doctor, models, replay, run, score
+from ecgnat_stream.cli import alarms, analyse, command, completion, demo, devices, doctor, models, replay, run, score
 from ecgnat_stream.cli.live import NOT_A_DEVICE
 from ecgnat_stream.cli.logs import add_logging, logging_as_told
 from ecgnat_stream.errors import CheckpointError, ConfigError, EcgnatError
@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
   ecgnat demo --headless --seconds 30 | jq .    the same as JSON, one event per line
   ecgnat replay mitdb/100 --speed 1             a WFDB record in the dashboard, in real time
   ecgnat replay a.edf b.hea --headless --speed max --record out | jq 'select(.type == "alarm")'
+  ecgnat analyse mitdb --html report            a folder of recordings: table, and a page for each
   ecgnat run --example > ward.toml; ecgnat run ward.toml
   ecgnat alarms alarms.db --since 8h --summary  what a monitor with a [history] has written down
   ecgnat command acknowledge --bed home/icu/1 --mqtt mqtt://localhost
@@ -66,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ecgnat-stream {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for one in (demo, run, replay, alarms, command, score, models, devices, doctor, completion):
+    for one in (demo, run, replay, analyse, alarms, command, score, models, devices, doctor, completion):
         one.add(commands)
     for each in (parser, *commands.choices.values()):
         add_logging(each)

@@ -2,4 +2,5 @@
 
 from ecgnat_stream.cli import main
 
-main()
+if __name__ == "__main__":  # processes that `ecgnat analyse` starts import this too
+    main()

@@ -21,6 +21,7 @@ import msgspec
 from ecgnat_stream.cli.completion import conditions
 from ecgnat_stream.codes import PRIORITIES, PRIORITY_MARKS
 from ecgnat_stream.errors import ConfigError
+from ecgnat_stream.report.words import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -183,11 +184,6 @@ def _show(table: Table) -> None:
     from rich.console import Console
 
     Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, markup=False, highlight=False).print(table)
-
-
-def printable(value: object) -> str:
-    """Return what a person may safely see: text from a network does not move the cursor."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
 
 
 def _clock(moment: datetime, *, date: bool = True) -> str:

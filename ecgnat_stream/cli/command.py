@@ -8,9 +8,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecgnat_stream.cli.alarms import printable
 from ecgnat_stream.cli.completion import conditions
 from ecgnat_stream.errors import ConfigError
+from ecgnat_stream.report.words import printable
 from ecgnat_stream.suggest import unknown
 
 if TYPE_CHECKING:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ecgnat_stream.cli.completion import models
+from ecgnat_stream.errors import ConfigError
+from ecgnat_stream.suggest import unknown
 
-__all__ = ["add_model", "add_output", "add_sinks", "positive", "sink_tables"]
+__all__ = ["add_model", "add_output", "add_reading", "add_sinks", "lead_map", "positive", "sink_tables"]
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +36,45 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--model", metavar="MODEL", help="name of a network (see ecgnat models), or a checkpoint directory"
     )
     model.completer = models  # type: ignore[attr-defined]
+
+
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """Add what is read of recordings, and how."""
+    parser.add_argument("--start", type=float, metavar="S", help="begin S seconds into the record")
+    parser.add_argument("--stop", type=float, metavar="S", help="end S seconds into the record")
+    parser.add_argument("--fs", type=positive, metavar="HZ", help="sampling rate of CSV and NPY files")
+    parser.add_argument(
+        "--units",
+        choices=("uV", "mV", "V"),
+        metavar="UNIT",
+        help="units of CSV and NPY files, or of a record that states none: uV, mV or V",
+    )
+    parser.add_argument(
+        "--lead", action="append", default=[], metavar="NAME=LEAD", help='which lead a signal is ("" leaves it out); repeatable'
+    )
+
+
+def lead_map(texts: Iterable[str]) -> dict[str, str]:
+    """Return which lead each name stands for, of the values of ``--lead``.
+
+    Raises
+    ------
+    ConfigError
+        For a text that is not NAME=LEAD, or an unknown lead.
+    """
+    return dict(_lead(text) for text in texts)
+
+
+def _lead(text: str) -> tuple[str, str]:
+    from ecgnat_stream.signal import LEADS
+
+    name, equals, lead = text.partition("=")
+    lead = lead.strip('"')
+    if not equals or not name:
+        raise ConfigError(f"--lead {text}: write NAME=LEAD, for example --lead ECG1=II; nothing behind the = leaves it out")
+    if lead and lead not in LEADS:
+        raise ConfigError(f"--lead {text}: {unknown('lead', lead, LEADS)}")
+    return name, lead
 
 
 def positive(text: str) -> float:

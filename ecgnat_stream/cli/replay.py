@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ecgnat_stream.cli.live import monitor
-from ecgnat_stream.cli.options import add_output, add_sinks, positive, sink_tables
-from ecgnat_stream.errors import ConfigError
-from ecgnat_stream.suggest import unknown
+from ecgnat_stream.cli.options import add_output, add_reading, add_sinks, lead_map, positive, sink_tables
 
 __all__ = ["add"]
 
@@ -26,16 +24,8 @@ def add(commands: Any) -> None:
     replay.add_argument(
         "--speed", type=_speed, default=1.0, metavar="X", help="1 is real time, 20 is faster, max as fast as possible"
     )
-    replay.add_argument("--start", type=float, metavar="S", help="begin S seconds into the record")
-    replay.add_argument("--stop", type=float, metavar="S", help="end S seconds into the record")
+    add_reading(replay)
     replay.add_argument("--loop", action="store_true", help="begin again at the end")
-    replay.add_argument("--fs", type=float, metavar="HZ", help="sampling rate of CSV and NPY files")
-    replay.add_argument(
-        "--units", metavar="UNIT", help="units of CSV and NPY files, or of a record that states none: uV, mV or V"
-    )
-    replay.add_argument(
-        "--lead", action="append", default=[], metavar="NAME=LEAD", help='which lead a signal is ("" leaves it out); repeatable'
-    )
     replay.add_argument("--block", type=int, metavar="N", help="samples per block, as the simulated device delivers them")
     add_output(replay)
     add_sinks(replay)
@@ -52,7 +42,7 @@ def _speed(text: str) -> float | str:
 def _replay(arguments: argparse.Namespace) -> int:
     from ecgnat_stream.config import parse_config
 
-    lead_map = dict(_lead(text) for text in arguments.lead)
+    leads = lead_map(arguments.lead)
     given = {
         "start_s": arguments.start,
         "stop_s": arguments.stop,
@@ -64,22 +54,10 @@ def _replay(arguments: argparse.Namespace) -> int:
     beds: list[dict[str, Any]] = []
     for record in arguments.records:
         name = _bed_id(Path(record).name.removesuffix(".hea"), {bed["id"] for bed in beds})
-        beds.append({"id": name, "device": "replay", "options": {"path": record, **options}, "lead_map": lead_map})
+        beds.append({"id": name, "device": "replay", "options": {"path": record, **options}, "lead_map": leads})
     return monitor(
         parse_config({"site": "replay", "unit": "records", "bed": beds, **sink_tables(arguments)}, "replay"), arguments
     )
-
-
-def _lead(text: str) -> tuple[str, str]:
-    from ecgnat_stream.signal import LEADS
-
-    name, equals, lead = text.partition("=")
-    lead = lead.strip('"')
-    if not equals or not name:
-        raise ConfigError(f"--lead {text}: write NAME=LEAD, for example --lead ECG1=II; nothing behind the = leaves it out")
-    if lead and lead not in LEADS:
-        raise ConfigError(f"--lead {text}: {unknown('lead', lead, LEADS)}")
-    return name, lead
 
 
 def _bed_id(name: str, taken: set[str]) -> str:

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgnat_stream.codes import Priority
+from ecgnat_stream.report.words import clock
 
-__all__ = ["DEFINITIONS", "PRIORITY_COLOURS", "Bar", "Letter", "Row", "Strip", "clock", "draw", "rhythm_colour"]
+__all__ = ["DEFINITIONS", "PRIORITY_COLOURS", "Bar", "Letter", "Row", "Strip", "draw", "rhythm_colour"]
 
 MM_PER_S, MM_PER_MV = 25.0, 10.0
 _ROW_MM, _MARGIN_MM = 5.0, 20.0
@@ -105,12 +106,6 @@ class Strip(NamedTuple):
 def rhythm_colour(label: str) -> str:
     """Return the colour of a rhythm's label or rhythm note."""
     return _RHYTHM_COLOURS.get(label.lstrip("("), _OTHER_RHYTHM)
-
-
-def clock(seconds: float) -> str:
-    """Return a place as ``0:07`` or ``1:02:03``, its second begun."""
-    minutes, second = divmod(int(seconds + 1e-6), 60)
-    return f"{minutes}:{second:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"
 
 
 def draw(strip: Strip) -> str:

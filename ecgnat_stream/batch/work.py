@@ -1,0 +1,197 @@
+"""A batch of recordings: analysed side by side, and what is asked for written, in a process that loads its network once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from ecgnat_stream import __version__
+from ecgnat_stream.analysis import Analysis, Summary, analyse_many
+from ecgnat_stream.batch.choose import Recording
+from ecgnat_stream.config import Config
+from ecgnat_stream.errors import EcgnatError
+from ecgnat_stream.model import Predictor, monitoring
+
+__all__ = ["Order", "Result", "Worker", "page_of", "write_whole"]
+
+_TELL_S = 0.5
+"""Time between two reports on a batch, s."""
+
+_MOST_SHARE = 0.99
+"""A batch is done when its last result is there."""
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked for, for all recordings alike.
+
+    Parameters
+    ----------
+    fs, units, lead_map, start_s, stop_s, diagnose
+        As :func:`ecgnat_stream.analyse` takes them.
+    config
+        Settings, the network's among them.
+    json
+        Whether results hold the whole analysis as JSON.
+    html, annotations
+        Folders for pages and WFDB annotations.
+    """
+
+    fs: float | None = None
+    units: str | None = None
+    lead_map: dict[str, str] = {}
+    start_s: float | None = None
+    stop_s: float | None = None
+    diagnose: bool | None = None
+    config: Config = msgspec.field(default_factory=Config)
+    json: bool = False
+    html: Path | None = None
+    annotations: Path | None = None
+
+    def fingerprint(self) -> str:
+        """Return what is the same for orders that give the same analysis."""
+        asked = {name: getattr(self, name) for name in ("fs", "units", "lead_map", "start_s", "stop_s", "diagnose", "config")}
+        return hashlib.sha256(msgspec.json.encode([__version__, asked], order="sorted")).hexdigest()[:16]
+
+    def files_of(self, recording: Recording) -> list[Path]:
+        """Return the files that are written for a recording."""
+        places = ((self.html, page_of(recording.name)), (self.annotations, f"{recording.name}.ecg"))
+        return [folder / place for folder, place in places if folder is not None]
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one recording.
+
+    Parameters
+    ----------
+    summary
+        None if it could not be analysed.
+    error
+        Why not.
+    notes
+        What was questioned.
+    analysis
+        Everything as JSON, where that is asked for.
+    """
+
+    recording: Recording
+    summary: Summary | None = None
+    error: str = ""
+    notes: tuple[str, ...] = ()
+    analysis: bytes = b""
+
+
+def page_of(name: str) -> str:
+    """Return where the page of a recording is, from the folder of all pages."""
+    return f"records/{name}.html"
+
+
+class Worker:
+    """Analyses batches of recordings, with one network.
+
+    Raises
+    ------
+    EcgnatError
+        If the network cannot be loaded.
+    """
+
+    def __init__(self, order: Order) -> None:
+        self._order = order
+        monitoring(order.config.model.name)
+        self._predictor = Predictor(order.config.model)
+
+    def work(self, batch: Sequence[Recording], tell: Callable[[float], None]) -> Iterator[Result]:
+        """Analyse recordings side by side and write their files; what is wrong with one is in its result.
+
+        Parameters
+        ----------
+        tell
+            Called now and then with the share of the batch that is done.
+        """
+        told = time.monotonic()
+
+        def progress(done_s: float, total_s: float) -> None:
+            nonlocal told
+            if time.monotonic() - told >= _TELL_S:
+                told = time.monotonic()
+                tell(min(_MOST_SHARE, done_s / total_s))
+
+        order = self._order
+        questions: list[str] = []
+        with _heard(questions):
+            analyses = analyse_many(
+                [recording.path for recording in batch],
+                fs=order.fs,
+                units=order.units,
+                lead_map=order.lead_map or None,
+                start_s=order.start_s,
+                stop_s=order.stop_s,
+                config=order.config,
+                model=self._predictor,
+                diagnose=order.diagnose,
+                progress=progress,
+                at_once=len(batch),
+            )
+            for recording, (_, found) in zip(batch, analyses, strict=True):
+                yield self._finish(recording, found, questions)
+
+    def _finish(self, recording: Recording, found: Analysis | EcgnatError, questions: Sequence[str]) -> Result:
+        if isinstance(found, EcgnatError):
+            return Result(recording=recording, error=str(found))
+        try:
+            _write(self._order, recording, found)
+        except EcgnatError as error:
+            return Result(recording=recording, error=str(error))
+        notes = tuple(text for text in questions if text.startswith(f"{found.name}:"))
+        text = found.to_json().encode() if self._order.json else b""
+        return Result(recording=recording, summary=found.summary(), notes=notes, analysis=text)
+
+
+@contextmanager
+def _heard(texts: list[str]) -> Iterator[None]:
+    """Take down what is questioned, instead of printing it."""
+
+    def hear(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+        if category is UserWarning and str(message) not in texts:
+            texts.append(str(message))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = hear
+        yield
+
+
+def _write(order: Order, recording: Recording, analysis: Analysis) -> None:
+    if order.html is not None:
+        from ecgnat_stream.report.page import record_page
+
+        page = record_page(analysis, recording.name, Path(recording.path).name)
+        write_whole(order.html / page_of(recording.name), page.encode("utf-8", "replace"))
+    if order.annotations is not None:
+        marks = order.annotations / f"{recording.name}.ecg"
+        replace(analysis, name=Path(recording.name).name).to_wfdb(marks.parent)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all.
+
+    Raises
+    ------
+    EcgnatError
+        If it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise EcgnatError(f"{path}: cannot be written ({error.strerror})") from error

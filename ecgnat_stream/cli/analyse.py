@@ -1,0 +1,262 @@
+"""``ecgnat analyse``: recordings, whole folders of them, through the monitor: a table, files and pages of what was found."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from ecgnat_stream.cli.options import add_model, add_reading, lead_map
+from ecgnat_stream.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ecgnat_stream.batch.choose import Chosen
+    from ecgnat_stream.batch.work import Order, Result
+
+__all__ = ["add"]
+
+_MOST_JOBS = 8
+"""Without --jobs: more processes than this are seldom worth their memory, about 0.5 GB each."""
+
+_SHOWN = 5
+"""At most so many files that were passed over are named."""
+
+
+def add(commands: Any) -> None:
+    """Add ``ecgnat analyse`` to the parser."""
+    parser = commands.add_parser(
+        "analyse",
+        help="analyse recordings or folders of them: table, CSV, JSON, HTML",
+        description="Put recordings (WFDB, EDF, BDF, CSV, NPY) through the whole monitor, and tell what was found in each. "
+        "Folders are searched with all folders below them. docs/analyse.md defines every column.",
+        epilog="""examples:
+  ecgnat analyse mitdb                                    a table of all records in a folder
+  ecgnat analyse 'study/**/*.edf' --html report           a page for each, and an index: open report/index.html
+  ecgnat analyse holter --json all.jsonl --html report --resume     begin, or go on where it was ended
+  ecgnat analyse lab/*.csv --fs 500 --units uV --lead A=II --csv figures.csv""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="a record, a file, a folder, or a pattern in quotes")
+    add_reading(parser)
+    add_model(parser)
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="settings, as for ecgnat run; its beds and sinks are left out"
+    )
+    parser.add_argument(
+        "--diagnose",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="ask the 12-lead network for diagnostic statements (default: where 12 leads are there and it is installed)",
+    )
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the figures, one row a recording")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything, one JSON object a line and recording")
+    parser.add_argument("--html", type=Path, metavar="DIR", help="write a page for each recording, and index.html")
+    parser.add_argument("--annotations", type=Path, metavar="DIR", help="write what was said as WFDB annotations (.ecg)")
+    parser.add_argument("--jobs", type=_jobs, metavar="N", help=f"processes (default: one for each core, at most {_MOST_JOBS})")
+    parser.add_argument("--resume", action="store_true", help="keep what the file of --json holds already, and do the rest")
+    parser.set_defaults(command=_analyse)
+
+
+def _jobs(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _analyse(arguments: argparse.Namespace) -> int:
+    """Analyse; return 0, 1 if a recording could not be analysed, or 128 and the number of the signal that ended it.
+
+    Raises
+    ------
+    ConfigError
+        If there is nothing to analyse, or for options that do not fit.
+    """
+    from ecgnat_stream.batch.choose import choose
+
+    began = time.monotonic()
+    _check(arguments)
+    chosen = choose(arguments.paths)
+    _tell_passed(chosen)
+    if not chosen.recordings:
+        raise ConfigError(_nothing(arguments.paths, chosen))
+    order = _order(arguments)
+    found: dict[str, Result] = {}
+    ended = 0
+    try:
+        with _ended_by_signals():
+            _run(arguments, order, chosen, found)
+    except _EndedError as error:
+        ended = error.number
+    results = [found[recording.path] for recording in chosen.recordings if recording.path in found]
+    _write(arguments, order, results)
+    _show(results)
+    _tell_end(results, chosen, time.monotonic() - began, ended)
+    if ended:
+        return 128 + ended
+    return 1 if chosen.missing or any(result.error for result in results) else 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if arguments.resume and arguments.json is None:
+        raise ConfigError("--resume needs --json FILE: what is finished is kept there")
+    if arguments.start is not None and arguments.start < 0:
+        raise ConfigError(f"--start {arguments.start:g}: at least 0")
+    if arguments.stop is not None and arguments.stop <= (arguments.start or 0.0):
+        raise ConfigError(f"--stop {arguments.stop:g} is not after --start {arguments.start or 0.0:g}")
+
+
+def _order(arguments: argparse.Namespace) -> Order:
+    from msgspec.structs import replace
+
+    from ecgnat_stream.batch.work import Order
+    from ecgnat_stream.config import Config, load_config
+
+    config = Config() if arguments.config is None else load_config(arguments.config)
+    if arguments.model:
+        config = replace(config, model=replace(config.model, name=arguments.model))
+    return Order(
+        fs=arguments.fs,
+        units=arguments.units,
+        lead_map=lead_map(arguments.lead),
+        start_s=arguments.start,
+        stop_s=arguments.stop,
+        diagnose=arguments.diagnose,
+        config=replace(config, bed=(), mqtt=None, zmq=None, record=None, history=None),
+        json=arguments.json is not None,
+        html=arguments.html,
+        annotations=arguments.annotations,
+    )
+
+
+def _run(arguments: argparse.Namespace, order: Order, chosen: Chosen, found: dict[str, Result]) -> None:
+    """Analyse what is not finished; results go into ``found`` as they come, by path."""
+    from ecgnat_stream.batch.lines import Lines
+    from ecgnat_stream.batch.pool import Pool, Share
+    from ecgnat_stream.batch.progress import Progress
+
+    with ExitStack() as stack:
+        lines = None
+        if arguments.json is not None:
+            lines = stack.enter_context(Lines(arguments.json, order, chosen.recordings, resume=arguments.resume))
+            found.update({result.recording.path: result for result in lines.finished})
+        if found:
+            _say(f"{len(found)} of {len(chosen.recordings)} are finished already")
+        left = [recording for recording in chosen.recordings if recording.path not in found]
+        jobs = min(arguments.jobs or min(_cores(), _MOST_JOBS), len(left))
+        pool = stack.enter_context(Pool(order, jobs))
+        progress = stack.enter_context(Progress(left, sys.stderr))
+        for step in pool.run(left):
+            if isinstance(step, Share):
+                progress.tell(step.batch, step.share)
+                continue
+            found[step.recording.path] = step
+            if lines is not None:
+                lines.write(step)
+            for text in (step.error, *step.notes):
+                if text:
+                    progress.say(f"ecgnat: {_about(step.recording.name, text)}")
+            progress.finish(step.recording)
+
+
+def _about(name: str, text: str) -> str:
+    return text if Path(name).name in text else f"{name}: {text}"
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _EndedError(Exception):
+    """A signal asked for the end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """End what runs within with an :class:`_EndedError` on Ctrl-C, SIGTERM and SIGHUP; a second one ends the program."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def end(number: int, frame: FrameType | None) -> None:
+        restore()
+        raise _EndedError(number)
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in numbers:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        restore()
+
+
+def _write(arguments: argparse.Namespace, order: Order, results: Sequence[Result]) -> None:
+    from ecgnat_stream.batch.work import write_whole
+
+    if arguments.csv is not None:
+        from ecgnat_stream.batch.table import as_csv
+
+        write_whole(arguments.csv, as_csv(results))
+    if order.html is not None:
+        from ecgnat_stream.batch.work import page_of
+        from ecgnat_stream.report.index import Entry, index_page
+
+        entries = [
+            Entry(result.recording.name, page_of(result.recording.name), result.summary, result.error) for result in results
+        ]
+        write_whole(order.html / "index.html", index_page(entries).encode("utf-8", "replace"))
+
+
+def _show(results: Sequence[Result]) -> None:
+    from rich.console import Console
+
+    from ecgnat_stream.batch.table import EXPLAINED, PIPE_WIDTH, as_tables
+
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, markup=False, highlight=False)
+    for table in as_tables(results):
+        console.print(table)
+    if any(result.summary is not None for result in results):
+        _say(EXPLAINED)
+
+
+def _say(text: str) -> None:
+    print(f"ecgnat: {text}", file=sys.stderr)
+
+
+def _tell_passed(chosen: Chosen) -> None:
+    for what, why in chosen.missing.items():
+        _say(f"{what}: {why}")
+    passed = list(chosen.passed.items())
+    for path, why in passed[:_SHOWN]:
+        _say(f"passed over: {path} {why}")
+    if len(passed) > _SHOWN:
+        _say(f"passed over: {len(passed) - _SHOWN} more files that are no recordings")
+
+
+def _nothing(paths: Sequence[str], chosen: Chosen) -> str:
+    if chosen.missing:
+        return "nothing to analyse: no path that was given leads to a recording"
+    return f"nothing to analyse: no recording (.hea, .edf, .bdf, .csv, .tsv, .txt, .npy) in {', '.join(paths)}"
+
+
+def _tell_end(results: Sequence[Result], chosen: Chosen, took_s: float, ended: int) -> None:
+    failed = sum(bool(result.error) for result in results)
+    text = f"{len(results) - failed} of {len(chosen.recordings) + len(chosen.missing)} recordings analysed in {took_s:.0f} s"
+    if failed + len(chosen.missing):
+        text += f", {failed + len(chosen.missing)} could not be"
+    if ended:
+        text += f"; ended by {signal.Signals(ended).name}, what was finished is written"
+    _say(text)

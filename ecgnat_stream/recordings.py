@@ -1,0 +1,96 @@
+"""Which files are recordings: by their names, and by a look into those that could be something else. No sample is read here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+__all__ = ["SINGLE_FILES", "WFDB_SUFFIXES", "Format", "Found", "find_recordings", "header_of"]
+
+Format = Literal["auto", "wfdb", "edf", "csv", "npy"]
+
+SINGLE_FILES: dict[str, Format] = {".edf": "edf", ".bdf": "edf", ".csv": "csv", ".tsv": "csv", ".txt": "csv", ".npy": "npy"}
+"""Suffixes of files that are a recording by themselves."""
+
+WFDB_SUFFIXES = (".hea", ".dat", ".mat", ".flac")
+"""Suffixes of the files of a WFDB record; the name without them is the record's."""
+
+_LOOK_BYTES = 65_536
+
+
+class Found(NamedTuple):
+    """What a folder holds: recordings, a WFDB record by its header; and what was passed over, with the reason."""
+
+    recordings: list[Path]
+    passed: dict[Path, str]
+
+
+def find_recordings(folder: Path) -> Found:
+    """Return the recordings in a folder and below it, in the order of their names.
+
+    WFDB records are found by their headers, without the segments of records that have several. A CSV or text file counts if it
+    is a table of numbers. Hidden files are left out.
+    """
+    found = Found([], {})
+    segments: set[Path] = set()
+
+    def refused(error: OSError) -> None:
+        found.passed[Path(error.filename or folder)] = f"cannot be read ({error.strerror})"
+
+    for place, folders, files in os.walk(folder, onerror=refused):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            path, suffix = Path(place, name), Path(name).suffix.lower()
+            if name.startswith(".") or (suffix != ".hea" and suffix not in SINGLE_FILES):
+                continue
+            why = None
+            if suffix == ".hea":
+                why = _look_at_header(path, segments)
+            elif SINGLE_FILES[suffix] == "csv" and not _is_table(path):
+                why = "is no table of numbers"
+            if why is None:
+                found.recordings.append(path)
+            else:
+                found.passed[path] = why
+    return Found([path for path in found.recordings if path not in segments], found.passed)
+
+
+def header_of(path: Path) -> Path | None:
+    """Return the header of the WFDB record that a name stands for, or that a file of it belongs to; None if there is none."""
+    candidates = [path.with_name(f"{path.name}.hea")]
+    if path.suffix and path.suffix.lower() not in SINGLE_FILES:
+        candidates.insert(0, path.with_suffix(".hea"))
+    return next((header for header in candidates if header.is_file()), None)
+
+
+def _look_at_header(path: Path, segments: set[Path]) -> str | None:
+    """Add the segments that a header names; say why it describes no recording, or return None. header(5) of the WFDB guide."""
+    lines = [line.split() for line in _beginning(path).splitlines() if line.strip() and not line.startswith("#")]
+    if not lines or len(lines[0]) < 2:
+        return None  # whatever it is, its reader says
+    _, several, _ = lines[0][0].partition("/")
+    if several:
+        segments |= {path.with_name(f"{words[0]}.hea") for words in lines[1:] if words[0] != "~"}
+    return "describes no signals" if lines[0][1] == "0" else None
+
+
+def _is_table(path: Path) -> bool:
+    lines = [line for line in _beginning(path).splitlines()[:4] if line.strip()]
+    return any(_numbers(line) for line in lines[:2])
+
+
+def _numbers(line: str) -> bool:
+    delimiter = next((mark for mark in ",;\t" if mark in line), None)
+    try:
+        return bool([float(cell) for cell in line.split(delimiter) if cell.strip()])
+    except ValueError:
+        return False
+
+
+def _beginning(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(_LOOK_BYTES).decode("utf-8-sig", "replace")
+    except OSError:
+        return ""

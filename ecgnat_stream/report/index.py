@@ -1,0 +1,173 @@
+"""The index of many recordings: a table that can be searched, filtered and sorted, with a link to each page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from html import escape
+from importlib.resources import files
+from typing import NamedTuple
+from urllib.parse import quote
+
+from ecgnat_stream.analysis import Summary
+from ecgnat_stream.codes import PRIORITIES, RHYTHM_TEXTS
+from ecgnat_stream.report.strips import rhythm_colour
+from ecgnat_stream.report.style import document
+from ecgnat_stream.report.words import length, printable
+
+__all__ = ["Entry", "index_page"]
+
+
+class Entry(NamedTuple):
+    """One recording: its name, the path of its page from the index, and its figures; or why there are none."""
+
+    name: str
+    page: str
+    summary: Summary | None = None
+    error: str = ""
+
+
+_HEAD = (
+    ("recording", ""),
+    ("length", "number"),
+    ("leads", "number"),
+    ("beats", "number"),
+    ("bpm mean", "number"),
+    ("lowest", "number"),
+    ("highest", "number"),
+    ("rhythm", ""),
+    ("share", ""),
+    ("AF", "number"),
+    ("V", "number"),
+    ("S", "number"),
+    ("longest pause", "number"),
+    ("alarms", ""),
+    ("unusable", "number"),
+)
+
+_SCRIPT = files(__package__).joinpath("index.js").read_text(encoding="utf-8")
+
+
+def index_page(entries: Sequence[Entry]) -> str:
+    """Return the page."""
+    known = [(entry, entry.summary) for entry in entries if entry.summary is not None]
+    failed = [entry for entry in entries if entry.summary is None]
+    hours = sum(summary.length_s for _, summary in known) / 3600
+    about = f"{len(known)} recordings, {hours:.3g} hours"
+    if failed:
+        about += f"; {len(failed)} could not be analysed"
+    header = f'<h1>Recordings</h1><p class="soft small">{about}</p>'
+    body = [
+        *_filters([summary for _, summary in known]),
+        '<div class="card wide"><table id="records"><thead><tr>',
+        "".join(f'<th class="{style}"><button type="button">{name}</button></th>' for name, style in _HEAD),
+        "</tr></thead><tbody>",
+        *(_row(entry, summary) for entry, summary in known),
+        "</tbody></table></div>",
+        _legend([summary for _, summary in known]),
+        *_failures(failed),
+        f"<script>{_SCRIPT}</script>",
+    ]
+    return document("Recordings - ecgnat", header, "\n".join(body))
+
+
+def _filters(summaries: Sequence[Summary]) -> Iterator[str]:
+    rhythms = sorted({label for summary in summaries for label in summary.rhythm_s}, key=list(RHYTHM_TEXTS).index)
+    said = sorted({statement for summary in summaries for statement in summary.diagnoses or ()})
+    yield '<form class="filters" onsubmit="return false"><label>search'
+    yield '<input id="text" type="search" placeholder="name, rhythm, statement"></label>'
+    yield _select("rhythm", "rhythm at any time", [(label, RHYTHM_TEXTS[label]) for label in rhythms])
+    alarms = [("high", "high"), ("medium", "medium"), ("low", "low"), ("none", "none")]
+    yield _select("alarms", "alarms", alarms)
+    if said:
+        yield _select("said", "12-lead statement", [(statement, statement) for statement in said])
+    yield '<span id="count" class="soft small" role="status"></span></form>'
+
+
+def _select(name: str, label: str, options: Sequence[tuple[str, str]]) -> str:
+    choices = "".join(f'<option value="{escape(value)}">{escape(text)}</option>' for value, text in options)
+    return f'<label>{label}<select id="{name}"><option value="">all</option>{choices}</select></label>'
+
+
+def _row(entry: Entry, summary: Summary) -> str:
+    rhythm, pause, statements = summary.leading_rhythm, summary.longest_pause, summary.diagnoses or ()
+    text = " ".join((entry.name, *(RHYTHM_TEXTS[label] for label in summary.rhythm_s), *summary.rhythm_s, *statements))
+    priorities = [priority for priority in reversed(PRIORITIES) if summary.alarms.get(priority)]
+    data = {
+        "text": printable(text).lower(),
+        "rhythms": " ".join(summary.rhythm_s),
+        "alarms": " ".join(priorities),
+        "said": "\n".join(statements),
+    }
+    urgent = sum(summary.alarms.get(priority, 0) * 1000**rank for rank, priority in enumerate(PRIORITIES))
+    said = f'<div class="soft small">{escape(", ".join(statements))}</div>' if statements else ""
+    cells = [
+        f'<td class="name" data-v="{escape(printable(entry.name))}"><a href="{escape(_link(entry.page))}">'
+        f"{escape(printable(entry.name))}</a>{said}</td>",
+        _number(summary.length_s, length(summary.length_s)),
+        f'<td class="number" data-v="{len(summary.leads)}" title="{escape(", ".join(summary.leads))}">{len(summary.leads)}</td>',
+        _number(summary.beats),
+        *(
+            _number(rate, "" if rate is None else f"{rate:.0f}")
+            for rate in (summary.heart_rate_mean_bpm, summary.heart_rate_min_bpm, summary.heart_rate_max_bpm)
+        ),
+        f"<td>{'-' if rhythm is None else escape(RHYTHM_TEXTS[rhythm])}</td>",
+        f'<td data-v="{_shares(summary)[0][1] if summary.rhythm_s else ""}">{_tally(summary)}</td>',
+        _number(summary.af_burden, "" if summary.af_burden is None else f"{summary.af_burden:.0%}"),
+        _number(summary.ventricular),
+        _number(summary.supraventricular),
+        _number(None if pause is None else pause.length, "" if pause is None else f"{pause.length:.2f} s"),
+        f'<td data-v="{urgent}">{_alarms(summary)}</td>',
+        _number(summary.unusable_share, f"{summary.unusable_share:.0%}"),
+    ]
+    attributes = " ".join(f'data-{name}="{escape(value)}"' for name, value in data.items())
+    return f"<tr {attributes}>{''.join(cells)}</tr>"
+
+
+def _link(page: str) -> str:
+    """Return a relative address: every byte that an address cannot hold is quoted, also a colon, which would be a scheme."""
+    return quote(os.fsencode(page), safe="/")
+
+
+def _number(value: float | None, text: str | None = None) -> str:
+    shown = "" if value is None else f"{value}" if text is None else text
+    return f'<td class="number" data-v="{"" if value is None else value}">{escape(shown) or "-"}</td>'
+
+
+def _shares(summary: Summary) -> list[tuple[str, float]]:
+    told_s = sum(summary.rhythm_s.values()) or 1.0
+    return [(label, round(seconds / told_s, 4)) for label, seconds in summary.rhythm_s.items()]
+
+
+def _tally(summary: Summary) -> str:
+    parts = "".join(
+        f'<i style="width:{100 * share:.1f}%;background:{rhythm_colour(label)}" title="{RHYTHM_TEXTS[label]} {share:.0%}"></i>'
+        for label, share in _shares(summary)
+    )
+    return f'<div class="tally">{parts}</div>'
+
+
+def _alarms(summary: Summary) -> str:
+    parts = [
+        f'<span class="{priority}">{summary.alarms[priority]} {priority}</span>'
+        for priority in reversed(PRIORITIES)
+        if summary.alarms.get(priority)
+    ]
+    parts += [f'<span class="soft">{summary.technical_alarms} technical</span>'] if summary.technical_alarms else []
+    return ", ".join(parts) or '<span class="soft">none</span>'
+
+
+def _legend(summaries: Sequence[Summary]) -> str:
+    labels = sorted({label for summary in summaries for label in summary.rhythm_s}, key=list(RHYTHM_TEXTS).index)
+    items = "".join(
+        f'<li><i style="background:{rhythm_colour(label)}"></i>{escape(RHYTHM_TEXTS[label])}</li>' for label in labels
+    )
+    items += "<li>AF: share of the time that has a rhythm</li><li>V, S: ventricular, supraventricular beats</li>"
+    return f'<ul class="legend">{items}</ul>'
+
+
+def _failures(failed: Sequence[Entry]) -> Iterator[str]:
+    if failed:
+        yield "<h2>Could not be analysed</h2><ul class='plain'>"
+        yield from (f'<li class="failed"><b>{escape(printable(e.name))}</b>: {escape(printable(e.error))}</li>' for e in failed)
+        yield "</ul>"

@@ -19,7 +19,7 @@ from ecgnat_stream.quality import STATES, QualityEstimator, QualityFrame
 from ecgnat_stream.ring import RingBuffer
 from ecgnat_stream.signal import FRAME_S, FS, LEADS
 
-__all__ = ["Findings", "SignalPath", "Stages", "Step"]
+__all__ = ["Findings", "FrameResult", "SignalPath", "Stages"]
 
 _CONTACT = np.array([state not in ("off", "flat", "saturated", "clipped", "missing") for state in STATES])
 """Whether a lead in each state of quality shows how the heart moves, however badly."""
@@ -134,7 +134,7 @@ class Stages:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class FrameResult:
     """One frame of ``R`` beds of one rate, conditioned and looked at.
 
     Parameters
@@ -320,7 +320,7 @@ class SignalPath:
         stop = np.where(self._ending[rows], own_stop, start + length)
         return rows[~self._held[rows] & (group.ring.next[group.places(rows)] >= stop)]
 
-    def process(self, rows: NDArray[np.intp]) -> Step:
+    def process(self, rows: NDArray[np.intp]) -> FrameResult:
         """Work on one frame of each of ``rows``, which are ready and of one rate."""
         group, frames = self._group(int(rows[0])), self._frame[rows]
         raw, y, spikes = group.condition(rows, frames)
@@ -328,7 +328,7 @@ class SignalPath:
         off = np.stack([self._off(int(row), int(sample)) for row, sample in zip(rows, last, strict=True)])
         found = self._stages.process(rows, frames, group.fs, raw, y, off, self._delivered[rows], spikes)
         self._frame[rows] += 1
-        return Step(rows, frames, group.fs, y, last, found, _places(group, found.beats))
+        return FrameResult(rows, frames, group.fs, y, last, found, _places(group, found.beats))
 
 
 def _places(group: _RateGroup, beats: BeatFrame) -> NDArray[np.float64]:

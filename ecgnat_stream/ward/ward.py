@@ -26,7 +26,7 @@ from ecgnat_stream.schedule import Scheduler
 from ecgnat_stream.signal import FRAME, FRAME_S, FS, MODEL_FS, SampleBlock, StreamInfo, Window
 from ecgnat_stream.ward import reports
 from ecgnat_stream.ward.bed import Bed, Moment
-from ecgnat_stream.ward.signal_path import SignalPath, Step
+from ecgnat_stream.ward.signal_path import FrameResult, SignalPath
 
 __all__ = ["BedProgress", "Ward"]
 
@@ -67,7 +67,7 @@ class Ward:
         publish: Callable[[Published], None],
         *,
         traces: bool = False,
-        watch: Callable[[Step], None] | None = None,
+        watch: Callable[[FrameResult], None] | None = None,
     ) -> None:
         rows = len(config.bed)
         self._watch = watch
@@ -260,7 +260,7 @@ class Ward:
         if not self._live[row]:
             self._path.hold(row, self._scheduler.full(row))
 
-    def _say_beats(self, step: Step) -> dict[int, list[BeatMark]]:
+    def _say_beats(self, step: FrameResult) -> dict[int, list[BeatMark]]:
         """Publish the beats found, and return them per row."""
         marks: dict[int, list[BeatMark]] = {}
         found = step.found

@@ -7,7 +7,7 @@ import pytest
 
 from ecgnat_stream.config import Config
 from ecgnat_stream.signal import LEADS
-from ecgnat_stream.ward.signal_path import SignalPath, Step
+from ecgnat_stream.ward.signal_path import FrameResult, SignalPath
 
 II = np.array([1])
 
@@ -30,7 +30,7 @@ def memory(path: SignalPath) -> int:
     return sum(group.ring._memory.nbytes for group in path._groups.values())
 
 
-def steps(path: SignalPath, row: int) -> list[Step]:
+def steps(path: SignalPath, row: int) -> list[FrameResult]:
     done = []
     while path.is_ready(row):
         done.append(path.process(np.array([row])))
@@ -52,7 +52,7 @@ def test_rings_are_as_large_as_the_beds_of_their_rate_need() -> None:
 
 def test_a_ring_that_grows_keeps_what_it_holds() -> None:
     alone, joined = SignalPath(1, Config(), nothing_off), SignalPath(50, Config(), nothing_off)
-    found: list[list[Step]] = []
+    found: list[list[FrameResult]] = []
     for path in (alone, joined):
         path.begin(0, 250.0, II, 0)
         path.append(0, 0, heart(500, 250.0))

@@ -21,7 +21,7 @@ from ecgnat_stream.model import Prediction, Predictor
 from ecgnat_stream.rhythm import RhythmTimeline, label_text
 from ecgnat_stream.signal import FRAME, FS, LEADS, MODEL_FS, Window
 from ecgnat_stream.spans import RhythmSpan
-from ecgnat_stream.ward import Step
+from ecgnat_stream.ward import FrameResult
 
 __all__ = ["Beginning"]
 
@@ -57,7 +57,7 @@ class Beginning:
         self._timeline = RhythmTimeline(1, config.rhythm)
         self._heard = False
 
-    def see(self, step: Step, i: int) -> None:
+    def see(self, step: FrameResult, i: int) -> None:
         """Take what the signal path found in the recording's frame, the ``i``-th of a step."""
         number = int(step.frames[i])
         if (number + 1) * FRAME > _KEPT_S * FS:

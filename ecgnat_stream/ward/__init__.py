@@ -4,7 +4,7 @@
 of the beds of one rate, ``reports`` makes events of what was found.
 """
 
-from ecgnat_stream.ward.signal_path import Step
+from ecgnat_stream.ward.signal_path import FrameResult
 from ecgnat_stream.ward.ward import BedProgress, Ward
 
-__all__ = ["BedProgress", "Step", "Ward"]
+__all__ = ["BedProgress", "FrameResult", "Ward"]

@@ -23,7 +23,7 @@ from ecgnat_stream.errors import EcgnatError
 from ecgnat_stream.events import Event
 from ecgnat_stream.model import Prediction, Predictor
 from ecgnat_stream.signal import SampleBlock, StreamInfo, Window
-from ecgnat_stream.ward import Step, Ward
+from ecgnat_stream.ward import FrameResult, Ward
 
 __all__ = ["Said", "monitor_recordings"]
 
@@ -74,7 +74,7 @@ def monitor_recordings(
         if isinstance(event, Event) and event.bed in of_bed:
             of_bed[event.bed].append(event)
 
-    def watch(step: Step) -> None:
+    def watch(step: FrameResult) -> None:
         for i, row in enumerate(step.rows.tolist()):
             said[row].beginning.see(step, i)
 

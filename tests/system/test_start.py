@@ -98,7 +98,8 @@ async def test_the_notebook_and_the_terminal(tmp_path: Path, monkeypatch: pytest
     assert {"N", "V"} <= set(analysis.beats["label"].tolist())
     assert len(names["ventricular"]) and len(names["table"]) == len(analysis.beats)
     assert "AF" in analysis.rhythm["label"]
-    assert {"mine.json", "annotated"} <= set(os.listdir(tmp_path))
+    assert {"found.csv", "mine.json", "annotated", "report"} <= set(os.listdir(tmp_path))
+    assert "index.html" in os.listdir(tmp_path / "report")
     assert len(names["twelve"]) == 12 and names["event"].condition == "asystole"
 
 

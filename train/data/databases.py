@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import wfdb
 
@@ -33,6 +32,7 @@ from train.data.record import (
     header_of,
     leads_of,
     rows_of,
+    sidecar_of,
     table_of,
     whole,
 )
@@ -364,9 +364,7 @@ def read_generic(folder: Path) -> Callable[[str, str], Record]:
         if name not in files:
             raise ValueError(f"there is no file {name} with one of the suffixes {', '.join(_SIGNALS)}")
         path = files[name]
-        sides = (path.with_suffix(".json"), folder / "signals.json")
-        side = next((file for file in sides if file.is_file()), None)
-        given = msgspec.json.decode(side.read_bytes(), type=Sidecar) if side else Sidecar()
+        given = sidecar_of(path, folder)
         if path.suffix.lower() == ".npy" and not (given.fs and given.units and given.leads):
             raise ValueError(f'{path.name} needs {path.stem}.json or signals.json: {{"fs": 250, "units": "mV", "leads": ["II"]}}')
         fs, samples = leads_of(path, given)

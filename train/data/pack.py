@@ -8,7 +8,7 @@ at a time; one of 24 h takes a few GB of memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,7 +25,7 @@ from train.data.labels import UNSTATED
 from train.data.records import STATES, Record, left_out, read_database, read_noise
 from train.data.splits import read_splits
 
-__all__ = ["DATABASES", "FORMAT", "Cached", "Manifest", "Tally", "check_pack", "prepare", "summary"]
+__all__ = ["DATABASES", "FORMAT", "Cached", "Manifest", "Tally", "check_pack", "prepare", "summary", "write_pack"]
 
 DATABASES = tuple(STATES)
 """What is prepared unless named otherwise; those that are absent are skipped, and said to be."""
@@ -179,6 +179,36 @@ def prepare(
         if database not in reasons
     }
     manifest = Manifest(FORMAT, source, tallies, skipped, tuple(unreadable), noise.size > 0, sources, reasons)
+    _finish(cache, rows, beats, noise, manifest)
+    summary(manifest, console)
+    return rows
+
+
+def write_pack(cache: Path, records: Iterable[Record], splits: str) -> list[Cached]:
+    """Condition any records and write them as a pack without noise; return them.
+
+    Parameters
+    ----------
+    splits
+        Where their splits come from, in words.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    rows: list[Cached] = []
+    beats: list[NDArray[np.float32]] = [np.zeros((0, 2), np.float32)]
+    tallies: dict[str, Tally] = {}
+    with _part(cache, "leads.f16").open("wb") as leads, _part(cache, "rhythm.u8").open("wb") as rhythm:
+        writer = _Writer(leads, rhythm, beats)
+        for record, conditioned, sets in _conditioned(iter(records)):
+            rows.append(writer.write(record, conditioned, sets))
+            tallies.setdefault(record.database, Tally()).add(rows[-1], sets)
+    _finish(cache, rows, beats, np.zeros((0, 0), np.float16), Manifest(FORMAT, splits, tallies, (), (), False))
+    return rows
+
+
+def _finish(
+    cache: Path, rows: list[Cached], beats: list[NDArray[np.float32]], noise: NDArray[np.float16], manifest: Manifest
+) -> None:
+    """Write what comes after the signals, and put all files in their places."""
     _save(_part(cache, "beats.npy"), np.concatenate(beats))
     _save(_part(cache, "noise.npy"), noise)
     _part(cache, "manifest.json").write_bytes(msgspec.json.encode(manifest))
@@ -186,8 +216,6 @@ def prepare(
     (cache / "records.json").unlink(missing_ok=True)  # no pack while its files are of two runs
     for name in _FILES:
         _part(cache, name).replace(cache / name)
-    summary(manifest, console)
-    return rows
 
 
 def check_pack(path: Path) -> None:

@@ -6,7 +6,7 @@ Shapes: L lead (12, in the order of ``signal.LEADS``), T time at the record's ow
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import numpy as np
 import wfdb
 from numpy.typing import NDArray
 
+from ecgnat_devices.records import Record as OpenRecord
 from ecgnat_devices.records import Units, open_record
 from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.signal import LEADS, assign_leads
@@ -29,7 +30,10 @@ __all__ = [
     "comments_of",
     "header_of",
     "leads_of",
+    "opened",
+    "read_leads",
     "rows_of",
+    "sidecar_of",
     "table_of",
     "whole",
 ]
@@ -116,23 +120,45 @@ def header_of(headers: dict[str, Path], name: str) -> Path:
     return headers[name]
 
 
-def leads_of(path: Path, given: Sidecar | None = None) -> tuple[float, NDArray[np.float32]]:
-    """Return the rate and ``(12, T)`` mV."""
+def opened(path: Path, given: Sidecar | None = None) -> tuple[OpenRecord, tuple[int | None, ...]]:
+    """Open a recording; return it, and which of the twelve leads each of its rows is.
+
+    Raises
+    ------
+    ValueError
+        If its rate or its leads cannot be used; what is wrong with the file itself is a DeviceError.
+    """
     given = given or Sidecar()
-    opened = open_record(path, fs=given.fs, units=given.units, leads=given.leads)
-    if not 100.0 <= opened.fs <= 1000.0:
-        raise ValueError(f"it is sampled at {opened.fs:g} Hz: 100 to 1000 Hz can be used")
+    record = open_record(path, fs=given.fs, units=given.units, leads=given.leads)
+    if not 100.0 <= record.fs <= 1000.0:
+        raise ValueError(f"it is sampled at {record.fs:g} Hz: 100 to 1000 Hz can be used")
     try:
-        slots = assign_leads(opened.leads, given.lead_map)
+        return record, assign_leads(record.leads, given.lead_map)
     except ConfigError as error:
-        raise ValueError(f"its leads {', '.join(opened.leads)} are not those of {', '.join(LEADS)} ({error})") from error
-    samples = np.full((len(LEADS), opened.total), np.nan, np.float32)
-    for source, slot in zip(opened.read(0, opened.total), slots, strict=True):
+        raise ValueError(f"its leads {', '.join(record.leads)} are not those of {', '.join(LEADS)} ({error})") from error
+
+
+def read_leads(record: OpenRecord, slots: Sequence[int | None], start: int, stop: int) -> NDArray[np.float32]:
+    """Return ``(12, stop - start)`` mV of an opened recording, or say that none of it is valid."""
+    samples = np.full((len(LEADS), stop - start), np.nan, np.float32)
+    for source, slot in zip(record.read(start, stop), slots, strict=True):
         if slot is not None:
             samples[slot] = np.where(np.isfinite(source), source, np.nan)
     if not np.isfinite(samples).any():
         raise ValueError("it holds no valid sample")
-    return opened.fs, samples
+    return samples
+
+
+def leads_of(path: Path, given: Sidecar | None = None) -> tuple[float, NDArray[np.float32]]:
+    """Return the rate and ``(12, T)`` mV of a whole recording."""
+    record, slots = opened(path, given)
+    return record.fs, read_leads(record, slots, 0, record.total)
+
+
+def sidecar_of(path: Path, folder: Path) -> Sidecar:
+    """Return what ``<record>.json`` beside a file says of it, else what ``signals.json`` of the folder says, else nothing."""
+    side = next((file for file in (path.with_suffix(".json"), folder / "signals.json") if file.is_file()), None)
+    return msgspec.json.decode(side.read_bytes(), type=Sidecar) if side else Sidecar()
 
 
 def comments_of(path: Path) -> list[str]:

@@ -15,8 +15,7 @@ import numpy as np
 import wfdb
 from numpy.typing import NDArray
 
-from ecgnat_devices.records import Record as OpenRecord
-from ecgnat_devices.records import Units, open_record
+from ecgnat_devices.records import OpenRecord, Units, open_record
 from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.signal import LEADS, assign_leads
 from train.data import labels

@@ -315,5 +315,5 @@ def test_limits_that_do_not_fit_together_are_refused() -> None:
         AlarmConfig(rr_pause_s=4.5)
     with pytest.raises(ConfigError, match="pause_s"):
         AlarmConfig(pause_s=150.0, pause_max_s=60.0)
-    with pytest.raises(ConfigError, match="'vt' is not one of"):
+    with pytest.raises(ConfigError, match="unknown condition 'vt'"):
         AlarmConfig(disabled=("vt",))

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ecgnat_stream.events import Alarm, Beat, Event, Meta, Quality, Rhythm
-from ecgnat_stream.spans import QUALITY_S, Onsets
+from ecgnat_stream.spans import QUALITY_S, Onsets, RhythmSpan
 
 __all__ = ["END", "HOLD_S", "RHYTHM_NOTES", "Annotator", "Mark", "encode", "marks_of"]
 
@@ -99,7 +99,7 @@ class Annotator:
                 if event.sample > self._last:
                     self._waiting.append(Mark(event.sample, event.label))
             case Rhythm():
-                self._rhythm(event)
+                self.hold(event.label, self._onsets.start_of(event))
             case Quality(at_s=float(at_s), reason=reason) if reason != "ended":
                 self._reached_s = max(self._reached_s, at_s)
                 self._signal(event, self._sample(at_s - QUALITY_S))
@@ -127,9 +127,9 @@ class Annotator:
     def _sample(self, at_s: float) -> int:
         return max(0, round(at_s * self._fs))
 
-    def _rhythm(self, event: Rhythm) -> None:
-        note = RHYTHM_NOTES.get(event.label, RHYTHM_NOTES["UNKNOWN"])
-        start_s = self._onsets.start_of(event)
+    def hold(self, label: str, start_s: float) -> None:
+        """Note that a rhythm holds from here on; it takes back what was said of the time after."""
+        note = RHYTHM_NOTES.get(label, RHYTHM_NOTES["UNKNOWN"])
         if note == self._label:
             return
         self._label = note
@@ -173,15 +173,25 @@ class Annotator:
         return mark._replace(sample=self._last)
 
 
-def marks_of(events: Iterable[Event], fs: float) -> list[Mark]:
-    """Return the marks of a whole stream's events, in order."""
+def marks_of(events: Iterable[Event], fs: float, rhythm: Sequence[RhythmSpan] | None = None) -> list[Mark]:
+    """Return the marks of a whole stream's events, in order.
+
+    Parameters
+    ----------
+    rhythm
+        To be marked in place of what the events say of it.
+    """
     annotator: Annotator | None = None
     for event in events:
         if isinstance(event, Meta) and annotator is None:
             annotator = Annotator(fs, event.used_as)
         annotator = annotator or Annotator(fs)
-        annotator.add(event)
-    return annotator.finish() if annotator is not None else []
+        if rhythm is None or not isinstance(event, Rhythm):
+            annotator.add(event)
+    annotator = annotator or Annotator(fs)
+    for span in rhythm or ():
+        annotator.hold(span.label, span.start_s)
+    return annotator.finish()
 
 
 def encode(marks: Iterable[Mark], after: int = 0) -> bytes:

@@ -1,9 +1,8 @@
 """What looking ahead makes of the first seconds of a recording: classes of the first beats, the rhythm from the first sample on.
 
 A monitor that has just been connected has nothing to compare beats with and calls the first ones "Q"; it names a rhythm after
-5 s.
-Whoever has the whole recording need not wait: the classifier goes through the first seconds again with what it has learned there,
-and the windows that saw the beginning say which rhythm it was. The events stay as they were.
+5 s. Whoever has the whole recording need not wait: the classifier goes through the first seconds again with what it has learned
+there, and the windows that saw the beginning say which rhythm it was. The events stay as they were.
 """
 
 from __future__ import annotations
@@ -115,7 +114,7 @@ class Beginning:
         """
         spans = list(said)
         if not self._heard:
-            spans = self._one_window(rate_bpm, predictor)
+            spans = [self._one_window(rate_bpm, predictor)]
         elif spans:
             spans = [*self._before(spans[0], rate_bpm), *spans]
         if len(spans) > 1 and spans[0].label == spans[1].label and spans[0].stop_s == spans[1].start_s:
@@ -124,11 +123,11 @@ class Beginning:
             spans[-1] = spans[-1]._replace(stop_s=length_s)
         return spans
 
-    def _one_window(self, rate_bpm: float | None, predictor: Predictor) -> list[RhythmSpan]:
+    def _one_window(self, rate_bpm: float | None, predictor: Predictor) -> RhythmSpan:
         """Ask the network about a recording that is shorter than what the first window waits for."""
         length_s = len(self._frames) * FRAME / FS
         if length_s < _LEAST_SIGNAL_S:
-            return []
+            return RhythmSpan(0.0, length_s, "UNKNOWN", 0.0)
         signal = np.concatenate([frame.y for frame in self._frames], axis=1)[:, :: FS // MODEL_FS]
         whole = round(self._config.schedule.window_s * MODEL_FS)
         window = np.full((1, len(LEADS), whole), np.nan, np.float32)
@@ -138,9 +137,7 @@ class Beginning:
         self._add(signal.shape[1] - whole, signal.shape[1], predictor.predict(window, beats), 0)
         decision = self._timeline.decide(_ROW, np.array([self._frames[-1].usable]))
         (label,) = decision.names
-        if label == "UNKNOWN":
-            return []
-        return [RhythmSpan(0.0, length_s, label_text(label, rate_bpm), float(decision.probability[0]))]
+        return RhythmSpan(0.0, length_s, label_text(label, rate_bpm), float(decision.probability[0]))
 
     def _before(self, first: RhythmSpan, rate_bpm: float | None) -> list[RhythmSpan]:
         """Return the stretch before the first label, with the class that most of the windows' answers there have."""

@@ -68,6 +68,14 @@ def diagnose(
     ------
     InputError, DeviceError, ConfigError, CheckpointError
         As for :func:`analyse`; a network that was not trained for statements is refused.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> t = np.arange(10 * 250) / 250
+    >>> samples = np.exp(-(((t % 0.8 - 0.4) / 0.02) ** 2)) * np.linspace(0.5, 1.5, 12)[:, None]
+    >>> diagnose(samples, fs=250, leads=LEADS)["statement"].tolist()
+    ['NORM', 'MI', 'STTC', 'CD', 'HYP']
     """
     recording = open_source(source, fs=fs, leads=leads, units=units, start_s=start_s, stop_s=stop_s)
     used_as = [None if slot is None else LEADS[slot] for slot in assign_leads(recording.info.leads, lead_map)]

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from ecgnat_stream.analysis.summary import Summary, summarise
-from ecgnat_stream.annotate import END, encode, marks_of
+from ecgnat_stream.annotate import END, Mark, encode, marks_of
 from ecgnat_stream.errors import EcgnatError
-from ecgnat_stream.events import Event
+from ecgnat_stream.events import Beat, Event
 from ecgnat_stream.signal import LEADS
+from ecgnat_stream.spans import RhythmSpan
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 __all__ = ["Analysis", "TableName"]
 
@@ -73,12 +76,12 @@ class Analysis:
     diagnoses: NDArray[np.void]
     events: tuple[Event, ...]
     read: Callable[[int, int], NDArray[np.float32]]
-    _completed: tuple[Event, ...] = field(default=())
 
     def __repr__(self) -> str:
         """Say what it is in one line."""
+        stretches = f"{len(self.rhythm)} stretch{'' if len(self.rhythm) == 1 else 'es'}"
         return (
-            f"<Analysis of {self.name}: {self.length_s:.4g} s, {len(self.beats)} beats, {len(self.rhythm)} stretches of rhythm, "
+            f"<Analysis of {self.name}: {self.length_s:.4g} s, {len(self.beats)} beats, rhythm in {stretches}, "
             f"{len(self.alarms)} alarms>"
         )
 
@@ -111,6 +114,29 @@ class Analysis:
                 columns |= {f"{name}_{lead}": rows[name][:, i] for i, lead in enumerate(LEADS) if lead in self.used_as}
         return pd.DataFrame(columns)
 
+    def plot(self, start_s: float | None = None, stop_s: float | None = None, leads: Sequence[str] | None = None) -> Figure:
+        """Draw the heart rate over the recording, and strips on ECG paper, 25 mm/s and 10 mm/mV; return the matplotlib figure.
+
+        ``analysis.plot().savefig("200.pdf")`` has the true size on paper; a notebook shows what a cell returns.
+
+        Parameters
+        ----------
+        start_s, stop_s
+            Draw this part whole. Left out: all of a recording up to a minute, and strips of what stands out in a longer one.
+        leads
+            Standard leads to draw. Left out: all for a part or a short recording, else the one of the best quality.
+
+        Raises
+        ------
+        EcgnatError
+            Without matplotlib.
+        InputError
+            For leads that are not there, or a part outside the recording.
+        """
+        from ecgnat_stream.analysis.plot import draw
+
+        return draw(self, start_s, stop_s, leads)
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the events as dictionaries and lists; None for what has no value."""
         about = {"name": self.name, "fs": self.fs, "leads": self.leads, "used_as": self.used_as}
@@ -134,10 +160,15 @@ class Analysis:
         path = Path(folder) / f"{self.name}.{extension}"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(encode(marks_of(self._completed or self.events, self.fs)) + END)
+            path.write_bytes(encode(self._marks()) + END)
         except OSError as error:
             raise EcgnatError(f"{path}: cannot be written ({error.strerror})") from error
         return path
+
+    def _marks(self) -> list[Mark]:
+        label = dict(zip(self.beats["sample"].tolist(), self.beats["label"].tolist(), strict=True))
+        events = (replace(event, label=label[event.sample]) if isinstance(event, Beat) else event for event in self.events)
+        return marks_of(events, self.fs, [RhythmSpan(*row) for row in self.rhythm.tolist()])
 
 
 def _row(row: np.void) -> dict[str, Any]:

@@ -82,6 +82,17 @@ def analyse(
         For leads or settings that cannot be used.
     CheckpointError
         For a model that cannot be loaded, or that was not trained to name rhythms.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> t = np.arange(20 * 250) / 250
+    >>> samples = np.exp(-(((t % 0.8 - 0.4) / 0.02) ** 2))  # 20 s of something that beats every 0.8 s, mV at 250 Hz
+    >>> analysis = analyse(samples, fs=250)
+    >>> analysis
+    <Analysis of samples: 20 s, 24 beats, rhythm in 1 stretch, 0 alarms>
+    >>> analysis.summary().heart_rate_mean_bpm
+    75.0
     """
     ((_, result),) = analyse_many(
         [source],

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgnat_stream.codes import Priority
+from ecgnat_stream.colours import DARK_TEXT, PRIORITY_COLOURS, rhythm_colour
 from ecgnat_stream.report.words import clock
 
 __all__ = ["DEFINITIONS", "PRIORITY_COLOURS", "Bar", "Letter", "Row", "Strip", "draw", "rhythm_colour"]
@@ -29,30 +29,6 @@ _POINT_S = 0.008
 
 _EVERY_SECOND_BELOW_S = 12.0
 _LONGEST_NAME = 10
-
-PRIORITY_COLOURS: dict[Priority, str] = {"high": "#d32f2f", "medium": "#c99700", "low": "#0097a7"}
-"""Colours of alarms, IEC 60601-1-8: red, yellow, cyan, each dark enough for white paper."""
-
-_RHYTHM_COLOURS = {
-    "SINUS": "#b0bec5",
-    "N": "#b0bec5",
-    "SBRAD": "#90b4d8",
-    "STACH": "#d9b98a",
-    "AF": "#7e57c2",
-    "AFIB": "#7e57c2",
-    "AFL": "#7e57c2",
-    "SVT": "#00838f",
-    "SVTA": "#00838f",
-    "VT": "#d84315",
-    "VF": "#8e0000",
-    "VFL": "#8e0000",
-    "ASYSTOLE": "#1a1a1a",
-    "PACED": "#2e7d32",
-    "NOISE": "#d9d9d9",
-    "UNKNOWN": "#ececec",
-}
-_OTHER_RHYTHM = "#7e57c2"
-_DARK_TEXT = ("#b0bec5", "#90b4d8", "#d9b98a", "#d9d9d9", "#ececec")
 
 DEFINITIONS = """<defs>
 <pattern id="mm" width="1" height="1" patternUnits="userSpaceOnUse">
@@ -101,11 +77,6 @@ class Strip(NamedTuple):
     def stop_s(self) -> float:
         """End of the strip."""
         return self.start_s + len(self.samples[0]) / self.fs
-
-
-def rhythm_colour(label: str) -> str:
-    """Return the colour of a rhythm's label or rhythm note."""
-    return _RHYTHM_COLOURS.get(label.lstrip("("), _OTHER_RHYTHM)
 
 
 def draw(strip: Strip) -> str:
@@ -178,7 +149,7 @@ def _row(strip: Strip, row: Row, y: float) -> Iterator[str]:
             left, right = _x(strip, bar.start_s), _x(strip, bar.stop_s)
             wide = max(right - left, 0.5)
             yield f'<rect x="{left:.1f}" y="{y + 0.4:g}" width="{wide:.1f}" height="4.2" fill="{bar.colour}" opacity=".85"/>'
-            text = "#222" if bar.colour in _DARK_TEXT else "#fff"
+            text = "#222" if bar.colour in DARK_TEXT else "#fff"
             yield f'<text x="{left + 1:.1f}" y="{y + 3.6:g}" fill="{text}">{escape(bar.label)}</text>'
     for letter in row.letters:
         if strip.start_s <= letter.at_s < strip.stop_s:

@@ -1,0 +1,149 @@
+"""What can be analysed, and what is refused or questioned: the message says what, where and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import wfdb
+
+from ecgnat_stream import ConfigError, DeviceError, EcgnatError, InputError, analyse
+from ecgnat_stream.analysis.source import open_source
+
+FS = 250.0
+
+
+def beating(seconds: float = 12.0, leads: int = 1, fs: float = FS) -> np.ndarray[Any, Any]:
+    """Return something that moves as much as a heart does."""
+    t = np.arange(round(seconds * fs)) / fs
+    one = np.exp(-(((t % 0.8 - 0.4) / 0.02) ** 2))
+    return np.stack([one * (1 + 0.1 * k) for k in range(leads)]).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("samples", "given", "message"),
+    [
+        (beating(), {}, "does not say its rate: give fs"),
+        (beating(leads=2), {"fs": FS}, r"does not name its 2 leads: give leads, for example leads=\('II', 'V1'\)"),
+        (beating(leads=12), {"fs": FS}, "LEADS if they are the twelve in this order: I, II, III"),
+        (beating(leads=3), {"fs": FS, "leads": ("I", "II")}, r"has 3 leads, but 2 are named \(I, II\)"),
+        (beating(leads=2).T, {"fs": FS, "leads": ("II", "V1")}, r"\(3000, 2\) look like \(samples, leads\).* give samples.T"),
+        (np.zeros((3, 2, 1000)), {"fs": FS}, r"shape \(3, 2, 1000\)"),
+        (np.zeros((1, 0)), {"fs": FS}, r"shape \(1, 0\).*none of them 0"),
+        (np.zeros(0), {"fs": FS}, r"shape \(1, 0\)"),
+        (np.ones((1, 1)), {"fs": FS}, r"1 sample \(0.004 s\)"),
+        (beating(0.5), {"fs": FS}, "125 samples .* at least 1 s"),
+        (beating(), {"fs": 2000}, "a rate of 2000 Hz is outside 100 to 1000 Hz: resample it first"),
+        (beating(), {"fs": 50}, "a rate of 50 Hz is outside"),
+        (beating() * 1000, {"fs": FS}, "move by 1e.03 mV within a second, which no heart does: .*units='uV'"),
+        ((beating() * 200).astype(np.int16), {"fs": FS}, r"int16 do not say their unit: .*\(samples - baseline\) / gain"),
+        (beating(), {"fs": FS, "units": "mmHg"}, "units='mmHg' is no voltage"),
+        (np.array([["a", "b"]]), {"fs": FS}, "are no numbers"),
+        (beating(), {"fs": FS, "start_s": 20}, "nothing between start_s=20"),
+        (beating(), {"fs": FS, "start_s": 5, "stop_s": 5}, "nothing between"),
+    ],
+)
+def test_samples_that_cannot_be_analysed_as_they_are(samples: Any, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        analyse(samples, **given)
+    assert isinstance(caught.value, ValueError)
+    assert isinstance(caught.value, EcgnatError)
+
+
+def test_volts_that_are_given_as_mv_are_questioned_not_refused() -> None:
+    with pytest.warns(UserWarning, match="too little for a beating heart: are the samples in V"):
+        open_source(beating() / 1000, fs=FS)
+
+
+@pytest.mark.parametrize("samples", [np.zeros((1, 3000)), np.full((2, 3000), np.nan), beating(), beating() * 8])
+def test_a_flat_line_no_sample_at_all_and_a_large_heart_are_not_questioned(samples: Any) -> None:
+    assert open_source(samples, fs=FS, leads=("II", "V1")[: len(samples)]).total == 3000
+
+
+def test_units_turn_samples_into_mv() -> None:
+    given = beating()
+    for factor, units in ((1000.0, "uV"), (0.001, "V"), (1.0, "mV")):
+        np.testing.assert_allclose(open_source(given * factor, fs=FS, units=units).read(0, 3000), given, rtol=1e-5, atol=1e-9)
+    steps = open_source((given * 1000).astype(np.int32), fs=FS, units="uV")
+    np.testing.assert_allclose(steps.read(0, 3000), given, atol=1e-3)
+
+
+def test_one_lead_needs_no_second_axis_and_no_name() -> None:
+    recording = open_source(beating()[0], fs=FS)
+    assert (recording.info.leads, recording.total) == (("ECG",), 3000)
+
+
+def test_infinite_values_are_missing() -> None:
+    samples = beating()
+    samples[0, 5] = np.inf
+    assert np.isnan(open_source(samples, fs=FS).read(0, 10)[0, 5])
+
+
+def test_a_part_counts_from_its_beginning() -> None:
+    samples = beating()
+    part = open_source(samples, fs=FS, start_s=2, stop_s=7)
+    assert part.total == 1250
+    np.testing.assert_array_equal(part.read(10, 20), samples[:, 510:520])
+
+
+def test_unknown_leads_are_refused_with_a_proposal() -> None:
+    with pytest.raises(ConfigError, match=r"unknown lead name 'aVX': did you mean .*lead_map"):
+        analyse(beating(leads=2), fs=FS, leads=("II", "aVX"))
+
+
+def test_unknown_models_are_refused_not_passed_over(tmp_path: Path) -> None:
+    with pytest.raises(EcgnatError, match="ecgnat-nan0"):
+        analyse(beating(), fs=FS, model="ecgnat-nan0")
+    with pytest.raises(EcgnatError, match="is not a checkpoint"):
+        analyse(beating(), fs=FS, model=tmp_path)
+
+
+def test_a_model_that_was_not_trained_to_name_rhythms_is_refused_with_the_reason() -> None:
+    with pytest.raises(EcgnatError, match="ecgnat-nano-12lead cannot monitor: of its heads only window was trained"):
+        analyse(beating(), fs=FS, model="ecgnat-nano-12lead")
+
+
+def test_files_and_folders_that_are_no_recording(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="is no recording"):
+        analyse(tmp_path / "nothing")
+    with pytest.raises(DeviceError, match="is a folder: name one record in it"):
+        analyse(tmp_path)
+    np.save(tmp_path / "x.npy", beating())
+    with pytest.raises(DeviceError, match="does not say its fs and units"):
+        analyse(tmp_path / "x.npy")
+
+
+def write(folder: Path, samples: np.ndarray[Any, Any], units: str = "mV", names: tuple[str, ...] = ("II", "V1")) -> Path:
+    wfdb.wrsamp(
+        "rec", FS, [units] * 2, list(names), samples.T.astype(float), fmt=["16", "16"], adc_gain=[1000, 1000],
+        baseline=[0, 0], write_dir=str(folder),
+    )  # fmt: skip
+    return folder / "rec"
+
+
+def test_a_wfdb_record_is_read_as_its_file_is(tmp_path: Path) -> None:
+    path = write(tmp_path, beating(leads=2), names=("II", "RESP"))
+    of_file = open_source(path)
+    for record in (wfdb.rdrecord(str(path)), wfdb.rdrecord(str(path), physical=False)):
+        recording = open_source(record)
+        assert (recording.name, recording.info.leads, recording.info.fs, recording.total) == ("rec", of_file.info.leads, FS, 3000)
+        np.testing.assert_array_equal(recording.read(100, 200), of_file.read(100, 200))
+    assert open_source(wfdb.rdrecord(str(path)), leads=("II",)).info.leads == ("II",)
+    with pytest.raises(InputError, match="has no lead V9: it has II, RESP"):
+        open_source(wfdb.rdrecord(str(path)), leads=("V9",))
+
+
+def test_a_wfdb_record_without_samples_of_one_rate_or_a_voltage_is_refused() -> None:
+    empty = SimpleNamespace(p_signal=None, d_signal=None, sig_name=["II"], units=["mV"], fs=FS, record_name="x", adc_gain=[200])
+    with pytest.raises(InputError, match="holds no samples of one rate"):
+        open_source(empty)
+    pressure = SimpleNamespace(p_signal=beating().T, sig_name=["ABP"], units=["mmHg"], fs=FS, record_name="x", adc_gain=[1])
+    with pytest.raises(InputError, match="holds no voltage: ABP"):
+        open_source(pressure)
+    strange = SimpleNamespace(p_signal=beating().T, sig_name=["II"], units=["adu"], fs=FS, record_name="x", adc_gain=[1])
+    with pytest.raises(InputError, match="lead II is in adu, which is no voltage: give units"):
+        open_source(strange)
+    assert open_source(strange, units="mV").total == 3000

@@ -67,6 +67,16 @@ class _Work:
         self.failed[what] = why
         print(f"ecgnat: {why if what in why else f'{what}: {why}'}", file=sys.stderr)
 
+    def leave_out(self, database: str, reasons: dict[str, str]) -> None:
+        """Take note of records that nothing can be said of; one line for all that share a reason."""
+        alike: dict[str, list[str]] = {}
+        for name, why in reasons.items():
+            self.failed[f"{database}/{name}"] = why
+            alike.setdefault(why.removeprefix(f"{database}/{name}: "), []).append(name)
+        for why, names in alike.items():
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            print(f"ecgnat: {database}/{names[0]}{more}: {why}", file=sys.stderr)
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Score; return 0, or 1 if a record could not be scored.
@@ -95,7 +105,8 @@ def run(arguments: argparse.Namespace) -> int:
             name: summarise([row for row in work.rows if row.database == name])
             for name in dict.fromkeys(row.database for row in work.rows)
         }
-        print("\n".join(as_text(sheet) for sheet in sheets(summaries)))
+        if work.rows:
+            print("\n".join(as_text(sheet) for sheet in sheets(summaries)))
         about = _about(arguments, config, work, time.monotonic() - began)
         if arguments.json:
             report = about | {"databases": summaries, "records": work.rows, "failed": work.failed}
@@ -104,7 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
             from ecgnat_stream.score.html import page
 
             _write(arguments.html, page(about, summaries, work.rows, work.seen, work.failed, arguments.strips))
-    print(f"{len(work.rows)} records in {time.monotonic() - began:.0f} s", file=sys.stderr)
+    print(f"{len(work.rows)} records scored in {time.monotonic() - began:.0f} s", file=sys.stderr)
     return 1 if work.failed else 0
 
 
@@ -146,6 +157,7 @@ def _tasks(
         if not any(name in database.paths for database in databases):
             work.fail(name, "there is no such record")
     for database in databases:
+        reasons: dict[str, str] = {}
         for name, split in select(database.folder, database.paths, arguments.records, arguments.split):
             key = (database.name, name)
             try:
@@ -154,10 +166,11 @@ def _tasks(
                     mixed = noisy_record(truth, arguments.noise, _snr_db(arguments), scratch / database.name)
                     truth = replace(truth, path=mixed)
             except ScoreError as error:
-                work.fail("/".join(key), str(error))
+                reasons[name] = str(error)
                 continue
             truths[key] = truth
             tasks.append(RecordTask(key, truth.path, truth.length_s))
+        work.leave_out(database.name, reasons)
     return truths, tasks
 
 

@@ -205,9 +205,14 @@ class Database:
         try:
             header = wfdb.rdheader(str(path))
             fs, length = float(header.fs), int(header.sig_len or 0)
-            marks = _marks(path, fs)
+            signals = bool(header.n_sig) and all(
+                path.with_name(file).is_file() for file in getattr(header, "file_name", None) or ()
+            )
+            marks = _marks(path, fs) if signals else None  # of a day they take seconds to read
         except _UNREADABLE as error:
             raise ScoreError(f"{self.name}/{name}: cannot be read ({error or type(error).__name__})") from error
+        if not signals:
+            raise ScoreError(f"{self.name}/{name}: its signals are not there, annotations alone cannot be scored")
         if not length or not fs:
             raise ScoreError(f"{self.name}/{name}: its header states no length or no rate")
         length_s = length / fs

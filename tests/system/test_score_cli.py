@@ -14,6 +14,7 @@ import pytest
 import wfdb
 from wfdb.processing import compare_annotations
 
+from ecgnat_stream.cli import main
 from ecgnat_stream.cli.score import add
 from ecgnat_stream.errors import ConfigError, EcgnatError
 
@@ -103,3 +104,48 @@ def test_real_databases_are_known_by_their_files(tmp_path: Path) -> None:
     assert by_name["cu17"]["beats"]["QRS"]["tp"] > 100
     assert by_name["a103l"]["challenge"]["alarm"] == "Asystole"
     assert report["databases"]["cinc2015"]["challenge"]["all"]["records"] == 2
+
+
+def command(*arguments: str) -> int:
+    """Run a whole command and return its exit code."""
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert isinstance(end.value.code, int)
+    return end.value.code
+
+
+def test_a_folder_of_annotations_without_signals_is_left_out_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.hea").write_text(f"{name} 1 128 1280\n{name}.dat 16 200 12 0 0 0 0 ECG\n", encoding="utf-8")
+        wfdb.wrann(name, "atr", np.array([100, 228]), ["N", "N"], write_dir=str(tmp_path))
+    assert command("score", str(tmp_path), "--split", "all") == 1
+    captured = capsys.readouterr()
+    said = [line for line in captured.err.splitlines() if line.startswith("ecgnat: ")]
+    assert said == [f"ecgnat: {tmp_path.name}/a and 2 more: its signals are not there, annotations alone cannot be scored"]
+    assert captured.out == ""
+    assert "0 records scored" in captured.err
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("database", "why"),
+    [
+        ("afpdb", "nothing to compare with"),
+        ("aftdb", "nothing to compare with"),
+        ("cinc2011", "holds no WFDB records"),
+        ("cinc2021", "nothing to compare with"),
+        ("ltafdb_rr", "its signals are not there"),
+        ("mimic_perform_af", "nothing to compare with"),
+    ],
+)
+def test_a_database_that_cannot_be_scored_says_why(
+    database: str, why: str, data_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not (data_root / database).is_dir():
+        pytest.skip(f"{database} is not there")
+    assert command("score", str(data_root / database), "--split", "all") == 1
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ecgnat: ")]
+    assert len(said) == 1
+    assert why in said[0]

@@ -6,16 +6,17 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from ecgnat_stream import __version__
 from ecgnat_stream.cli.check import check_devices
 from ecgnat_stream.cli.logs import kept_back, told
+from ecgnat_stream.cli.progress import progress_shown
 from ecgnat_stream.errors import ConfigError
 
 if TYPE_CHECKING:
     from ecgnat_stream.config import Config
-    from ecgnat_stream.monitor import Monitor
 
 __all__ = ["NOT_A_DEVICE", "monitor"]
 
@@ -94,13 +95,8 @@ async def _run_monitor(config: Config, arguments: argparse.Namespace) -> int:
     loop.add_signal_handler(signal.SIGHUP, hung_up)
     if arguments.seconds:
         loop.call_later(arguments.seconds, stop)
-    progress = asyncio.create_task(_show_progress(instance)) if arguments.headless and sys.stderr.isatty() else None
-    try:
+    async with progress_shown(instance) if arguments.headless else nullcontext():
         await instance.run()
-    finally:
-        if progress is not None:
-            progress.cancel()
-            await asyncio.gather(progress, return_exceptions=True)
     for what, why in instance.failures.items():
         print(f"ecgnat: {what}: {why}", file=sys.stderr)
     return 1 if instance.failures else 0
@@ -113,27 +109,3 @@ def _let_go(terminals: Sequence[int]) -> None:
             nothing = os.open(os.devnull, os.O_RDWR)
             os.dup2(nothing, descriptor)
             os.close(nothing)
-
-
-async def _show_progress(monitor: Monitor) -> None:
-    """Draw a bar per recording on standard error."""
-    import asyncio
-
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.completed:.0f} s"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, TaskID] = {}
-        while True:
-            for bed in monitor.progress():
-                if bed.total_s is not None:
-                    if bed.bed not in tasks:
-                        tasks[bed.bed] = bars.add_task(bed.bed, total=bed.total_s)
-                    bars.update(tasks[bed.bed], completed=bed.done_s)
-            await asyncio.sleep(0.25)

@@ -42,16 +42,16 @@ def _level(arguments: argparse.Namespace) -> int:
     return (logging.WARNING, logging.INFO, logging.DEBUG)[min(getattr(arguments, "verbose", 0), 2)]
 
 
-class _Screen(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to standard error, or keeps lines back while something else draws there."""
+class _Screen(logging.Handler):
+    """Writes to standard error as it is now (above bars, where some are drawn), or keeps lines back while the dashboard draws."""
 
     def __init__(self) -> None:
-        super().__init__(sys.stderr)
+        super().__init__()
         self.kept: deque[logging.LogRecord] | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         if self.kept is None:
-            super().emit(record)
+            print(self.format(record), file=sys.stderr, flush=True)
         else:
             self.kept.append(record)
 

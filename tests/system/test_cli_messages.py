@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
 import subprocess
 import sys
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from ecgnat_stream.cli import main, parser
+from ecgnat_stream.cli import main, parser, progress
 from ecgnat_stream.cli.logs import kept_back, logging_as_told, told
+from ecgnat_stream.cli.progress import progress_line
+from ecgnat_stream.ward import BedProgress
 
 LOG = logging.getLogger("ecgnat_stream.some.stage")
 FOREIGN = logging.getLogger("somebody.else")
@@ -100,3 +103,34 @@ def test_help_needs_none_of_the_heavy_packages() -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_progress_in_one_line() -> None:
+    beds = [BedProgress("a", 300.0, 600.0), BedProgress("b", 600.0, 600.0), BedProgress("live", 50.0, None)]
+    assert progress_line(beds, 30.0) == "75 % of 1200 s in 2 recordings, about 10 s left"
+    assert progress_line(beds[1:2], 30.0) == "100 % of 600 s in 1 recording"
+    assert progress_line(beds[2:], 30.0) == ""
+
+
+def test_many_recordings_share_a_bar() -> None:
+    few = [BedProgress(f"r{i}", 10.0 * i, 100.0) for i in range(3)]
+    assert progress._bars(few) == [("r0", 0.0, 100.0), ("r1", 10.0, 100.0), ("r2", 20.0, 100.0)]
+    assert progress._bars([BedProgress(f"r{i}", 10.0, 100.0) for i in range(40)]) == [("40 recordings", 400.0, 4000.0)]
+
+
+@pytest.mark.parametrize("verbose", [True, False])
+async def test_without_a_terminal_progress_is_information(
+    verbose: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told_once = asyncio.Event()
+
+    class Half:
+        def progress(self) -> list[BedProgress]:
+            told_once.set()
+            return [BedProgress("a", 5.0, 10.0)]
+
+    monkeypatch.setattr(progress, "_LINE_S", 0.0)
+    with logging_as_told(parser().parse_args(["replay", "a", *(["-v"] if verbose else [])])):
+        async with progress.progress_shown(Half()):  # type: ignore[arg-type]
+            await told_once.wait()
+    assert ("50 % of 10 s in 1 recording" in capsys.readouterr().err) == verbose

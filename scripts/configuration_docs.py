@@ -27,7 +27,7 @@ options = { path = "mitdb/100" }
 ```
 
 - `ecgnat run --example` prints a longer one to start from.
-- `ecgnat run --check CONFIG.toml` only checks it.
+- `ecgnat run --check CONFIG.toml` tries out everything that it names, and tells all faults in one go.
 - An unknown key, a wrong type or a value out of bounds is an error that names its path.
 - Units stand in the names: `_s` seconds, `_hz` hertz, `_mv` millivolts, `_bpm` beats per minute.
 

@@ -14,6 +14,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from ecgnat_stream.codes import BEATS, RHYTHMS
 from ecgnat_stream.model import ARCHITECTURES, ModelCard, Network, save_checkpoint
+from ecgnat_stream.model.catalogue import Head
 from train.data.augment import Augment
 from train.data.pack import Cached
 from train.data.sample import BEAT_HIDDEN, BEAT_OTHER, MIXES, Cache, Sampler, as_batch, batch_row, fraction_of
@@ -30,6 +32,13 @@ from train.fit.finetuning import Finetuning, load_encoder, parameter_groups
 from train.fit.loop import World, add_arguments, budget_of, processes, run
 
 __all__ = ["finetune", "validate"]
+
+TAUGHT: dict[str, tuple[Head, ...]] = {
+    "screen": ("screen",),
+    "diagnosis": ("window",),
+    "task": ("window",),
+}
+"""Heads that a mix teaches, where it does not teach all: the card names them, and the monitor asks for rhythm."""
 
 
 @torch.no_grad()
@@ -133,7 +142,10 @@ def finetune(arguments: argparse.Namespace, world: World) -> Finetuning:
     source = Sampler(cache, records, MIXES[arguments.mix], lengths, arguments.batch, augment, views, beats=beats)
     batches = validation_batches(cache, arguments.mix, ("val",) if arguments.holdout else ("val", "holdout"), beats)
     # A baseline is measured where it is trained, and has no place in a monitor.
-    card = ModelCard(model=network.config, trained_on=cache.count(splits)) if arguments.arch in ARCHITECTURES else None
+    card = None
+    if arguments.arch in ARCHITECTURES:
+        card = ModelCard(model=network.config, trained_on=cache.count(splits))
+        card = msgspec.structs.replace(card, heads=TAUGHT.get(arguments.mix, card.heads))
 
     def measure(averaged: Finetuning, epoch: int) -> dict[str, Any]:
         figures = validate(averaged.network, batches, world.device)

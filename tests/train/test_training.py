@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from ecgnat_stream.model import EcgNat, load_checkpoint, size
+from ecgnat_stream.errors import CheckpointError
+from ecgnat_stream.model import EcgNat, load_checkpoint, monitoring, size
 from ecgnat_stream.model.preprocess import prepare
 from train import finetune, pretrain
 from train.data.sample import BEAT_HIDDEN, MIXES, Cache, Sampler
@@ -170,6 +171,15 @@ def test_finetuning_learns_every_head_and_says_what_it_was_trained_on(cache: Pat
     assert {"screen", "window", "rhythm", "beat", "val"} <= rows[-1].keys()
     _, card = load_checkpoint(tmp_path / "run" / "checkpoint")
     assert card.trained_on == {"mitdb": 8}
+    assert monitoring(str(tmp_path / "run" / "checkpoint")), "all heads were taught"
+
+
+@pytest.mark.parametrize(("mix", "head"), [("screen", "screen"), ("diagnosis", "window")])
+def test_a_network_that_was_taught_one_thing_says_so_and_cannot_monitor(mix: str, head: str, cache: Path, tmp_path: Path) -> None:
+    finetune.finetune(finetune_options(cache, tmp_path / "run", "--steps", "2", "--mix", mix), ALONE)
+    assert load_checkpoint(tmp_path / "run" / "checkpoint")[1].heads == (head,)
+    with pytest.raises(CheckpointError, match=f"only {head} was trained"):
+        monitoring(str(tmp_path / "run" / "checkpoint"))
 
 
 def test_a_detectors_errors_are_for_networks_of_heartbeats(cache: Path, tmp_path: Path) -> None:

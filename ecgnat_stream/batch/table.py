@@ -70,7 +70,7 @@ def as_csv(results: Iterable[Result]) -> bytes:
     writer.writeheader()
     for result in results:
         known = {"name": result.recording.name, "path": result.recording.path, "error": result.error}
-        writer.writerow(known | (_figures(result.summary) if result.summary is not None else {}))
+        writer.writerow((_figures(result.summary) if result.summary is not None else {}) | known)
     return os.fsencode(text.getvalue()).decode("utf-8", "replace").encode()
 
 

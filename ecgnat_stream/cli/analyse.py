@@ -149,7 +149,7 @@ def _run(arguments: argparse.Namespace, order: Order, chosen: Chosen, found: dic
         if found:
             _say(f"{len(found)} of {len(chosen.recordings)} are finished already")
         left = [recording for recording in chosen.recordings if recording.path not in found]
-        jobs = min(arguments.jobs or min(_cores(), _MOST_JOBS), len(left))
+        jobs = max(1, min(arguments.jobs or min(_cores(), _MOST_JOBS), len(left)))
         pool = stack.enter_context(Pool(order, jobs))
         progress = stack.enter_context(Progress(left, sys.stderr))
         for step in pool.run(left):

@@ -17,11 +17,11 @@ from ecgnat_stream.report.words import clock
 
 __all__ = ["BEAT_COLOURS", "draw_course"]
 
-_LEFT, _WIDTH, _RIGHT = 62.0, 1000.0, 8.0
+_LEFT, _WIDTH, _RIGHT = 62.0, 1000.0, 22.0
 _RHYTHM_Y, _RATE_Y, _RATE_HEIGHT = 18.0, 44.0, 150.0
-_ROW = 14.0
+_ROW = 16.0
 _HIGHEST_BPM = 300.0
-_MOST_DOTS = 4000
+_MOST_DOTS, _FEW_DOTS = 4000, 300
 _GRID_BPM = 50.0
 
 BEAT_COLOURS = {"N": "var(--dot)", "S": "#ef8e00", "V": "#e53935", "F": "#8e24aa", "Q": "#8d99a5"}
@@ -43,12 +43,12 @@ def draw_course(analysis: Analysis, moments: Sequence[Moment]) -> str:
         *_marks(analysis, moments),
         *_side("rhythm", _RHYTHM_Y + 13),
         *_rhythm(analysis),
-        *_grid(analysis, top_bpm, below + 2 * _ROW + 8),
+        *_grid(analysis, top_bpm, below + 2 * _ROW + 10),
         *_dots(analysis, rates, top_bpm),
-        *_side("alarms", below + 15),
-        *_alarms(analysis, below + 5),
-        *_side("unusable", below + _ROW + 15),
-        *_unusable(analysis, below + _ROW + 5),
+        *_side("alarms", below + 19),
+        *_alarms(analysis, below + 9),
+        *_side("unusable", below + _ROW + 19),
+        *_unusable(analysis, below + _ROW + 9),
         "</svg>",
     ]
     return "\n".join(parts)
@@ -146,7 +146,7 @@ def _dots(analysis: Analysis, rates: NDArray[np.float64], top_bpm: float) -> Ite
         times, values = analysis.beats["time_s"][chosen].tolist(), rates[chosen].tolist()
         path = "".join(f"M{_x(analysis, at_s):.1f} {_y(bpm, top_bpm):.1f}h0" for at_s, bpm in zip(times, values, strict=True))
         if path:
-            size = 2.6 if label == "N" else 3.6
+            size = (2.4 if label == "N" else 3.6) + (2.0 if len(rates) < _FEW_DOTS else 0.0)
             yield f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="{size}" stroke-linecap="round"/>'
 
 

@@ -32,17 +32,16 @@ _HEAD = (
     ("length", "number"),
     ("leads", "number"),
     ("beats", "number"),
-    ("bpm mean", "number"),
+    ("bpm", "number"),
     ("lowest", "number"),
     ("highest", "number"),
     ("rhythm", ""),
-    ("share", ""),
     ("AF", "number"),
     ("V", "number"),
     ("S", "number"),
-    ("longest pause", "number"),
+    ("pause", "number"),
     ("alarms", ""),
-    ("unusable", "number"),
+    ("bad", "number"),
 )
 
 _SCRIPT = files(__package__).joinpath("index.js").read_text(encoding="utf-8")
@@ -52,8 +51,8 @@ def index_page(entries: Sequence[Entry]) -> str:
     """Return the page."""
     known = [(entry, entry.summary) for entry in entries if entry.summary is not None]
     failed = [entry for entry in entries if entry.summary is None]
-    hours = sum(summary.length_s for _, summary in known) / 3600
-    about = f"{len(known)} recordings, {hours:.3g} hours"
+    total = length(sum(summary.length_s for _, summary in known))
+    about = f"{len(known)} recording{'' if len(known) == 1 else 's'}, {total} of signal"
     if failed:
         about += f"; {len(failed)} could not be analysed"
     header = f'<h1>Recordings</h1><p class="soft small">{about}</p>'
@@ -111,8 +110,7 @@ def _row(entry: Entry, summary: Summary) -> str:
             _number(rate, "" if rate is None else f"{rate:.0f}")
             for rate in (summary.heart_rate_mean_bpm, summary.heart_rate_min_bpm, summary.heart_rate_max_bpm)
         ),
-        f"<td>{'-' if rhythm is None else escape(RHYTHM_TEXTS[rhythm])}</td>",
-        f'<td data-v="{_shares(summary)[0][1] if summary.rhythm_s else ""}">{_tally(summary)}</td>',
+        f'<td class="rhythm" data-v="{_text_of(rhythm)}">{_text_of(rhythm)}{_tally(summary)}</td>',
         _number(summary.af_burden, "" if summary.af_burden is None else f"{summary.af_burden:.0%}"),
         _number(summary.ventricular),
         _number(summary.supraventricular),
@@ -132,6 +130,10 @@ def _link(page: str) -> str:
 def _number(value: float | None, text: str | None = None) -> str:
     shown = "" if value is None else f"{value}" if text is None else text
     return f'<td class="number" data-v="{"" if value is None else value}">{escape(shown) or "-"}</td>'
+
+
+def _text_of(rhythm: str | None) -> str:
+    return "-" if rhythm is None else escape(RHYTHM_TEXTS[rhythm])
 
 
 def _shares(summary: Summary) -> list[tuple[str, float]]:
@@ -162,7 +164,8 @@ def _legend(summaries: Sequence[Summary]) -> str:
     items = "".join(
         f'<li><i style="background:{rhythm_colour(label)}"></i>{escape(RHYTHM_TEXTS[label])}</li>' for label in labels
     )
-    items += "<li>AF: share of the time that has a rhythm</li><li>V, S: ventricular, supraventricular beats</li>"
+    items += "<li>bpm: mean heart rate</li><li>AF: share of the time</li><li>V, S: ventricular, supraventricular beats</li>"
+    items += "<li>pause: longest RR interval</li><li>bad: share of unusable signal</li>"
     return f'<ul class="legend">{items}</ul>'
 
 

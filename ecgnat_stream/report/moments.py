@@ -129,7 +129,7 @@ def _onsets(analysis: Analysis) -> Iterator[Finding]:
     spans = analysis.rhythm[analysis.rhythm["label"] == "AF"]
     for span in sorted(spans, key=lambda span: float(span["start_s"] - span["stop_s"])):
         lasted = length(float(span["stop_s"] - span["start_s"]))
-        text = f"atrial fibrillation or flutter begins, {lasted}"
+        text = f"atrial fibrillation or flutter {'begins' if span['start_s'] > 0 else 'from the start'}, {lasted}"
         yield Finding("atrial fibrillation", text, 0, float(span["start_s"]), _ONSET_AFTER_S)
 
 

@@ -1,0 +1,60 @@
+"""Recordings are found by their names, and by a look into files that could be something else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ecgnat_stream.recordings import find_recordings, header_of
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    files = {
+        "a.hea": "a 2 360 650000\na.dat 212 200 11 1024\n",
+        "a.dat": "",
+        "a.atr": "",
+        "deep/er/b.HEA": "",
+        "deep/m.hea": "m/3 2 360 650000\nm_1 325000\n~ 100\nm_2 325000\n",
+        "deep/m_1.hea": "m_1 2 360 325000\n",
+        "deep/m_2.hea": "m_2 2 360 325000\n",
+        "marks.hea": "# annotations alone\nmarks 0 128\n",
+        "broken.hea": "\x00\x01",
+        "c.EDF": "",
+        "d.npy": "",
+        "leads.csv": "II,V1\n0.1,0.2\n",
+        "semicolons.txt": "0,1;2\n",
+        "numbers.tsv": "1\t2\n",
+        "splits.csv": "database,record,split\nmitdb,100,train\n",
+        "README.txt": "Read me\nfirst\n",
+        "empty.csv": "",
+        ".hidden.csv": "1,2\n",
+        ".git/e.csv": "1,2\n",
+        "picture.png": "",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def test_a_folder_gives_its_recordings_and_says_what_it_passes_over(folder: Path) -> None:
+    found = find_recordings(folder)
+    names = [str(path.relative_to(folder)) for path in found.recordings]
+    assert names == ["a.hea", "broken.hea", "c.EDF", "d.npy", "leads.csv", "numbers.tsv", "deep/m.hea", "deep/er/b.HEA"]
+    assert {path.name: why for path, why in found.passed.items()} == {
+        "README.txt": "is no table of numbers",
+        "empty.csv": "is no table of numbers",
+        "marks.hea": "describes no signals",
+        "semicolons.txt": "is no table of numbers",
+        "splits.csv": "is no table of numbers",
+    }
+
+
+def test_every_file_of_a_record_leads_to_its_header(folder: Path) -> None:
+    for name in ("a", "a.hea", "a.dat", "a.atr"):
+        assert header_of(folder / name) == folder / "a.hea"
+    assert header_of(folder / "c.EDF") is None
+    assert header_of(folder / "gone") is None

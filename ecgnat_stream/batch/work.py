@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import time
 import warnings
@@ -40,8 +41,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         Settings, the network's among them.
     json
         Whether results hold the whole analysis as JSON.
-    html, annotations
-        Folders for pages and WFDB annotations.
+    html, annotations, plots
+        Folders for pages, WFDB annotations and pictures.
     """
 
     fs: float | None = None
@@ -54,6 +55,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     json: bool = False
     html: Path | None = None
     annotations: Path | None = None
+    plots: Path | None = None
 
     def fingerprint(self) -> str:
         """Return what is the same for orders that give the same analysis."""
@@ -62,7 +64,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
     def files_of(self, recording: Recording) -> list[Path]:
         """Return the files that are written for a recording."""
-        places = ((self.html, page_of(recording.name)), (self.annotations, f"{recording.name}.ecg"))
+        name = recording.name
+        places = ((self.html, page_of(name)), (self.annotations, f"{name}.ecg"), (self.plots, f"{name}.png"))
         return [folder / place for folder, place in places if folder is not None]
 
 
@@ -177,6 +180,10 @@ def _write(order: Order, recording: Recording, analysis: Analysis) -> None:
     if order.annotations is not None:
         marks = order.annotations / f"{recording.name}.ecg"
         replace(analysis, name=Path(recording.name).name).to_wfdb(marks.parent)
+    if order.plots is not None:
+        figure, picture = analysis.plot(), io.BytesIO()
+        figure.savefig(picture, format="png")
+        write_whole(order.plots / f"{recording.name}.png", picture.getvalue())
 
 
 def write_whole(path: Path, content: bytes) -> None:

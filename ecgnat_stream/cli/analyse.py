@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything, one JSON object a line and recording")
     parser.add_argument("--html", type=Path, metavar="DIR", help="write a page for each recording, and index.html")
     parser.add_argument("--annotations", type=Path, metavar="DIR", help="write what was said as WFDB annotations (.ecg)")
+    parser.add_argument("--plot", type=Path, metavar="DIR", help="write a picture (PNG) of each recording; needs matplotlib")
     parser.add_argument("--jobs", type=_jobs, metavar="N", help=f"processes (default: one for each core, at most {_MOST_JOBS})")
     parser.add_argument("--resume", action="store_true", help="keep what the file of --json holds already, and do the rest")
     parser.set_defaults(command=_analyse)
@@ -110,6 +112,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--start {arguments.start:g}: at least 0")
     if arguments.stop is not None and arguments.stop <= (arguments.start or 0.0):
         raise ConfigError(f"--stop {arguments.stop:g} is not after --start {arguments.start or 0.0:g}")
+    if arguments.plot is not None and find_spec("matplotlib") is None:
+        raise ConfigError("--plot needs matplotlib, which is not installed: pip install matplotlib; --html does without it")
 
 
 def _order(arguments: argparse.Namespace) -> Order:
@@ -132,6 +136,7 @@ def _order(arguments: argparse.Namespace) -> Order:
         json=arguments.json is not None,
         html=arguments.html,
         annotations=arguments.annotations,
+        plots=arguments.plot,
     )
 
 

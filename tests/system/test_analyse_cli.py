@@ -71,7 +71,7 @@ def test_good_and_bad_files_of_every_kind(tmp_path: Path, untrained: Path, capsy
     np.savetxt(folder / "norate.csv", heart(12).T, delimiter=",", header="II,V1", comments="")
     (folder / "torn.edf").write_bytes(b"0       torn")
     (folder / "splits.csv").write_text("database,record,split\nx,a,train\n")
-    files = {"--csv": "f.csv", "--json": "all.jsonl", "--html": "pages", "--annotations": "marks"}
+    files = {"--csv": "f.csv", "--json": "all.jsonl", "--html": "pages", "--annotations": "marks", "--plot": "pictures"}
     options = [part for name, file in files.items() for part in (name, out / file)]
     assert analyse(folder, *options, "--model", untrained, "--no-diagnose", "--jobs", 2) == 1
 
@@ -113,7 +113,14 @@ def test_good_and_bad_files_of_every_kind(tmp_path: Path, untrained: Path, capsy
     marks = wfdb.rdann(str(out / "marks" / "one" / "a"), "ecg")
     assert sum(symbol in "NSVFQ" for symbol in marks.symbol) == int(rows["one/a"]["beats"])
     assert "+" in marks.symbol
+    assert {str(path.relative_to(out / "pictures")) for path in (out / "pictures").rglob("*.png")} == {f"{n}.png" for n in good}
     assert not list(out.rglob("*.part"))
+
+
+def test_pictures_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("ecgnat_stream.cli.analyse.find_spec", lambda name: None)
+    assert analyse(tmp_path, "--plot", tmp_path) == 2
+    assert "--plot needs matplotlib" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
-    from ecgnat_stream.analysis import Analysis, Summary, analyse, analyse_many, diagnose
+    from ecgnat_stream.analysis import Analysis, Summary, analyse, analyse_many, condition_samples, diagnose
     from ecgnat_stream.config import BedConfig, Config, load_config, parse_config
     from ecgnat_stream.device import Device, stream_device
     from ecgnat_stream.errors import (
@@ -46,10 +46,10 @@ if TYPE_CHECKING:
     )
     from ecgnat_stream.model import ModelConfig, Prediction, Predictor
     from ecgnat_stream.monitor import Monitor
-    from ecgnat_stream.signal import FS, LEADS, MODEL_FS, SampleBlock, StreamInfo
+    from ecgnat_stream.signal import FS, LEADS, MODEL_FS, Conditioned, SampleBlock, StreamInfo
 
 _HOMES = {
-    "analysis": ("Analysis", "Summary", "analyse", "analyse_many", "diagnose"),
+    "analysis": ("Analysis", "Summary", "analyse", "analyse_many", "condition_samples", "diagnose"),
     "config": ("BedConfig", "Config", "load_config", "parse_config"),
     "device": ("Device", "stream_device"),
     "errors": ("CheckpointError", "ConfigError", "DeviceError", "EcgnatError", "InputError", "SinkError"),
@@ -59,7 +59,7 @@ _HOMES = {
     ),
     "model": ("ModelConfig", "Prediction", "Predictor"),
     "monitor": ("Monitor",),
-    "signal": ("FS", "LEADS", "MODEL_FS", "SampleBlock", "StreamInfo"),
+    "signal": ("FS", "LEADS", "MODEL_FS", "Conditioned", "SampleBlock", "StreamInfo"),
 }
 """Module to the names that come from it: the same as above, for those who run."""
 
@@ -76,6 +76,7 @@ __all__ = [
     "CheckpointError",
     "Command",
     "CommandResult",
+    "Conditioned",
     "Config",
     "ConfigError",
     "Device",
@@ -104,6 +105,7 @@ __all__ = [
     "__version__",
     "analyse",
     "analyse_many",
+    "condition_samples",
     "diagnose",
     "load_config",
     "parse_config",

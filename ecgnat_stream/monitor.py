@@ -32,7 +32,7 @@ from ecgnat_stream.device import Device, LinkState, open_device, supervise
 from ecgnat_stream.errors import ConfigError, EcgnatError, SinkError
 from ecgnat_stream.events import Command, EngineStatus, Event, Technical, Trace, Wave
 from ecgnat_stream.model import Predictor, monitoring
-from ecgnat_stream.signal import SampleBlock, StreamInfo, Window
+from ecgnat_stream.signal import MODEL_FS, Conditioned, SampleBlock, StreamInfo, Window
 from ecgnat_stream.ward import BedProgress, Ward
 
 __all__ = ["Monitor", "Sink"]
@@ -367,7 +367,7 @@ class Monitor:
         for row, window in zip(beats, windows, strict=True):
             row[: len(window.beats)] = window.beats
         try:
-            prediction = await asyncio.wrap_future(predictor.submit(samples, beats))
+            prediction = await asyncio.wrap_future(predictor.submit(Conditioned(samples, MODEL_FS), beats))
             self._windows += len(windows)
             _log.debug("%d windows in %.0f ms", len(windows), prediction.took_s * 1e3)
             self._ward.apply(windows, prediction, predictor.path.name)

@@ -24,6 +24,7 @@ __all__ = [
     "MONITORED_FIRST",
     "NOT_ECG",
     "TOKEN_S",
+    "Conditioned",
     "SampleBlock",
     "StreamInfo",
     "Window",
@@ -134,6 +135,54 @@ class Window:
     last_sample_ns: int
     cut_ns: int
     beats: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioned:
+    """Conditioned ECG that carries its rate, so that nobody takes it for one of another rate.
+
+    :func:`~ecgnat_stream.condition.condition_record` gives 200 Hz and the network reads 100 Hz: it takes this, and thins it out
+    itself.
+
+    Parameters
+    ----------
+    samples
+        ``(12, T)`` or ``(B, 12, T)`` in mV, NaN for what is missing.
+    fs
+        Rate in Hz.
+    """
+
+    samples: NDArray[np.float32]
+    fs: float
+
+    @property
+    def length_s(self) -> float:
+        """Length in s."""
+        return float(self.samples.shape[-1] / self.fs)
+
+    def at(self, fs: float) -> Conditioned:
+        """Return every n-th sample, so that the rate is ``fs``; the band of the conditioned signal ends below 50 Hz.
+
+        Raises
+        ------
+        ValueError
+            If that is not a whole part of this rate, or less than 100 Hz.
+        """
+        step = round(self.fs / fs)
+        if fs < MODEL_FS or step < 1 or abs(step * fs - self.fs) > 1e-6:
+            raise ValueError(f"{self.fs:g} Hz cannot be thinned out to {fs:g} Hz: condition the raw samples, which gives {FS} Hz")
+        return self if step == 1 else Conditioned(self.samples[..., ::step], fs)
+
+    def windows(self, length_s: float = 10.0, hop_s: float | None = None) -> Conditioned:
+        """Cut ``(12, T)`` into windows ``(B, 12, T')``, end to end or every ``hop_s``; what the last one lacks is NaN."""
+        length, hop = round(length_s * self.fs), round((hop_s or length_s) * self.fs)
+        total = self.samples.shape[-1]
+        starts = range(0, max(1, total - length + hop), hop)
+        cut = np.full((len(starts), len(LEADS), length), np.nan, np.float32)
+        for window, start in zip(cut, starts, strict=True):
+            part = self.samples[:, start : start + length]
+            window[:, : part.shape[1]] = part
+        return Conditioned(cut, self.fs)
 
 
 def assign_leads(names: Sequence[str], lead_map: Mapping[str, str] | None = None) -> tuple[int | None, ...]:

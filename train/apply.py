@@ -18,10 +18,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgnat_stream.condition import condition_records
+from ecgnat_stream.condition import condition_record
 from ecgnat_stream.errors import EcgnatError
 from ecgnat_stream.model import ModelConfig, Predictor
-from ecgnat_stream.signal import LEADS, MODEL_FS
+from ecgnat_stream.signal import LEADS, MODEL_FS, Conditioned
 from train.data.record import leads_of, sidecar_of
 from train.judge.reading import starts
 
@@ -32,12 +32,12 @@ _WINDOW = 10 * MODEL_FS
 
 def say(predictor: Predictor, samples: NDArray[np.float32], fs: float) -> NDArray[np.float64]:
     """Return ``(C,)`` probabilities of the window classes for a recording ``(12, T)`` in mV; NaN where a lead is absent."""
-    leads = condition_records(samples[None], fs)[0, :, ::2]
+    leads = condition_record(samples, fs).at(MODEL_FS).samples
     windows = np.full((len(at := starts(leads.shape[1], _WINDOW, _WINDOW)), len(LEADS), _WINDOW), np.nan, np.float32)
     for window, start in zip(windows, at, strict=True):
         part = leads[:, start : start + _WINDOW]
         window[:, : part.shape[1]] = part
-    said = np.clip(predictor.predict(windows).window.astype(np.float64), 1e-9, 1 - 1e-9)
+    said = np.clip(predictor.predict(Conditioned(windows, MODEL_FS)).window.astype(np.float64), 1e-9, 1 - 1e-9)
     mean: NDArray[np.float64] = np.log(said / (1 - said)).mean(axis=0)
     return 1 / (1 + np.exp(-mean))
 

@@ -8,6 +8,7 @@ the tables say more.
 from ecgnat_stream.analysis.diagnoses import diagnose
 from ecgnat_stream.analysis.result import Analysis
 from ecgnat_stream.analysis.run import analyse, analyse_many
+from ecgnat_stream.analysis.source import condition_samples
 from ecgnat_stream.analysis.summary import Summary
 
-__all__ = ["Analysis", "Summary", "analyse", "analyse_many", "diagnose"]
+__all__ = ["Analysis", "Summary", "analyse", "analyse_many", "condition_samples", "diagnose"]

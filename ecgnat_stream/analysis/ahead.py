@@ -18,7 +18,7 @@ from ecgnat_stream.codes import RHYTHMS
 from ecgnat_stream.config import Config
 from ecgnat_stream.model import Prediction, Predictor
 from ecgnat_stream.rhythm import RhythmTimeline, label_text
-from ecgnat_stream.signal import FRAME, FS, LEADS, MODEL_FS, Window
+from ecgnat_stream.signal import FRAME, FS, LEADS, MODEL_FS, Conditioned, Window
 from ecgnat_stream.spans import RhythmSpan
 from ecgnat_stream.ward import FrameResult
 
@@ -134,7 +134,7 @@ class Beginning:
         window[0, :, whole - signal.shape[1] :] = signal
         at = np.concatenate([frame.beats.at for frame in self._frames]) * MODEL_FS / FS + whole - signal.shape[1]
         beats = np.sort(at)[None].astype(np.float32) if len(at) else np.full((1, 1), np.nan, np.float32)
-        self._add(signal.shape[1] - whole, signal.shape[1], predictor.predict(window, beats), 0)
+        self._add(signal.shape[1] - whole, signal.shape[1], predictor.predict(Conditioned(window, MODEL_FS), beats), 0)
         decision = self._timeline.decide(_ROW, np.array([self._frames[-1].usable]))
         (label,) = decision.names
         return RhythmSpan(0.0, length_s, label_text(label, rate_bpm), float(decision.probability[0]))

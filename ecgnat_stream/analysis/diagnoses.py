@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgnat_stream.analysis import tables
-from ecgnat_stream.analysis.source import Recording, Source, open_source
+from ecgnat_stream.analysis.source import Recording, Source, open_source, standard_leads
 from ecgnat_stream.beats import find_beats
 from ecgnat_stream.codes import STATEMENT_TEXTS
 from ecgnat_stream.condition import condition_record
 from ecgnat_stream.errors import CheckpointError, InputError
 from ecgnat_stream.model import ModelConfig, Predictor
-from ecgnat_stream.signal import FS, LEADS, MODEL_FS, assign_leads
+from ecgnat_stream.signal import LEADS, MODEL_FS, Conditioned, assign_leads
 from ecgnat_stream.weights import installed
 
 __all__ = ["TWELVE_LEADS", "Diagnosing", "diagnose", "has_twelve_leads"]
@@ -130,7 +130,7 @@ def _statements(recording: Recording, used_as: Sequence[str | None], predictor: 
     windows = windows[np.isfinite(windows).any(axis=(1, 2))]
     if not len(windows):
         raise InputError(f"{recording.name}: no lead has a valid sample: nothing can be stated about it")
-    answer = predictor.predict(windows, find_beats(windows) if predictor.needs_beats else None)
+    answer = predictor.predict(Conditioned(windows, MODEL_FS), find_beats(windows) if predictor.needs_beats else None)
     probability = answer.window.mean(axis=0)
     thresholds = predictor.card.calibration.window_thresholds or (_DEFAULT_THRESHOLD,) * len(probability)
     rows = [
@@ -152,12 +152,8 @@ def _window(recording: Recording, used_as: Sequence[str | None], start_s: float)
     fs = recording.info.fs
     begin_s = max(0.0, start_s - _RUN_IN_S)
     begin, stop = round(begin_s * fs), min(recording.total, round((start_s + _WINDOW_S + 0.2) * fs))
-    samples = np.full((len(LEADS), stop - begin), np.nan, np.float32)
-    read = recording.read(begin, stop)
-    for row, lead in enumerate(used_as):
-        if lead:
-            samples[LEADS.index(lead)] = read[row]
-    y = condition_record(samples, fs)[:, round((start_s - begin_s) * FS) :: FS // MODEL_FS]
+    y = condition_record(standard_leads(recording.read(begin, stop), used_as), fs).at(MODEL_FS).samples
+    y = y[:, round((start_s - begin_s) * MODEL_FS) :]
     window = np.full((len(LEADS), round(_WINDOW_S * MODEL_FS)), np.nan, np.float32)
     there = y[:, : window.shape[1]]
     window[:, : there.shape[1]] = there

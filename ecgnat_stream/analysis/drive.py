@@ -22,7 +22,7 @@ from ecgnat_stream.device import LinkState
 from ecgnat_stream.errors import EcgnatError
 from ecgnat_stream.events import Event
 from ecgnat_stream.model import Prediction, Predictor
-from ecgnat_stream.signal import SampleBlock, StreamInfo, Window
+from ecgnat_stream.signal import MODEL_FS, Conditioned, SampleBlock, StreamInfo, Window
 from ecgnat_stream.ward import FrameResult, Ward
 
 __all__ = ["Said", "monitor_recordings"]
@@ -132,4 +132,4 @@ class _Network:
         beats = np.full((len(windows), max(1, *(len(window.beats) for window in windows))), np.nan, np.float32)
         for row, window in zip(beats, windows, strict=True):
             row[: len(window.beats)] = window.beats
-        return self._predictor.submit(samples, beats)
+        return self._predictor.submit(Conditioned(samples, MODEL_FS), beats)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ecgnat_stream.clock import SystemClock
+from ecgnat_stream.condition import condition_record
 from ecgnat_stream.device import FS_RANGE, open_device
 from ecgnat_stream.errors import InputError
-from ecgnat_stream.signal import LEADS, StreamInfo, ecg_signals, mv_per
+from ecgnat_stream.signal import LEADS, Conditioned, StreamInfo, assign_leads, ecg_signals, mv_per
 
-__all__ = ["Recording", "Source", "WfdbRecord", "open_source"]
+__all__ = ["Recording", "Source", "WfdbRecord", "condition_samples", "open_source", "standard_leads"]
 
 _LEAST_S = 1.0
 """Nothing can be said of less."""
@@ -274,3 +275,49 @@ def _moves_mv(recording: Recording) -> float:
     found = np.concatenate(moves)
     found = found[found > 0]
     return float(np.median(found)) if len(found) else 0.0
+
+
+def standard_leads(samples: Samples, used_as: Sequence[str | None]) -> Samples:
+    """Return ``(12, T)``: each row of ``(L, T)`` in the place of the lead that it is taken for, NaN without one."""
+    leads = np.full((len(LEADS), samples.shape[1]), np.nan, np.float32)
+    for row, lead in zip(samples, used_as, strict=True):
+        if lead:
+            leads[LEADS.index(lead)] = row
+    return leads
+
+
+def condition_samples(
+    source: Source,
+    *,
+    fs: float | None = None,
+    leads: Sequence[str] | None = None,
+    units: str | None = None,
+    lead_map: Mapping[str, str] | None = None,
+    start_s: float | None = None,
+    stop_s: float | None = None,
+) -> Conditioned:
+    """Turn raw samples into what the stages and the networks read: twelve leads, filtered, with their rate.
+
+    Parameters
+    ----------
+    source, fs, leads, units, lead_map, start_s, stop_s
+        As for :func:`ecgnat_stream.analyse`; all of the part is held in memory.
+
+    Raises
+    ------
+    InputError, DeviceError, ConfigError
+        As :func:`ecgnat_stream.analyse`.
+
+    Examples
+    --------
+    >>> t = np.arange(20 * 250) / 250
+    >>> raw = np.exp(-(((t % 0.8 - 0.4) / 0.02) ** 2))
+    >>> signal = condition_samples(raw, fs=250, leads=["II"])
+    >>> signal.samples.shape, signal.fs
+    ((12, 4000), 200)
+    >>> signal.windows(10).samples.shape  # for Predictor.predict
+    (2, 12, 2000)
+    """
+    recording = open_source(source, fs=fs, leads=leads, units=units, start_s=start_s, stop_s=stop_s)
+    used_as = [None if slot is None else LEADS[slot] for slot in assign_leads(recording.info.leads, lead_map)]
+    return condition_record(standard_leads(recording.read(0, recording.total), used_as), recording.info.fs)

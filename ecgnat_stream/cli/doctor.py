@@ -104,7 +104,7 @@ def _model() -> Iterator[Check]:
     import numpy as np
 
     from ecgnat_stream.model import ModelConfig, Predictor
-    from ecgnat_stream.signal import LEADS, MODEL_FS
+    from ecgnat_stream.signal import LEADS, MODEL_FS, Conditioned
 
     try:
         began = time.perf_counter()
@@ -112,7 +112,7 @@ def _model() -> Iterator[Check]:
             loaded_s = time.perf_counter() - began
             took = []
             for batch in (1, 32):
-                windows = np.zeros((batch, len(LEADS), 10 * MODEL_FS), np.float32)
+                windows = Conditioned(np.zeros((batch, len(LEADS), 10 * MODEL_FS), np.float32), MODEL_FS)
                 predictor.predict(windows)
                 took.append(min(predictor.predict(windows).took_s for _ in range(3)) * 1e3)
             speed = f"{took[0]:.0f} ms for 1 window, {took[1]:.0f} ms for 32"

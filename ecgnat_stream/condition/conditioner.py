@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.signal import butter, iirnotch, sosfilt, tf2sos
 
 from ecgnat_stream.condition.pacing import CONTEXT, remove_spikes
-from ecgnat_stream.signal import FRAME, FS, LEADS
+from ecgnat_stream.signal import FRAME, FS, LEADS, Conditioned
 
 __all__ = ["ConditionConfig", "Conditioner", "Spikes", "condition_record", "condition_records"]
 
@@ -316,10 +316,9 @@ def _limb_leads_from(a: int, b: int) -> NDArray[np.float32]:
     return (_FROM_I_II @ to_i_ii).astype(np.float32)
 
 
-def condition_record(samples: NDArray[np.float32], fs: float, config: ConditionConfig | None = None) -> NDArray[np.float32]:
+def condition_record(samples: NDArray[np.float32], fs: float, config: ConditionConfig | None = None) -> Conditioned:
     """Condition a whole record ``(12, T)`` at ``fs`` into ``(12, T')`` at ``signal.FS``, exactly as the stream does."""
-    y: NDArray[np.float32] = condition_records(samples[None], fs, config)[0]
-    return y
+    return Conditioned(condition_records(samples[None], fs, config)[0], FS)
 
 
 def condition_records(samples: NDArray[np.float32], fs: float, config: ConditionConfig | None = None) -> NDArray[np.float32]:

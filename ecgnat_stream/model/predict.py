@@ -26,7 +26,7 @@ from ecgnat_stream.model.config import ModelConfig
 from ecgnat_stream.model.ecgnat import EcgNatConfig
 from ecgnat_stream.model.network import Network
 from ecgnat_stream.model.tokens import BeatTokens, check_beats
-from ecgnat_stream.signal import LEADS, MODEL_FS, TOKEN_S
+from ecgnat_stream.signal import LEADS, MODEL_FS, TOKEN_S, Conditioned
 
 __all__ = ["Prediction", "Predictor", "try_loading"]
 
@@ -119,28 +119,37 @@ class Predictor:
             f"{self.device}, {torch.get_num_threads()} threads"
         )
 
-    def submit(self, windows: NDArray[np.float32], beats: NDArray[np.float32] | None = None) -> Future[Prediction]:
+    def submit(self, windows: Conditioned, beats: NDArray[np.float32] | None = None) -> Future[Prediction]:
         """Predict in the worker thread; see :meth:`predict`."""
-        windows = np.array(windows, np.float32)  # a copy: the caller may write into its own while this one waits
+        if not isinstance(windows, Conditioned):
+            raise TypeError(
+                "windows have to carry their rate: condition_samples() of the raw samples gives such, or Conditioned(array, fs) "
+                "of what is conditioned already"
+            )
+        # Copies: the caller may write into its own while this one waits.
+        given = np.array(windows.at(MODEL_FS).samples, np.float32)
         beats = None if beats is None else np.array(beats, np.float32, order="C")
-        _check_windows(windows, beats, self.needs_beats)
-        return self._worker.submit(self._predict, windows, beats)
+        _check_windows(given, beats, self.needs_beats)
+        return self._worker.submit(self._predict, given, beats)
 
-    def predict(self, windows: NDArray[np.float32], beats: NDArray[np.float32] | None = None) -> Prediction:
+    def predict(self, windows: Conditioned, beats: NDArray[np.float32] | None = None) -> Prediction:
         """Predict and wait.
 
         Parameters
         ----------
         windows
-            ``(B, 12, T)`` mV at 100 Hz, NaN = missing. A window of NaN alone gives finite probabilities without meaning: mask it.
+            ``(B, 12, T)`` mV with their rate, NaN = missing. A window of NaN alone gives finite probabilities without meaning:
+            mask it.
         beats
-            ``(B, N)`` R peaks in samples from the start of the window, ascending, NaN behind the last. A network that
+            ``(B, N)`` R peaks in samples at 100 Hz from the start of the window, ascending, NaN behind the last. A network that
             :attr:`needs_beats` takes a window without any as one in which no beat was found; others do not look at them.
 
         Raises
         ------
+        TypeError
+            For a bare array, which does not say its rate.
         ValueError
-            For any other shape, without beats where the network needs them, or for beats that are not ascending.
+            For any other shape or rate, without beats where the network needs them, or for beats that are not ascending.
         """
         return self.submit(windows, beats).result()
 
@@ -184,7 +193,8 @@ class Predictor:
         length = round(self.config.window_s * MODEL_FS)
         for size in self.buckets if self._compiled else (1,):
             beats = np.arange(50, length, 80, dtype=np.float32)
-            said = self.predict(np.zeros((size, len(LEADS), length), np.float32), np.tile(beats, (size, 1)))
+            windows = Conditioned(np.zeros((size, len(LEADS), length), np.float32), MODEL_FS)
+            said = self.predict(windows, np.tile(beats, (size, 1)))
             if not all(np.isfinite(part).all() for part in (said.rhythm, said.window, said.screen, said.beat)):
                 raise CheckpointError(f"{self.path}: the network's answers are not finite: its weights are too large")
 

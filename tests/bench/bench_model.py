@@ -21,6 +21,7 @@ import torch
 
 from ecgnat_stream.model import EcgNat, ModelConfig, Predictor, size
 from ecgnat_stream.model.attention import Backend, neighborhood_attention
+from ecgnat_stream.signal import Conditioned
 
 STAGES = ((256, 2, 8), (128, 4, 4), (64, 8, 2), (32, 16, 1))
 """Tokens, heads and dilation of nano's stages for a 10 s window; 12 channels per head."""
@@ -61,7 +62,7 @@ def batches(config: ModelConfig, repeats: int) -> dict[str, Any]:
     with Predictor(config) as predictor:
         row: dict[str, Any] = {"describe": predictor.describe(), "start_s": round(time.perf_counter() - began, 2)}
         for count in (1, 8, 32):
-            windows = 0.3 * np.random.default_rng(0).standard_normal((count, 12, 1000)).astype(np.float32)
+            windows = Conditioned(0.3 * np.random.default_rng(0).standard_normal((count, 12, 1000)).astype(np.float32), 100)
             row[f"{count} windows"] = milliseconds(lambda x=windows: predictor.predict(x), repeats)
     return row
 

@@ -16,6 +16,7 @@ from ecgnat_stream.model import ARCHITECTURES, EcgNat, ModelCard, ModelConfig, P
 from ecgnat_stream.model.checkpoint import Calibration, load_checkpoint
 from ecgnat_stream.model.predict import calibrate, fold_batch_norm
 from ecgnat_stream.model.preprocess import prepare
+from ecgnat_stream.signal import MODEL_FS, Conditioned
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +44,12 @@ def windows(count: int, seed: int = 0) -> np.ndarray:
     return (0.3 * np.random.default_rng(seed).standard_normal((count, 12, 1000))).astype(np.float32)
 
 
+def at_100(samples: np.ndarray) -> Conditioned:
+    return Conditioned(samples, MODEL_FS)
+
+
 def test_shapes_and_probabilities(predictor: Predictor) -> None:
-    prediction = predictor.predict(windows(3))
+    prediction = predictor.predict(at_100(windows(3)))
     assert prediction.rhythm.shape == (3, 32, len(RHYTHMS))
     assert prediction.window.shape == (3, len(predictor.window_classes))
     assert prediction.screen.shape == (3, len(SCREENS))
@@ -62,15 +67,15 @@ def test_equals_the_plain_network(predictor: Predictor, checkpoint: Path) -> Non
     with torch.inference_mode():
         logits = network(prepare(torch.from_numpy(x))).rhythm
     expected = calibrate(logits, card.calibration.temperature, card.calibration.bias).numpy()
-    np.testing.assert_allclose(predictor.predict(x).rhythm, expected, atol=1e-5)
+    np.testing.assert_allclose(predictor.predict(at_100(x)).rhythm, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 8, 9, 19])
 def test_a_row_does_not_depend_on_its_batch(predictor: Predictor, count: int) -> None:
     x = windows(count)
     x[1:] *= 20
-    together = predictor.predict(x)
-    alone = predictor.predict(x[:1])
+    together = predictor.predict(at_100(x))
+    alone = predictor.predict(at_100(x[:1]))
     np.testing.assert_allclose(together.rhythm[:1], alone.rhythm, atol=1e-5)
     np.testing.assert_allclose(together.window[:1], alone.window, atol=1e-5)
 
@@ -78,23 +83,23 @@ def test_a_row_does_not_depend_on_its_batch(predictor: Predictor, count: int) ->
 def test_nothing_at_all_gives_finite_probabilities(predictor: Predictor) -> None:
     x = windows(2)
     x[1] = np.nan
-    prediction = predictor.predict(x)
+    prediction = predictor.predict(at_100(x))
     assert np.isfinite(prediction.rhythm).all()
-    np.testing.assert_allclose(prediction.rhythm[:1], predictor.predict(windows(2)).rhythm[:1], atol=1e-5)
+    np.testing.assert_allclose(prediction.rhythm[:1], predictor.predict(at_100(windows(2))).rhythm[:1], atol=1e-5)
 
 
 def test_any_length_and_foreign_memory_order(predictor: Predictor) -> None:
     x = windows(2)[:, :, ::2]
-    assert predictor.predict(x).rhythm.shape == (2, 16, 8)
+    assert predictor.predict(at_100(x)).rhythm.shape == (2, 16, 8)
 
 
 def test_submit_runs_in_the_worker_thread(predictor: Predictor) -> None:
     seen: list[str] = []
     done = threading.Event()
-    predictor.submit(windows(1)).add_done_callback(lambda _: (seen.append(threading.current_thread().name), done.set()))
+    predictor.submit(at_100(windows(1))).add_done_callback(lambda _: (seen.append(threading.current_thread().name), done.set()))
     assert done.wait(30)
     assert seen[0].startswith(("model", "MainThread"))
-    futures = [predictor.submit(windows(1, seed)) for seed in range(4)]
+    futures = [predictor.submit(at_100(windows(1, seed))) for seed in range(4)]
     ready = [future.result().ready_ns for future in futures]
     assert ready == sorted(ready)
 
@@ -102,11 +107,11 @@ def test_submit_runs_in_the_worker_thread(predictor: Predictor) -> None:
 def test_what_was_submitted_may_be_written_over(checkpoint: Path) -> None:
     with Predictor(ModelConfig(name=str(checkpoint))) as predictor:
         x = windows(1)
-        wanted = predictor.predict(x).rhythm
+        wanted = predictor.predict(at_100(x)).rhythm
         started, go = threading.Event(), threading.Event()
         predictor._worker.submit(lambda: (started.set(), go.wait(30)))
         assert started.wait(30)
-        waiting = predictor.submit(x)
+        waiting = predictor.submit(at_100(x))
         x[:] = 0
         go.set()
         np.testing.assert_allclose(waiting.result().rhythm, wanted, atol=1e-6)
@@ -119,7 +124,7 @@ def test_batches_are_padded_to_few_sizes(checkpoint: Path, monkeypatch: pytest.M
         network = predictor._run
         monkeypatch.setattr(predictor, "_run", lambda x: (seen.append(len(x)), network(x))[1])
         for count in (1, 3, 7, 9, 13, 30):
-            predictor.predict(windows(count))
+            predictor.predict(at_100(windows(count)))
         assert set(seen) <= set(predictor.buckets)
 
 
@@ -155,7 +160,7 @@ def test_without_a_compiler_it_runs_eager_and_says_so(checkpoint: Path, monkeypa
     monkeypatch.setattr("shutil.which", lambda name: None)
     with Predictor(ModelConfig(name=str(checkpoint), compile="on", device="cpu", max_batch=2)) as predictor:
         assert "eager (no C++ compiler found)" in predictor.describe()
-        assert predictor.predict(windows(1)).rhythm.shape == (1, 32, 8)
+        assert predictor.predict(at_100(windows(1))).rhythm.shape == (1, 32, 8)
 
 
 def test_foreign_beats(tmp_path: Path) -> None:
@@ -165,10 +170,9 @@ def test_foreign_beats(tmp_path: Path) -> None:
     beats = np.arange(50, 1000, 80, dtype=np.float32)[None].repeat(2, axis=0)
     with Predictor(ModelConfig(name=str(path))) as predictor:
         assert ": beatnet nano, " in predictor.describe() and "attention" not in predictor.describe()
-        plain = predictor.predict(windows(2), beats)
+        plain = predictor.predict(at_100(windows(2)), beats)
         for foreign in (beats.tolist(), beats.astype(">f8"), np.asfortranarray(beats), beats[:, ::-1].copy()[:, ::-1]):
-            np.testing.assert_array_equal(predictor.predict(windows(2), foreign).rhythm, plain.rhythm)  # type: ignore[arg-type]
-        np.testing.assert_array_equal(predictor.predict(windows(2).tolist(), beats).rhythm, plain.rhythm)  # type: ignore[arg-type]
+            np.testing.assert_array_equal(predictor.predict(at_100(windows(2)), foreign).rhythm, plain.rhythm)  # type: ignore[arg-type]
 
 
 def test_weights_that_overflow(tmp_path: Path) -> None:
@@ -183,7 +187,17 @@ def test_weights_that_overflow(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [(12, 1000), (0, 12, 1000), (1, 2, 1000), (1, 12, 0)])
 def test_other_shapes_are_refused_at_once(predictor: Predictor, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="want windows"):
-        predictor.submit(np.zeros(shape, np.float32))
+        predictor.submit(at_100(np.zeros(shape, np.float32)))
+
+
+def test_windows_carry_their_rate(predictor: Predictor) -> None:
+    x = windows(2)
+    twice = np.repeat(x, 2, axis=2)
+    np.testing.assert_array_equal(predictor.predict(Conditioned(twice, 200)).rhythm, predictor.predict(at_100(x)).rhythm)
+    with pytest.raises(TypeError, match="have to carry their rate"):
+        predictor.predict(x)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="250 Hz cannot be thinned out to 100 Hz"):
+        predictor.predict(Conditioned(x, 250))
 
 
 @pytest.mark.parametrize("changes", [{"max_batch": 0}, {"threads": -1}, {"window_s": 0.0}])
@@ -229,7 +243,7 @@ def test_networks_that_read_heartbeats_are_given_them(tmp_path: Path, arch: str)
         row[: len(found)] = found
     beats[4] = np.nan
     with Predictor(ModelConfig(name=str(tmp_path), max_batch=4)) as predictor:
-        together = predictor.predict(windows(5), beats)
+        together = predictor.predict(at_100(windows(5)), beats)
         assert together.rhythm.shape == (5, 32, len(RHYTHMS))
         assert all(np.isfinite(array).all() for array in (together.rhythm, together.beat, together.window, together.screen))
         assert together.without_beats.tolist() == [False, False, False, False, True]
@@ -237,10 +251,10 @@ def test_networks_that_read_heartbeats_are_given_them(tmp_path: Path, arch: str)
         assert len(found) == 14
         assert (np.abs(found + 4 - beats[0]) <= 8).all(), "beats are where they were given"
         for row in range(5):
-            alone = predictor.predict(windows(5)[row : row + 1], beats[row : row + 1])
+            alone = predictor.predict(at_100(windows(5)[row : row + 1]), beats[row : row + 1])
             np.testing.assert_allclose(alone.rhythm[0], together.rhythm[row], atol=1e-5)
             np.testing.assert_allclose(alone.window[0], together.window[row], atol=1e-5)
         with pytest.raises(ValueError, match="give R peaks"):
-            predictor.predict(windows(5))
+            predictor.predict(at_100(windows(5)))
         with pytest.raises(ValueError, match=r"want beats \(5, N\)"):
-            predictor.predict(windows(5), beats[:3])
+            predictor.predict(at_100(windows(5)), beats[:3])

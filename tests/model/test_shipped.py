@@ -15,7 +15,7 @@ from ecgnat_stream.beats import find_beats
 from ecgnat_stream.codes import BEATS, RHYTHMS
 from ecgnat_stream.condition import condition_record
 from ecgnat_stream.model import ModelConfig, Predictor, load_checkpoint, shipped
-from ecgnat_stream.signal import LEADS
+from ecgnat_stream.signal import LEADS, MODEL_FS, Conditioned
 from ecgnat_stream.weights import installed
 from train.judge.metrics import decode_beats
 
@@ -74,10 +74,10 @@ def test_a_slow_regular_heart_is_in_sinus_rhythm(name: str, bpm: int) -> None:
     )
     raw = np.full((12, 30_000), np.nan, np.float32)
     raw[[LEADS.index(lead) for lead in ("II", "V1")]] = patient.read(30_000)
-    signal = condition_record(raw, 500.0)
+    signal = condition_record(raw, 500.0).samples
     x = np.stack([signal[:, 2 * start : 2 * start + 2000 : 2] for start in range(500, 4900, 110)])
     with Predictor(ModelConfig(name=name, threads=1)) as predictor:
-        rhythm = predictor.predict(x, find_beats(x)).rhythm
+        rhythm = predictor.predict(Conditioned(x, MODEL_FS), find_beats(x)).rhythm
     assert rhythm[..., RHYTHMS.index("SINUS")].mean() > 0.7
     assert rhythm[..., RHYTHMS.index("NOISE")].mean() < 0.12
 
@@ -93,7 +93,7 @@ def window(root: Path, record: str, at_s: float, slot: int = 1) -> np.ndarray:
     signal = wfdb.rdrecord(str(root / record), sampfrom=start, sampto=start + round(15 * fs)).p_signal[:, 0]
     samples = np.full((12, len(signal)), np.nan, np.float32)
     samples[slot] = signal
-    return condition_record(samples, fs)[None, :, ::2][..., -1000:]
+    return condition_record(samples, fs).at(MODEL_FS).samples[None, :, -1000:]
 
 
 @pytest.mark.data
@@ -110,7 +110,7 @@ def window(root: Path, record: str, at_s: float, slot: int = 1) -> np.ndarray:
     ],
 )
 def test_it_names_what_it_has_learned(predictor: Predictor, data_root: Path, record: str, at_s: float, rhythm: str) -> None:
-    probabilities = predictor.predict(window(data_root, record, at_s)).rhythm[0].mean(axis=0)
+    probabilities = predictor.predict(Conditioned(window(data_root, record, at_s), MODEL_FS)).rhythm[0].mean(axis=0)
     assert RHYTHMS[int(probabilities.argmax())] == rhythm, dict(zip(RHYTHMS, probabilities.round(2).tolist(), strict=True))
 
 
@@ -122,15 +122,15 @@ def test_it_names_what_it_has_learned(predictor: Predictor, data_root: Path, rec
 def test_heartbeats_name_what_they_have_learned(data_root: Path, name: str, record: str, at_s: float, rhythm: str) -> None:
     samples = window(data_root, record, at_s)
     with Predictor(ModelConfig(name=name, threads=1)) as predictor:
-        probabilities = predictor.predict(samples, find_beats(samples)).rhythm[0].mean(axis=0)
+        probabilities = predictor.predict(Conditioned(samples, MODEL_FS), find_beats(samples)).rhythm[0].mean(axis=0)
     assert RHYTHMS[int(probabilities.argmax())] == rhythm, dict(zip(RHYTHMS, probabilities.round(2).tolist(), strict=True))
 
 
 @pytest.mark.data
 @pytest.mark.parametrize("gain", [0.5, 2.0])
 def test_gain_does_not_change_the_rhythm(predictor: Predictor, data_root: Path, gain: float) -> None:
-    plain = window(data_root, "mitdb/101", 200)
-    assert predictor.predict(np.float32(gain) * plain).rhythm[0].mean(axis=0).argmax() == RHYTHMS.index("SINUS")
+    louder = Conditioned(np.float32(gain) * window(data_root, "mitdb/101", 200), MODEL_FS)
+    assert predictor.predict(louder).rhythm[0].mean(axis=0).argmax() == RHYTHMS.index("SINUS")
 
 
 @pytest.mark.data
@@ -138,7 +138,7 @@ def test_it_finds_the_beats(predictor: Predictor, data_root: Path) -> None:
     samples = wfdb.rdann(str(data_root / "mitdb/101"), "atr")
     start = 200 * 360
     stated = (samples.sample[(samples.sample >= start) & (samples.sample < start + 3600)] - start) / 3.6
-    beat = predictor.predict(window(data_root, "mitdb/101", 200)).beat[0]
+    beat = predictor.predict(Conditioned(window(data_root, "mitdb/101", 200), MODEL_FS)).beat[0]
     positions, classes, _ = decode_beats(beat, predictor.card.calibration.beat_threshold)
     assert len(positions) == pytest.approx(len(stated), abs=1)
     assert np.median([np.abs(positions - at).min() for at in stated]) < 5

@@ -23,7 +23,7 @@ from ecgnat_stream.events import Alarm, Beat, DeviceStatus, EngineStatus, Event,
 from ecgnat_stream.model import ModelCard, Prediction, Predictor, build, configured, save_checkpoint
 from ecgnat_stream.monitor import Monitor
 from ecgnat_stream.rhythm import RhythmTimeline
-from ecgnat_stream.signal import LEADS, SampleBlock, StreamInfo, Window
+from ecgnat_stream.signal import LEADS, Conditioned, SampleBlock, StreamInfo, Window
 
 SCRIPT = [
     {"rhythm": "sinus", "seconds": 15},
@@ -302,7 +302,7 @@ async def test_streaming_is_offline(untrained: Path) -> None:
     options = {"script": SCRIPT, "loop": False, "seed": 3, "fs": 360.0, "leads": ["I", "II", "V5"], "artefacts": ARTEFACTS[:1]}
     run = await Run(untrained, simulated(**options), schedule={"max_batch": 1}).finish()
     record = await delivered(options)
-    offline = condition_record(record, 360.0)[:, ::2]
+    offline = condition_record(record, 360.0).at(100).samples
     ahead = np.full((12, 1000), np.nan, np.float32)
     padded = np.concatenate([ahead, offline], axis=1)
     timeline = RhythmTimeline(1, run.monitor.config.rhythm)
@@ -312,7 +312,7 @@ async def test_streaming_is_offline(untrained: Path) -> None:
         for window, rhythm in zip(run.windows, told, strict=True):
             if window.stop <= offline.shape[1]:
                 np.testing.assert_array_equal(window.samples, padded[:, window.start + 1000 : window.stop + 1000])
-            prediction = predictor.predict(window.samples[None])
+            prediction = predictor.predict(Conditioned(window.samples[None], 100))
             timeline.add(row, np.array([window.start]), np.array([window.stop]), prediction.rhythm, prediction.token_s)
             decision = timeline.decide(row, None)
             assert rhythm.probabilities == pytest.approx(dict(zip(RHYTHMS, decision.probabilities[0], strict=True)), abs=1e-4)

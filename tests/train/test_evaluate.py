@@ -18,7 +18,7 @@ from ecgnat_stream.model import EcgNat, ModelCard, Predictor, build, configured,
 from ecgnat_stream.model.checkpoint import Calibration
 from ecgnat_stream.model.heads import BEAT_TOKEN
 from ecgnat_stream.model.preprocess import TOKEN
-from ecgnat_stream.signal import LEADS
+from ecgnat_stream.signal import LEADS, MODEL_FS, Conditioned
 from train.data.labels import BEAT_UNSTATED, UNSTATED, allow
 from train.data.pack import Cached
 from train.data.sample import Cache
@@ -46,10 +46,11 @@ class Oracle:
     parameters = 1
     card = SimpleNamespace(calibration=Calibration(), model=SimpleNamespace(name="oracle"))
 
-    def predict(self, windows: NDArray[np.float32], beats: None = None) -> Any:
-        batch, _, length = windows.shape
+    def predict(self, windows: Conditioned, beats: None = None) -> Any:
+        assert windows.fs == MODEL_FS
+        batch, _, length = windows.samples.shape
         tokens = -(-length // TOKEN)
-        padded = np.pad(np.nan_to_num(windows), ((0, 0), (0, 0), (0, tokens * TOKEN - length)))
+        padded = np.pad(np.nan_to_num(windows.samples), ((0, 0), (0, 0), (0, tokens * TOKEN - length)))
         rhythm = np.full((batch, tokens, len(RHYTHMS)), 0.01, np.float32)
         middle = np.minimum(np.arange(tokens) * TOKEN + TOKEN // 2, length - 1)
         said = padded[:, RHYTHM_LEAD, middle].round().astype(int).clip(0, 7)
@@ -72,7 +73,7 @@ class OfBeats(Oracle):
 
     needs_beats = True
 
-    def predict(self, windows: NDArray[np.float32], beats: NDArray[np.float32]) -> Any:  # type: ignore[override]
+    def predict(self, windows: Conditioned, beats: NDArray[np.float32]) -> Any:  # type: ignore[override]
         prediction = super().predict(windows)
         prediction.beat[:] = 0
         for row, peaks in enumerate(beats):

@@ -20,6 +20,7 @@ from ecgnat_devices.simulator import Patient, Segment, Signal
 from ecgnat_stream.errors import CheckpointError
 from ecgnat_stream.model import ModelConfig, Predictor, load_checkpoint
 from ecgnat_stream.model.catalogue import monitoring
+from ecgnat_stream.signal import Conditioned
 from train import apply, own
 from train.data.own import FEWEST, LabelsError, read_labels, records_of, split
 from train.fit.head import fit_head
@@ -229,7 +230,7 @@ def test_all_of_it_can_be_trained(taught: Path, tmp_path: Path) -> None:
     first = load_checkpoint(taught / "mymodel")[0].state_dict()
     assert any(not torch.equal(tensor, first[name]) for name, tensor in network.state_dict().items() if name.startswith("stem"))
     with Predictor(ModelConfig(name=str(tmp_path / "all"))) as predictor:
-        assert predictor.predict(np.zeros((1, 12, 1000), np.float32)).window.shape == (1, 2)
+        assert predictor.predict(Conditioned(np.zeros((1, 12, 1000), np.float32), 100)).window.shape == (1, 2)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 import wfdb
 
 import ecgnat_stream.analysis.run
-from ecgnat_stream import Analysis, Beat, EcgnatError, InputError, Predictor, Rhythm, analyse, analyse_many
+from ecgnat_stream import Analysis, Beat, Conditioned, EcgnatError, InputError, Predictor, Rhythm, analyse, analyse_many
 from ecgnat_stream.analysis import source, tables
 from ecgnat_stream.analysis.drive import monitor_recordings
 from ecgnat_stream.analysis.summary import Place
@@ -105,7 +105,7 @@ def test_nothing_but_missing_samples_is_nothing_usable(predictor: Predictor) -> 
 
 def test_a_predictor_that_is_given_is_left_open(predictor: Predictor, analysis: Analysis) -> None:
     assert analysis.model == "untrained"
-    assert predictor.predict(np.zeros((1, 12, 1000), np.float32)).rhythm.shape[0] == 1
+    assert predictor.predict(Conditioned(np.zeros((1, 12, 1000), np.float32), 100)).rhythm.shape[0] == 1
 
 
 def test_the_summary_counts_what_the_tables_hold(analysis: Analysis) -> None:
@@ -248,6 +248,6 @@ def test_a_long_recording_is_read_in_pieces_that_are_let_go(predictor: Predictor
 
 
 def test_the_examples_are_true() -> None:
-    for module in (ecgnat_stream.analysis.run, ecgnat_stream.analysis.diagnoses):
+    for module in (ecgnat_stream.analysis.run, ecgnat_stream.analysis.diagnoses, source):
         result = doctest.testmod(module)
         assert (result.failed, result.attempted > 0) == (0, True)

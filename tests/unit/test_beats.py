@@ -143,7 +143,7 @@ def test_the_r_peak_is_placed_to_a_device_sample(fs):
     patient = Patient(Signal(fs=fs, leads=("II",), script=(Segment(rhythm="sinus", seconds=40),), loop=False))
     samples = np.full((12, int(40 * fs)), np.nan, np.float32)
     samples[1] = patient.read(samples.shape[1])
-    y = condition_record(samples, fs)
+    y = condition_record(samples, fs).samples
     at, _, _ = detect({"II": y[1]})
     at = at[at > 5]
     truth = np.array(patient.truth.beats)

@@ -40,7 +40,7 @@ def simulated(*script: Segment, names: tuple[str, ...] = ("II", "V1"), seed: int
     x = Patient(signal).read(round(sum(segment.seconds for segment in script) * signal.fs))
     samples = np.full((12, x.shape[1]), np.nan, np.float32)
     samples[[LEADS.index(name) for name in names]] = x
-    return condition_record(samples, signal.fs)
+    return condition_record(samples, signal.fs).samples
 
 
 def heart(bpm: float, seconds: float = 12.0, amplitude: float = 1.0) -> np.ndarray:

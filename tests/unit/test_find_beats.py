@@ -57,7 +57,7 @@ def test_windows_of_a_simulated_patient_have_the_beats_of_its_stream(rhythm: str
     patient = Patient(Signal(fs=500.0, leads=("II", "V1", "V5"), script=(Segment(rhythm=rhythm, seconds=60),), loop=False))
     raw = np.full((12, 30_000), np.nan, np.float32)
     raw[[LEADS.index(name) for name in ("II", "V1", "V5")]] = patient.read(30_000)
-    y = condition_record(raw, 500.0)
+    y = condition_record(raw, 500.0).samples
     detector, row, at = QrsDetector(1), np.array([0]), []
     sqi = np.isfinite(y).any(axis=1).astype(np.float32)[None]
     for k in range(y.shape[1] // FRAME):

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ecgnat_stream.model import EcgNat, Network, Predictor, load_checkpoint
 from ecgnat_stream.model.attention import fit_kernel
-from ecgnat_stream.signal import LEADS, MODEL_FS
+from ecgnat_stream.signal import LEADS, MODEL_FS, Conditioned
 
 __all__ = ["RUNS", "count_macs", "example_window", "measure", "timed"]
 
@@ -55,7 +55,7 @@ def _neighbourhood_macs(network: EcgNat, length: int) -> int:
 def measure(predictor: Predictor) -> dict[str, Any]:
     """Return parameters, GMAC per 10 s and ms per window of 10 s through the whole Predictor, on its device and threads."""
     window, beats = example_window()
-    p50, p99 = timed(lambda: predictor.predict(window, beats))
+    p50, p99 = timed(lambda: predictor.predict(Conditioned(window, MODEL_FS), beats))
     return {
         "parameters": predictor.parameters,
         "gmac_per_10_s": round(count_macs(load_checkpoint(predictor.path)[0]) / 1e9, 4),

@@ -19,7 +19,7 @@ from ecgnat_stream.beats import find_beats
 from ecgnat_stream.codes import RHYTHMS, SCREENS
 from ecgnat_stream.model import Prediction, Predictor
 from ecgnat_stream.model.preprocess import TOKEN
-from ecgnat_stream.signal import MODEL_FS
+from ecgnat_stream.signal import MODEL_FS, Conditioned
 from train.data.pack import Cached
 from train.data.sample import Cache
 from train.judge.metrics import decode_beats, far_apart
@@ -148,7 +148,7 @@ class Reader:
             window = self.cache.cut(record, start, length)[0]
             windows.append(window if self.change is None else self.change(window, record, start))
         batch = np.stack(windows)
-        return self.predictor.predict(batch, self.beats(batch) if self.predictor.needs_beats else None)
+        return self.predictor.predict(Conditioned(batch, MODEL_FS), self.beats(batch) if self.predictor.needs_beats else None)
 
 
 def starts(length: int, window: int, hop: int) -> list[int]:

@@ -6,9 +6,9 @@ import difflib
 import re
 from collections.abc import Iterable
 
-__all__ = ["close_to", "unknown"]
+__all__ = ["close_to", "proposal", "unknown"]
 
-_MOST = 3
+_MOST, _COMPARED = 3, 30
 _FEW = 12
 """A list of at most so many names is shown whole, beside what is proposed."""
 
@@ -29,6 +29,12 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {what} {name!r}: there are {listed}"
 
 
+def proposal(name: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean 100 or 101?``, to be put behind another sentence; empty where nothing is close."""
+    close = close_to(name, known)
+    return f"; did you mean {_either(close)}?" if close else ""
+
+
 def close_to(name: str, known: Iterable[str]) -> list[str]:
     """Return the names that may be meant, at most three, the likeliest first.
 
@@ -40,9 +46,9 @@ def close_to(name: str, known: Iterable[str]) -> list[str]:
     if not given:
         return []
     initials = [each for each in plain if given == "".join(part[0] for part in each.split())]
-    alike = difflib.get_close_matches(given, plain, n=_MOST, cutoff=_ALIKE)
-    best = max((_ratio(given, each) for each in alike), default=0.0)
-    alike = [each for each in alike if _ratio(given, each) >= best - _NEARLY]
+    ratios = {each: _ratio(given, each) for each in difflib.get_close_matches(given, plain, n=_COMPARED, cutoff=_ALIKE)}
+    best = max(ratios.values(), default=0.0)
+    alike = sorted((each for each in ratios if ratios[each] >= best - _NEARLY), key=lambda each: (-ratios[each], each))
     holding = [each for each in plain if len(given) > 2 and given in each]
     return [plain[each] for each in dict.fromkeys((*initials, *alike, *([] if best > 0.9 else holding)))][:_MOST]
 

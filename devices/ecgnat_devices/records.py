@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ecgnat_stream.errors import DeviceError
 from ecgnat_stream.recordings import SINGLE_FILES, WFDB_SUFFIXES, Format
 from ecgnat_stream.signal import ecg_signals, mv_per
+from ecgnat_stream.suggest import proposal
 
 __all__ = ["Format", "OpenRecord", "Samples", "Units", "open_record"]
 
@@ -116,7 +117,7 @@ def open_record(
         raise _wrong(path, "is a folder: name one record in it")
     kind = SINGLE_FILES.get(path.suffix.lower(), "wfdb") if fmt == "auto" else fmt
     if kind != "wfdb" and not path.is_file():
-        raise _wrong(path, "does not exist")
+        raise _wrong(path, f"does not exist{_proposal(path)}")
     if kind == "wfdb":
         record = _open_wfdb(_wfdb_name(path), fs, units, leads)
     elif kind == "edf":
@@ -163,8 +164,26 @@ def _wfdb_name(path: Path) -> Path:
     if path.suffix.lower() in WFDB_SUFFIXES:
         path = path.with_suffix("")
     if not path.with_name(path.name + ".hea").is_file():
-        raise _wrong(path, "is no recording: there is no header with this name and .hea, and the suffix names no other format")
+        what = "is no recording: there is no header with this name and .hea, and the suffix names no other format"
+        raise _wrong(path, what + _proposal(path))
     return path
+
+
+def _proposal(path: Path) -> str:
+    """Propose a recording of the same folder; where there is no such folder, one that is there."""
+    there = next(parent for parent in path.absolute().parents if parent.is_dir())
+    try:
+        files = sorted(there.iterdir())
+    except OSError:
+        return ""
+    if there != path.absolute().parent:
+        wanted = path.absolute().relative_to(there).parts[0]
+        return proposal(wanted, (file.name for file in files if file.is_dir()))
+    return proposal(path.name, (file.stem if file.suffix == ".hea" else file.name for file in files if _is_recording(file)))
+
+
+def _is_recording(file: Path) -> bool:
+    return file.suffix == ".hea" or file.suffix.lower() in SINGLE_FILES
 
 
 _HEADER_TROUBLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OSError, ZeroDivisionError, OverflowError)

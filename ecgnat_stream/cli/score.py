@@ -149,13 +149,14 @@ def _tasks(
     from ecgnat_stream.score.records import ScoreError, select
     from ecgnat_stream.score.run import RecordTask
     from ecgnat_stream.score.truth import Database
+    from ecgnat_stream.suggest import unknown
 
     truths: dict[tuple[str, str], Truth] = {}
     tasks: list[RecordTask] = []
     databases = [Database(folder, config.alarm, arguments.learning_s) for folder in arguments.databases]
     for name in arguments.records:
         if not any(name in database.paths for database in databases):
-            work.fail(name, "there is no such record")
+            work.fail(name, unknown("record", name, [each for database in databases for each in database.paths]))
     for database in databases:
         reasons: dict[str, str] = {}
         for name, split in select(database.folder, database.paths, arguments.records, arguments.split):

@@ -23,6 +23,7 @@ from ecgnat_stream.codes import BEAT_OF_SYMBOL
 from ecgnat_stream.score.compare import LEARNING_S
 from ecgnat_stream.score.records import ScoreError, headers_of, vf_table
 from ecgnat_stream.score.spans import Span, gaps, merge, overlaps
+from ecgnat_stream.suggest import unknown
 
 __all__ = ["CHALLENGE_ALARMS", "ECTOPY", "Challenge", "Database", "Episode", "Truth", "between_marks"]
 
@@ -201,7 +202,7 @@ class Database:
         """
         path = self.paths.get(name)
         if path is None:
-            raise ScoreError(f"{self.name}/{name}: there is no such record in {self.folder}")
+            raise ScoreError(f"{self.name}/{name}: {unknown('record', name, self.paths)}")
         try:
             header = wfdb.rdheader(str(path))
             fs, length = float(header.fs), int(header.sig_len or 0)

@@ -24,6 +24,7 @@ from ecgnat_stream.model import Prediction
 from ecgnat_stream.rhythm import RhythmTimeline
 from ecgnat_stream.schedule import Scheduler
 from ecgnat_stream.signal import FRAME, FRAME_S, FS, MODEL_FS, SampleBlock, StreamInfo, Window
+from ecgnat_stream.suggest import unknown
 from ecgnat_stream.ward import reports
 from ecgnat_stream.ward.bed import Bed, Moment
 from ecgnat_stream.ward.signal_path import FrameResult, SignalPath
@@ -345,8 +346,7 @@ class Ward:
         engines = {bed.name: (bed.alarms, bed.now()) for bed in self._beds} | {self._engine_name: (self._engine, utc)}
         chosen = [engine for name, engine in engines.items() if command.bed in ("", name)]
         if not chosen:
-            known = ", ".join(list(engines)[:8])
-            reason = f"no such bed here; known are {known}{', ...' if len(engines) > 8 else ''}"
+            reason = unknown("bed", command.bed, engines)
             refusal = CommandResult(
                 bed=command.bed,
                 time=utc,

@@ -324,3 +324,21 @@ async def test_real_records(data_root: Path, name: str, fs: float, leads: int, t
     x = np.concatenate([block.samples for block in blocks], axis=1)
     whole = wfdb.rdrecord(str(data_root / name), sampto=x.shape[1])
     np.testing.assert_allclose(x, whole.p_signal.T, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("ward/10O", r"is no recording: .*; did you mean 100 or 101\?"),
+        ("ward/heart.cvs", r"is no recording: .*; did you mean heart\.csv\?"),
+        ("ward/hart.csv", r"does not exist; did you mean heart\.csv\?"),
+        ("word/100", r"is no recording: .*; did you mean ward\?"),
+        ("ward/zzz", r"names no other format$"),
+    ],
+)
+def test_a_recording_that_is_not_there_is_refused_with_what_may_be_meant(path: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "ward").mkdir()
+    for name in ("100.hea", "101.hea", "101.dat", "heart.csv", "notes.md"):
+        (tmp_path / "ward" / name).touch()
+    with pytest.raises(DeviceError, match=said):
+        open_record(tmp_path / path, fs=250, units="mV")

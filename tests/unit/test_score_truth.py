@@ -140,7 +140,7 @@ def test_what_cannot_be_scored_is_named(tmp_path: Path) -> None:
         read.truth("mute")
     with pytest.raises(ScoreError, match="db/torn: cannot be read"):
         read.truth("torn")
-    with pytest.raises(ScoreError, match="no such record"):
+    with pytest.raises(ScoreError, match="unknown record"):
         read.truth("x")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ScoreError, match="holds no WFDB records"):

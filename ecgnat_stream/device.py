@@ -12,6 +12,7 @@ import random
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import TracebackType
 from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -81,6 +82,7 @@ class Adapter(Device, Protocol):
     def __init__(self, options: Any, clock: Clock) -> None: ...
 
 
+@cache
 def _adapters() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
 

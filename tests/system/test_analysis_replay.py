@@ -111,3 +111,16 @@ async def test_a_recording_gives_the_same_events(data_root: Path, record: str, s
     mine = analyse(path, start_s=start_s, stop_s=start_s + 120)
     assert len(mine.beats) > 5
     assert_equal(mine.events, theirs)
+
+
+@pytest.mark.data
+def test_the_rhythm_of_a_recording_is_what_was_said_at_each_second(data_root: Path) -> None:
+    """Here a bradycardia goes over into a normal rate and back: it was one tachycardia once, as the last label took all."""
+    found = analyse(data_root / "mitdb/202", start_s=560, stop_s=740)
+    said = [event for event in found.events if isinstance(event, Rhythm) and event.model]
+    assert len({event.label for event in said}) > 1
+    for i, event in enumerate(said):
+        (span,) = (span for span in found.rhythm if span["start_s"] < event.stop_s <= span["stop_s"])
+        taken_back = any(later.start_s < event.stop_s and later.start_s != event.start_s for later in said[i + 1 :])
+        assert span["label"] == event.label or taken_back
+    assert [str(label) for label in found.rhythm["label"]].count("SBRAD") >= 2

@@ -230,7 +230,7 @@ def test_the_doctor_finds_everything_a_monitor_needs(capsys: pytest.CaptureFixtu
 
 def test_the_doctor_prints_foreign_text_as_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     detail = "pip install 'ecgnat-stream[natten]' [/red] [bold]"
-    monkeypatch.setattr(doctor, "_findings", lambda _: iter([doctor.Finding("note", "[green]natten", detail)]))
+    monkeypatch.setattr(doctor, "_findings", lambda _: iter([doctor.Check("note", "[green]natten", detail)]))
     assert ecgnat("doctor") == 0
     assert "[green]natten" in (out := capsys.readouterr().out)
     assert detail in " ".join(out.split())

@@ -76,6 +76,7 @@ def try_loading(config: ModelConfig) -> None:
     """
     _check(config)
     _choose_device(config.device)
+    _limit_threads(config)
     load_checkpoint(find_checkpoint(config.name))
 
 
@@ -85,8 +86,7 @@ class Predictor:
     def __init__(self, config: ModelConfig | None = None) -> None:
         self.config = config or ModelConfig()
         _check(self.config)
-        if self.config.threads:
-            torch.set_num_threads(self.config.threads)
+        _limit_threads(self.config)
         self.path = find_checkpoint(self.config.name)
         network, self.card = load_checkpoint(self.path)
         self.needs_beats = network.needs_beats
@@ -217,6 +217,12 @@ def fold_batch_norm(network: Network) -> Network:
             if isinstance(conv, nn.Conv1d) and isinstance(norm, nn.BatchNorm1d):
                 module[at], module[at + 1] = fuse_conv_bn_eval(conv, norm), nn.Identity()
     return network
+
+
+def _limit_threads(config: ModelConfig) -> None:
+    """Set the threads before anything is computed: threads that wait for each other on busy cores cost more than they bring."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
 
 
 def _padded(array: NDArray[np.float32], rows: int) -> Tensor:

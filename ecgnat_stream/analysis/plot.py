@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgnat_stream.analysis.moments import find_moments
 from ecgnat_stream.codes import RHYTHM_TEXTS, URGENCY, Priority
 from ecgnat_stream.colours import DARK_TEXT, PAPER, PRIORITY_COLOURS, rhythm_colour
 from ecgnat_stream.errors import EcgnatError, InputError
 from ecgnat_stream.events import Quality
 from ecgnat_stream.signal import LEADS, MONITORED_FIRST
 from ecgnat_stream.spans import unusable_spans
+from ecgnat_stream.words import clock
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +41,7 @@ _LEAST_MM, _MOST_MM = 25.0, 60.0
 _WHOLE_S = 60.0
 """Recordings up to this length are drawn whole."""
 
-_MOST_ROWS, _MOST_STRIPS = 24, 6
+_MOST_ROWS, _MOST_STRIPS, _MOST_TEXTS = 24, 7, 3
 
 _INK, _GREY = "#111111", "#667078"
 _BEAT_COLOURS = {"N": "#667078", "S": "#0277bd", "V": "#d32f2f", "F": "#e65100", "Q": "#a0a7ad"}
@@ -123,32 +125,12 @@ def _shown_leads(analysis: Analysis, leads: Sequence[str] | None, one: bool) -> 
 def _parts(analysis: Analysis, start_s: float | None, stop_s: float | None) -> list[tuple[float, float, str]]:
     """Return the stretches to draw, and why: those asked for, a short recording whole, or what stands out in a long one."""
     if start_s is None and stop_s is None and analysis.length_s > _WHOLE_S:
-        return _standing_out(analysis)
+        moments, _ = find_moments(analysis, _MOST_STRIPS)
+        return [(at.start_s, at.stop_s, "; ".join(finding.text for finding in at.findings[:_MOST_TEXTS])) for at in moments]
     begin, end = start_s or 0.0, min(analysis.length_s, analysis.length_s if stop_s is None else stop_s)
     if not 0 <= begin < end:
         raise InputError(f"nothing between start_s={begin:g} and stop_s={end:g}: {analysis.name} is {analysis.length_s:g} s long")
     return [(float(at), float(min(end, at + _ROW_S)), "") for at in np.arange(begin, end, _ROW_S)]
-
-
-def _standing_out(analysis: Analysis) -> list[tuple[float, float, str]]:
-    """Choose strips: the first alarm of every condition, the most urgent first; the longest run and pause; the beginning."""
-    alarms = sorted(analysis.alarms[analysis.alarms["kind"] == "physiological"], key=lambda alarm: -URGENCY[_priority(alarm)])
-    wanted: dict[str, float] = {}
-    for alarm in alarms:
-        condition = str(alarm["condition"]).replace("-", " ")
-        wanted.setdefault(f"{alarm['priority']} alarm: {condition}", float(alarm["start_s"]) - 0.7 * _ROW_S)
-    summary = analysis.summary()
-    if summary.longest_run is not None:
-        wanted[f"longest run, {summary.longest_run.length:.0f} beats"] = summary.longest_run.at_s - 3.0
-    if summary.longest_pause is not None:
-        wanted[f"longest pause, {summary.longest_pause.length:.2f} s"] = summary.longest_pause.at_s - 3.0
-    wanted["the beginning"] = 0.0
-    chosen: list[tuple[float, float, str]] = []
-    for text, at_s in wanted.items():
-        at = float(np.clip(at_s, 0.0, analysis.length_s - _ROW_S))
-        if len(chosen) < _MOST_STRIPS and all(abs(at - other) >= _ROW_S for other, _, _ in chosen):
-            chosen.append((at, at + _ROW_S, text))
-    return sorted(chosen)
 
 
 def _priority(alarm: Any) -> Priority:
@@ -162,7 +144,7 @@ def _title(figure: Figure, analysis: Analysis, width_mm: float, height_mm: float
     figure.text(left, top, analysis.name, fontsize=13, fontweight="bold", color=_INK, va="top")
     rate = summary.heart_rate_mean_bpm
     facts = [
-        _clock(analysis.length_s) + (" min" if analysis.length_s < 3600 else " h"),
+        clock(analysis.length_s) + (" min" if analysis.length_s < 3600 else " h"),
         ", ".join(lead for lead in analysis.used_as if lead),
         f"{analysis.fs:g} Hz",
         "no heart rate"
@@ -211,7 +193,7 @@ def _course(ax: Axes, analysis: Analysis, starts_s: Sequence[float]) -> None:
     _quiet(ax)
     ax.grid(axis="y", color="#e3e7ea", lw=0.5, zorder=0)
     ax.set_axisbelow(True)
-    ax.xaxis.set_major_formatter(lambda at_s, _: _clock(at_s))
+    ax.xaxis.set_major_formatter(lambda at_s, _: clock(at_s))
     ax.xaxis.set_major_locator(_ticker(analysis.length_s))
     _legend(ax, analysis)
 
@@ -284,7 +266,7 @@ def _strip(ax: Axes, analysis: Analysis, row: _Row, *, first: bool, last: bool) 
     ax.tick_params(labelsize=6.5, colors=_GREY, length=0, pad=2)
     ax.set_yticks([])
     seconds = np.arange(np.ceil(row.start_s), row.start_s + _ROW_S + 1e-6, 1.0)
-    ax.set_xticks(seconds[::2] if last else [], [_clock(at_s) for at_s in seconds[::2]] if last else [])
+    ax.set_xticks(seconds[::2] if last else [], [clock(at_s) for at_s in seconds[::2]] if last else [])
     for spine in ax.spines.values():
         spine.set_color(PAPER[1])
         spine.set_linewidth(0.6)
@@ -302,8 +284,3 @@ def _paper(ax: Axes, row: _Row) -> None:
         lines: list[NDArray[np.float64]] = [np.array([[at, low], [at, high]]) for at in x]
         lines += [np.array([[row.start_s, at], [row.start_s + _ROW_S, at]]) for at in y]
         ax.add_collection(LineCollection(lines, colors=colour, linewidths=width, zorder=1), autolim=False)
-
-
-def _clock(seconds: float) -> str:
-    minutes, second = divmod(round(seconds), 60)
-    return f"{minutes}:{second:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgnat_stream.codes import PRIORITIES, RHYTHM_TEXTS, Priority
+from ecgnat_stream.words import clock, length
 
 if TYPE_CHECKING:
     from ecgnat_stream.analysis.result import Analysis
@@ -108,10 +109,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         """Return a block of text."""
         rows = [
-            ("", f"{_clock(self.length_s)}, leads {', '.join(self.leads)}, {self.unusable_share:.1%} unusable"),
+            ("", f"{length(self.length_s)}, leads {', '.join(self.leads)}, {self.unusable_share:.1%} unusable"),
             ("heart rate", self._heart_rate()),
             ("rhythm", self._rhythm()),
-            ("AF burden", "-" if self.af_burden is None else f"{self.af_burden:.1%} ({_clock(self.af_s)})"),
+            ("AF burden", "-" if self.af_burden is None else f"{self.af_burden:.1%} ({length(self.af_s)})"),
             ("beats", f"{self.beats}{f', {self.without_class} without a class' if self.without_class else ''}"),
             ("ventricular", _count(self.ventricular, self.ventricular_per_hour) + self._runs()),
             ("supraventricular", _count(self.supraventricular, self.supraventricular_per_hour)),
@@ -142,21 +143,13 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     def _runs(self) -> str:
         parts = [f"{n} {word}{'s' if n > 1 else ''}" for n, word in ((self.couplets, "couplet"), (self.runs, "run")) if n]
         if self.longest_run is not None:
-            parts.append(f"longest {self.longest_run.length:.0f} beats at {_clock(self.longest_run.at_s)}")
+            parts.append(f"longest {self.longest_run.length:.0f} beats at {clock(self.longest_run.at_s)}")
         return "; " + ", ".join(parts) if parts else ""
 
     def _alarms(self) -> str:
         parts = [f"{n} {priority}" for priority, n in self.alarms.items()]
         parts += [f"{self.technical_alarms} technical"] if self.technical_alarms else []
         return ", ".join(parts) or "none"
-
-
-def _clock(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.3g} s"
-    whole = round(seconds)
-    hours, rest = divmod(whole, 3600)
-    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d} min"
 
 
 def _count(count: int, per_hour: float | None) -> str:
@@ -167,7 +160,7 @@ def _place(place: Place | None, text: object) -> str:
     if place is None:
         return "-"
     assert callable(text)
-    return f"{text(place.length)} at {_clock(place.at_s)}"
+    return f"{text(place.length)} at {clock(place.at_s)}"
 
 
 def summarise(analysis: Analysis) -> Summary:
@@ -217,8 +210,8 @@ def _round(value: float) -> float:
 
 def _rhythm_s(rhythm: NDArray[np.void]) -> dict[str, float]:
     total: dict[str, float] = {}
-    for label, length in zip(rhythm["label"].tolist(), (rhythm["stop_s"] - rhythm["start_s"]).tolist(), strict=True):
-        total[label] = total.get(label, 0.0) + length
+    for label, lasted_s in zip(rhythm["label"].tolist(), (rhythm["stop_s"] - rhythm["start_s"]).tolist(), strict=True):
+        total[label] = total.get(label, 0.0) + lasted_s
     return {label: round(seconds, 1) for label, seconds in sorted(total.items(), key=lambda item: -item[1])}
 
 

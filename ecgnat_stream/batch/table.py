@@ -14,7 +14,7 @@ from rich.table import Table
 from ecgnat_stream.analysis import Summary
 from ecgnat_stream.batch.work import Result
 from ecgnat_stream.codes import PRIORITIES
-from ecgnat_stream.report.words import length, printable
+from ecgnat_stream.words import printable, short_length
 
 __all__ = ["COLUMNS", "EXPLAINED", "PIPE_WIDTH", "as_csv", "as_tables"]
 
@@ -124,7 +124,7 @@ def _cells(summary: Summary) -> tuple[str, ...]:
     rates = (summary.heart_rate_min_bpm, summary.heart_rate_mean_bpm, summary.heart_rate_max_bpm)
     pause = summary.longest_pause
     return (
-        length(summary.length_s),
+        short_length(summary.length_s),
         str(len(summary.leads)),
         str(summary.beats),
         "-" if None in rates else "/".join(f"{rate:.0f}" for rate in rates if rate is not None),

@@ -21,7 +21,7 @@ import msgspec
 from ecgnat_stream.cli.completion import conditions
 from ecgnat_stream.codes import PRIORITIES, PRIORITY_MARKS
 from ecgnat_stream.errors import ConfigError
-from ecgnat_stream.report.words import printable
+from ecgnat_stream.words import printable
 
 if TYPE_CHECKING:
     from rich.table import Table

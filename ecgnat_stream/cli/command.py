@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ecgnat_stream.cli.completion import conditions
 from ecgnat_stream.errors import ConfigError
-from ecgnat_stream.report.words import printable
 from ecgnat_stream.suggest import unknown
+from ecgnat_stream.words import printable
 
 if TYPE_CHECKING:
     from ecgnat_stream.sink.mqtt.config import MqttConfig

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgnat_stream.analysis import Analysis
+from ecgnat_stream.analysis.moments import Moment
 from ecgnat_stream.codes import PRIORITIES, RHYTHM_TEXTS
-from ecgnat_stream.report.moments import Moment
 from ecgnat_stream.report.strips import PRIORITY_COLOURS, rhythm_colour
-from ecgnat_stream.report.words import clock
+from ecgnat_stream.words import clock
 
 __all__ = ["BEAT_COLOURS", "draw_course"]
 

@@ -13,7 +13,7 @@ from ecgnat_stream.analysis import Summary
 from ecgnat_stream.codes import PRIORITIES, RHYTHM_TEXTS
 from ecgnat_stream.report.strips import rhythm_colour
 from ecgnat_stream.report.style import document
-from ecgnat_stream.report.words import length, printable
+from ecgnat_stream.words import length, printable, short_length
 
 __all__ = ["Entry", "index_page"]
 
@@ -103,7 +103,7 @@ def _row(entry: Entry, summary: Summary) -> str:
     cells = [
         f'<td class="name" data-v="{escape(printable(entry.name))}"><a href="{escape(_link(entry.page))}">'
         f"{escape(printable(entry.name))}</a>{said}</td>",
-        _number(summary.length_s, length(summary.length_s)),
+        _number(summary.length_s, short_length(summary.length_s)),
         f'<td class="number" data-v="{len(summary.leads)}" title="{escape(", ".join(summary.leads))}">{len(summary.leads)}</td>',
         _number(summary.beats),
         *(

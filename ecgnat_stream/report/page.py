@@ -10,17 +10,18 @@ from html import escape
 import numpy as np
 
 from ecgnat_stream.analysis import Analysis, Summary
+from ecgnat_stream.analysis.moments import Finding, Moment, find_moments
 from ecgnat_stream.codes import PRIORITIES, RHYTHM_TEXTS
 from ecgnat_stream.report.course import BEAT_COLOURS, draw_course
-from ecgnat_stream.report.moments import Finding, Moment, find_moments
 from ecgnat_stream.report.strips import DEFINITIONS, PRIORITY_COLOURS, Bar, Letter, Row, Strip, draw, rhythm_colour
 from ecgnat_stream.report.style import document
-from ecgnat_stream.report.words import clock, length, printable
 from ecgnat_stream.signal import MONITORED_FIRST
+from ecgnat_stream.words import clock, length, printable, short_length
 
 __all__ = ["record_page"]
 
 _LEADS_OF_STRIP = 2
+_MOST_STRIPS = 40
 _ROWS = 200
 """Rows of a table of stretches or alarms; CSV and JSON hold all."""
 
@@ -36,7 +37,7 @@ def record_page(analysis: Analysis, name: str, file: str) -> str:
         What was read.
     """
     summary = analysis.summary()
-    moments, left = find_moments(analysis)
+    moments, left = find_moments(analysis, _MOST_STRIPS)
     up = "../" * (name.count(os.sep) + 1)
     title = printable(os.path.basename(name))
     leads = ", ".join(summary.leads) or "none"
@@ -225,7 +226,7 @@ def _rhythm_table(analysis: Analysis) -> Iterator[str]:
     rows = [
         (
             clock(float(span["start_s"])),
-            length(float(span["stop_s"] - span["start_s"])),
+            short_length(float(span["stop_s"] - span["start_s"])),
             RHYTHM_TEXTS.get(str(span["label"]), str(span["label"])),
             "" if np.isnan(span["probability"]) else f"{float(span['probability']):.0%}",
         )
@@ -238,7 +239,7 @@ def _alarm_table(analysis: Analysis, moments: Sequence[Moment]) -> Iterator[str]
     rows = [
         (
             clock(float(alarm["start_s"])),
-            length(float(alarm["stop_s"] - alarm["start_s"])),
+            short_length(float(alarm["stop_s"] - alarm["start_s"])),
             f"{str(alarm['condition']).replace('-', ' ')} {alarm['lead']}".strip(),
             f"{alarm['priority']}{'' if alarm['kind'] == 'physiological' else ', technical'}",
         )

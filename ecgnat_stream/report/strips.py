@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgnat_stream.colours import DARK_TEXT, PRIORITY_COLOURS, rhythm_colour
-from ecgnat_stream.report.words import clock
+from ecgnat_stream.words import clock
 
 __all__ = ["DEFINITIONS", "PRIORITY_COLOURS", "Bar", "Letter", "Row", "Strip", "draw", "rhythm_colour"]
 

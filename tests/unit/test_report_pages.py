@@ -13,9 +13,9 @@ import pytest
 from msgspec.structs import replace as changed
 
 from ecgnat_stream.analysis import Analysis, analyse
+from ecgnat_stream.analysis.moments import find_moments
 from ecgnat_stream.report.course import draw_course
 from ecgnat_stream.report.index import Entry, index_page
-from ecgnat_stream.report.moments import find_moments
 from ecgnat_stream.report.page import record_page
 
 FS = 200.0
@@ -45,7 +45,7 @@ def short(untrained: Path) -> Analysis:
 
 
 def test_a_pause_has_a_strip_that_shows_it_before_the_alarm(paused: Analysis) -> None:
-    moments, left = find_moments(paused)
+    moments, left = find_moments(paused, 40)
     assert not left
     alarm = next(one for one in paused.alarms if one["condition"] == "asystole")
     (moment,) = [m for m in moments if any(finding.kind == "asystole" for finding in m.findings)]
@@ -57,7 +57,7 @@ def test_a_pause_has_a_strip_that_shows_it_before_the_alarm(paused: Analysis) ->
 
 
 def test_a_short_recording_is_one_strip_of_all_its_leads(short: Analysis) -> None:
-    moments, _ = find_moments(short)
+    moments, _ = find_moments(short, 40)
     assert [(m.start_s, m.stop_s) for m in moments] == [(0.0, 8.0)]
     page = record_page(short, "a", "a.hea")
     assert page.count('class="strip"') == 1
@@ -73,7 +73,7 @@ def test_what_a_page_cannot_take_is_counted_and_every_kind_gives_some(short: Ana
     object.__setattr__(short, "length_s", 10_000.0)
     object.__setattr__(short, "alarms", many)
     try:
-        moments, left = find_moments(short)
+        moments, left = find_moments(short, 40)
     finally:
         object.__setattr__(short, "length_s", 8.0)
         object.__setattr__(short, "alarms", many[:0])
@@ -90,7 +90,7 @@ def test_a_page_is_well_formed_escaped_and_needs_nothing_else(paused: Analysis) 
     assert 'href="../../index.html"' in page
     assert "not a certified medical device" in page
     drawings = re.findall(r"<svg .*?</svg>", page, re.DOTALL)
-    moments, _ = find_moments(paused)
+    moments, _ = find_moments(paused, 40)
     assert len(drawings) == 2 + len(moments)
     for drawing in drawings:
         ElementTree.fromstring(drawing)

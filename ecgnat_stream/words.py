@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["clock", "length", "printable"]
+__all__ = ["clock", "length", "printable", "short_length"]
 
 
 def clock(seconds: float) -> str:
@@ -11,9 +11,15 @@ def clock(seconds: float) -> str:
     return f"{minutes}:{second:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"
 
 
-def length(seconds: float) -> str:
-    """Return a length of time as ``4.2 s``, ``30:06`` (minutes) or ``24:00:00``."""
+def short_length(seconds: float) -> str:
+    """Return a length of time for a column: ``4.2 s``, ``30:06`` (minutes) or ``24:00:00``."""
     return f"{seconds:.3g} s" if seconds < 60 else clock(round(seconds))
+
+
+def length(seconds: float) -> str:
+    """Return a length of time for a sentence: ``4.2 s``, ``30:06 min`` or ``24:00:00 h``."""
+    unit = "" if seconds < 60 else " min" if round(seconds) < 3600 else " h"
+    return short_length(seconds) + unit
 
 
 def printable(value: object) -> str:

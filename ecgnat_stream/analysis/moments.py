@@ -1,6 +1,6 @@
 """What of a recording is worth a strip: alarms, runs, pauses, onsets of atrial fibrillation, extremes of the rate, the beginning.
 
-What lies close together shares a strip. Where there is more than a page can take, every kind of finding gives some, the most
+What lies close together shares a strip. Where there is more than is asked for, every kind of finding gives some, the most
 urgent first.
 """
 
@@ -10,19 +10,19 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import zip_longest
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ecgnat_stream.analysis import Analysis
 from ecgnat_stream.codes import PRIORITY_MARKS, URGENCY
-from ecgnat_stream.report.words import length
+from ecgnat_stream.words import length
+
+if TYPE_CHECKING:
+    from ecgnat_stream.analysis.result import Analysis
 
 __all__ = ["STRIP_S", "Finding", "Moment", "find_moments"]
 
 STRIP_S = 10.0
-_MOST = 40
-"""Strips on a page."""
-
 _ALARM_AFTER_S, _ONSET_AFTER_S, _EVENT_AFTER_S = 6.0, 4.0, 2.5
 """How far into its strip something lies: an alarm comes after what it is about, a pause is where it is."""
 
@@ -66,8 +66,8 @@ class Moment:
     findings: list[Finding] = field(default_factory=list)
 
 
-def find_moments(analysis: Analysis) -> tuple[list[Moment], Counter[str]]:
-    """Return the strips of a recording in the order of time, and what else there is that has none: number by kind."""
+def find_moments(analysis: Analysis, most: int) -> tuple[list[Moment], Counter[str]]:
+    """Return at most ``most`` strips in the order of time, and what else there is that has none: number by kind."""
     findings = [*_alarms(analysis), *_runs(analysis), *_pause(analysis), *_onsets(analysis), *_extremes(analysis)]
     whole = analysis.length_s <= _WHOLE_S
     first = Moment(0.0, analysis.length_s if whole else STRIP_S)
@@ -78,7 +78,7 @@ def find_moments(analysis: Analysis) -> tuple[list[Moment], Counter[str]]:
         shared = next((m for m in moments if m.start_s <= finding.at_s < m.stop_s - (0 if whole else _SHARED_S)), None)
         if shared is not None:
             shared.findings.append(finding)
-        elif len(moments) < _MOST:
+        elif len(moments) < most:
             start_s = max(0.0, min(finding.at_s - finding.before_s, analysis.length_s - STRIP_S))
             moments.append(Moment(start_s, start_s + STRIP_S, [finding]))
         else:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgnat_stream.analysis.moments import find_moments
+from ecgnat_stream.analysis.excerpts import find_excerpts
 from ecgnat_stream.codes import RHYTHM_TEXTS, URGENCY, Priority
 from ecgnat_stream.colours import DARK_TEXT, PAPER, PRIORITY_COLOURS, rhythm_colour
 from ecgnat_stream.errors import EcgnatError, InputError
@@ -125,8 +125,8 @@ def _shown_leads(analysis: Analysis, leads: Sequence[str] | None, one: bool) -> 
 def _parts(analysis: Analysis, start_s: float | None, stop_s: float | None) -> list[tuple[float, float, str]]:
     """Return the stretches to draw, and why: those asked for, a short recording whole, or what stands out in a long one."""
     if start_s is None and stop_s is None and analysis.length_s > _WHOLE_S:
-        moments, _ = find_moments(analysis, _MOST_STRIPS)
-        return [(at.start_s, at.stop_s, "; ".join(finding.text for finding in at.findings[:_MOST_TEXTS])) for at in moments]
+        excerpts, _ = find_excerpts(analysis, _MOST_STRIPS)
+        return [(at.start_s, at.stop_s, "; ".join(remark.text for remark in at.remarks[:_MOST_TEXTS])) for at in excerpts]
     begin, end = start_s or 0.0, min(analysis.length_s, analysis.length_s if stop_s is None else stop_s)
     if not 0 <= begin < end:
         raise InputError(f"nothing between start_s={begin:g} and stop_s={end:g}: {analysis.name} is {analysis.length_s:g} s long")

@@ -13,10 +13,10 @@ import msgspec
 
 from ecgnat_stream.recordings import SINGLE_FILES, WFDB_SUFFIXES, find_recordings, header_of
 
-__all__ = ["Chosen", "Recording", "choose"]
+__all__ = ["Chosen", "RecordingFile", "choose"]
 
 
-class Recording(msgspec.Struct, frozen=True, kw_only=True):
+class RecordingFile(msgspec.Struct, frozen=True, kw_only=True):
     """One recording to analyse.
 
     Parameters
@@ -38,7 +38,7 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
 class Chosen(NamedTuple):
     """What was found, what was passed over in folders, and what was asked for but is not there, each with the reason."""
 
-    recordings: list[Recording]
+    recordings: list[RecordingFile]
     passed: dict[str, str]
     missing: dict[str, str]
 
@@ -102,7 +102,7 @@ def _named(paths: Sequence[Path]) -> dict[Path, str]:
     }
 
 
-def _recording(path: Path, name: str) -> Recording:
+def _recording(path: Path, name: str) -> RecordingFile:
     files = [path]
     if path.suffix.lower() == ".hea":
         files += [path.with_suffix(suffix) for suffix in WFDB_SUFFIXES[1:]]
@@ -113,4 +113,4 @@ def _recording(path: Path, name: str) -> Recording:
         except OSError:
             continue
     size, modified = sum(stat.st_size for stat in known), max((stat.st_mtime_ns for stat in known), default=0)
-    return Recording(path=str(path), name=name, size=size, modified_ns=modified)
+    return RecordingFile(path=str(path), name=name, size=size, modified_ns=modified)

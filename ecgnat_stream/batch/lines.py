@@ -11,7 +11,7 @@ from typing import Self
 import msgspec
 
 from ecgnat_stream.analysis import Summary
-from ecgnat_stream.batch.choose import Recording
+from ecgnat_stream.batch.choose import RecordingFile
 from ecgnat_stream.batch.work import Order, Result
 from ecgnat_stream.errors import EcgnatError
 
@@ -48,7 +48,7 @@ class Lines:
         If the file cannot be read or written.
     """
 
-    def __init__(self, path: Path, order: Order, recordings: Iterable[Recording], *, resume: bool = False) -> None:
+    def __init__(self, path: Path, order: Order, recordings: Iterable[RecordingFile], *, resume: bool = False) -> None:
         self.path, self._settings = path, order.fingerprint()
         self.finished: list[Result] = []
         try:
@@ -89,7 +89,7 @@ class Lines:
         except OSError as error:
             raise EcgnatError(f"{self.path}: cannot be written ({error.strerror})") from error
 
-    def _keep(self, order: Order, recordings: dict[str, Recording]) -> None:
+    def _keep(self, order: Order, recordings: dict[str, RecordingFile]) -> None:
         part = self.path.with_name(f".{self.path.name}.part")
         decoder = msgspec.json.Decoder(_Line)
         with self.path.open("rb") as old, part.open("wb") as new:
@@ -109,7 +109,7 @@ class Lines:
             os.fsync(new.fileno())
         part.replace(self.path)
 
-    def _is_of(self, line: _Line, recording: Recording) -> bool:
+    def _is_of(self, line: _Line, recording: RecordingFile) -> bool:
         same = (line.name, line.size, line.modified_ns) == (_text(recording.name), recording.size, recording.modified_ns)
         return same and line.settings == self._settings
 

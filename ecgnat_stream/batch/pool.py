@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from ecgnat_stream.batch.choose import Recording
+from ecgnat_stream.batch.choose import RecordingFile
 from ecgnat_stream.batch.work import Order, Result
 from ecgnat_stream.errors import ConfigError, EcgnatError
 
@@ -34,7 +34,7 @@ _ENDS_S = 5.0
 class Share(NamedTuple):
     """How much of a batch is done, 0 to 1."""
 
-    batch: tuple[Recording, ...]
+    batch: tuple[RecordingFile, ...]
     share: float
 
 
@@ -63,7 +63,7 @@ class Pool:
         self._context = multiprocessing.get_context("spawn")
         self._processes: dict[Connection, Any] = {}
         self._ready: set[Connection] = set()
-        self._at_work: dict[Connection, tuple[Recording, ...]] = {}
+        self._at_work: dict[Connection, tuple[RecordingFile, ...]] = {}
 
     def __enter__(self) -> Self:
         """Return itself; processes start with the first recording."""
@@ -81,7 +81,7 @@ class Pool:
             connection.close()
         self._processes.clear()
 
-    def run(self, recordings: Sequence[Recording]) -> Iterator[Share | Result]:
+    def run(self, recordings: Sequence[RecordingFile]) -> Iterator[Share | Result]:
         """Yield what became of every recording as it finishes, and in between how far they are.
 
         Raises
@@ -122,14 +122,14 @@ class Pool:
         theirs.close()
         self._processes[ours] = process
 
-    def _give(self, connection: Connection, batch: tuple[Recording, ...]) -> None:
+    def _give(self, connection: Connection, batch: tuple[RecordingFile, ...]) -> None:
         self._at_work[connection] = batch
         try:
             connection.send(batch)
         except OSError:
             return  # it has died: its end of the connection says so next
 
-    def _died(self, connection: Connection, waiting: deque[tuple[Recording, ...]]) -> Iterator[Result]:
+    def _died(self, connection: Connection, waiting: deque[tuple[RecordingFile, ...]]) -> Iterator[Result]:
         """Replace a process. What it had not finished is tried again one by one; what was alone is given up."""
         process = self._processes.pop(connection)
         process.join()
@@ -146,11 +146,11 @@ class Pool:
             yield Result(recording=left[0], error=f"the process that analysed it {how}")
 
 
-def batches(recordings: Sequence[Recording], jobs: int) -> list[tuple[Recording, ...]]:
+def batches(recordings: Sequence[RecordingFile], jobs: int) -> list[tuple[RecordingFile, ...]]:
     """Put recordings of like size together, small ones in large batches; the largest first, so that none is left for the end."""
     most = min(_AT_ONCE, max(1, -(-len(recordings) // (jobs * _TURNS))))
-    made: list[tuple[Recording, ...]] = []
-    batch: list[Recording] = []
+    made: list[tuple[RecordingFile, ...]] = []
+    batch: list[RecordingFile] = []
     for recording in sorted(recordings, key=lambda one: -one.size):
         if batch and (len(batch) >= most or sum(one.size for one in batch) + recording.size > _BATCH_BYTES):
             made.append(tuple(batch))
@@ -190,5 +190,5 @@ def _serve(connection: Connection, order: Order) -> None:
         return  # whoever asked is gone
 
 
-def _tell(connection: Connection, batch: tuple[Recording, ...], share: float) -> None:
+def _tell(connection: Connection, batch: tuple[RecordingFile, ...], share: float) -> None:
     connection.send(Share(batch, share))

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Self, TextIO
 
-from ecgnat_stream.batch.choose import Recording
+from ecgnat_stream.batch.choose import RecordingFile
 
 __all__ = ["Progress"]
 
@@ -22,7 +22,7 @@ _LEAST_BYTES = 10_000
 class Progress:
     """Tells how far it is; recordings count by their bytes. Use as a context manager."""
 
-    def __init__(self, recordings: Sequence[Recording], stream: TextIO, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, recordings: Sequence[RecordingFile], stream: TextIO, now: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._now = stream, now
         self._total = sum(_weight(recording) for recording in recordings)
         self._number = len(recordings)
@@ -52,12 +52,12 @@ class Progress:
         self._bar, self._print = None, self._line
         self._stack.close()
 
-    def tell(self, batch: Sequence[Recording], share: float) -> None:
+    def tell(self, batch: Sequence[RecordingFile], share: float) -> None:
         """Take how much of a batch is done, 0 to 1."""
         self._running |= {r.path: share * _weight(r) for r in batch if r.path not in self._finished}
         self._show()
 
-    def finish(self, recording: Recording) -> None:
+    def finish(self, recording: RecordingFile) -> None:
         """Take that a recording is done."""
         self._finished.add(recording.path)
         self._running[recording.path] = _weight(recording)
@@ -83,7 +83,7 @@ class Progress:
         return f"{len(self._finished)} of {self._number} recordings"
 
 
-def _weight(recording: Recording) -> float:
+def _weight(recording: RecordingFile) -> float:
     return float(recording.size + _LEAST_BYTES)
 
 

@@ -16,7 +16,7 @@ import msgspec
 
 from ecgnat_stream import __version__
 from ecgnat_stream.analysis import Analysis, Summary, analyse_many
-from ecgnat_stream.batch.choose import Recording
+from ecgnat_stream.batch.choose import RecordingFile
 from ecgnat_stream.config import Config
 from ecgnat_stream.errors import EcgnatError
 from ecgnat_stream.model import Predictor, monitoring
@@ -62,7 +62,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         asked = {name: getattr(self, name) for name in ("fs", "units", "lead_map", "start_s", "stop_s", "diagnose", "config")}
         return hashlib.sha256(msgspec.json.encode([__version__, asked], order="sorted")).hexdigest()[:16]
 
-    def files_of(self, recording: Recording) -> list[Path]:
+    def files_of(self, recording: RecordingFile) -> list[Path]:
         """Return the files that are written for a recording."""
         name = recording.name
         places = ((self.html, page_of(name)), (self.annotations, f"{name}.ecg"), (self.plots, f"{name}.png"))
@@ -84,7 +84,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         Everything as JSON, where that is asked for.
     """
 
-    recording: Recording
+    recording: RecordingFile
     summary: Summary | None = None
     error: str = ""
     notes: tuple[str, ...] = ()
@@ -110,7 +110,7 @@ class Worker:
         monitoring(order.config.model.name)
         self._predictor = Predictor(order.config.model)
 
-    def work(self, batch: Sequence[Recording], tell: Callable[[float], None]) -> Iterator[Result]:
+    def work(self, batch: Sequence[RecordingFile], tell: Callable[[float], None]) -> Iterator[Result]:
         """Analyse recordings side by side and write their files; what is wrong with one is in its result.
 
         Parameters
@@ -145,7 +145,7 @@ class Worker:
             for recording, (_, found) in zip(batch, analyses, strict=True):
                 yield self._finish(recording, found, questions)
 
-    def _finish(self, recording: Recording, found: Analysis | EcgnatError, questions: Sequence[str]) -> Result:
+    def _finish(self, recording: RecordingFile, found: Analysis | EcgnatError, questions: Sequence[str]) -> Result:
         if isinstance(found, EcgnatError):
             return Result(recording=recording, error=str(found))
         try:
@@ -171,7 +171,7 @@ def _heard(texts: list[str]) -> Iterator[None]:
         yield
 
 
-def _write(order: Order, recording: Recording, analysis: Analysis) -> None:
+def _write(order: Order, recording: RecordingFile, analysis: Analysis) -> None:
     if order.html is not None:
         from ecgnat_stream.report.page import record_page
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgnat_stream.analysis import Analysis
-from ecgnat_stream.analysis.moments import Moment
+from ecgnat_stream.analysis.excerpts import Excerpt
 from ecgnat_stream.codes import PRIORITIES, RHYTHM_TEXTS
 from ecgnat_stream.report.strips import PRIORITY_COLOURS, rhythm_colour
 from ecgnat_stream.words import clock
@@ -31,7 +31,7 @@ _STEPS_S = (1, 2, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21
 _MOST_TIMES = 12
 
 
-def draw_course(analysis: Analysis, moments: Sequence[Moment]) -> str:
+def draw_course(analysis: Analysis, excerpts: Sequence[Excerpt]) -> str:
     """Return the drawing as one ``svg`` element; marks lead to the strips, ``#strip-1`` and so on."""
     rates = _rates(analysis.beats)
     top_bpm = _top(rates)
@@ -40,7 +40,7 @@ def draw_course(analysis: Analysis, moments: Sequence[Moment]) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH + _LEFT + _RIGHT:g} {height:g}" class="course" role="img" '
         'aria-label="rhythm, heart rate and alarms over the whole recording">',
-        *_marks(analysis, moments),
+        *_marks(analysis, excerpts),
         *_side("rhythm", _RHYTHM_Y + 13),
         *_rhythm(analysis),
         *_grid(analysis, top_bpm, below + 2 * _ROW + 10),
@@ -70,15 +70,15 @@ def _bar(analysis: Analysis, start_s: float, stop_s: float, y: float, height: fl
     )
 
 
-def _marks(analysis: Analysis, moments: Sequence[Moment]) -> Iterator[str]:
-    for number, moment in enumerate(moments, 1):
-        x = _x(analysis, (moment.start_s + moment.stop_s) / 2)
-        urgency = moment.findings[0].urgency
+def _marks(analysis: Analysis, excerpts: Sequence[Excerpt]) -> Iterator[str]:
+    for number, excerpt in enumerate(excerpts, 1):
+        x = _x(analysis, (excerpt.start_s + excerpt.stop_s) / 2)
+        urgency = excerpt.remarks[0].urgency
         colour = PRIORITY_COLOURS[PRIORITIES[urgency - 1]] if urgency > 0 else "#78909c"
-        texts = "; ".join(finding.text for finding in moment.findings)
+        texts = "; ".join(remark.text for remark in excerpt.remarks)
         yield (
             f'<a href="#strip-{number}"><path d="M{x - 5:.1f} 3h10l-5 9z" fill="{colour}">'
-            f"<title>{clock(moment.start_s)}: {escape(texts)}</title></path></a>"
+            f"<title>{clock(excerpt.start_s)}: {escape(texts)}</title></path></a>"
         )
 
 

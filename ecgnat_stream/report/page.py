@@ -10,7 +10,7 @@ from html import escape
 import numpy as np
 
 from ecgnat_stream.analysis import Analysis, Summary
-from ecgnat_stream.analysis.moments import Finding, Moment, find_moments
+from ecgnat_stream.analysis.excerpts import Excerpt, Remark, find_excerpts
 from ecgnat_stream.codes import PRIORITIES, RHYTHM_TEXTS
 from ecgnat_stream.report.course import BEAT_COLOURS, draw_course
 from ecgnat_stream.report.strips import DEFINITIONS, PRIORITY_COLOURS, Bar, Letter, Row, Strip, draw, rhythm_colour
@@ -37,7 +37,7 @@ def record_page(analysis: Analysis, name: str, file: str) -> str:
         What was read.
     """
     summary = analysis.summary()
-    moments, left = find_moments(analysis, _MOST_STRIPS)
+    excerpts, left = find_excerpts(analysis, _MOST_STRIPS)
     up = "../" * (name.count(os.sep) + 1)
     title = printable(os.path.basename(name))
     leads = ", ".join(summary.leads) or "none"
@@ -51,10 +51,10 @@ def record_page(analysis: Analysis, name: str, file: str) -> str:
         _figures(summary),
         *_diagnoses(analysis),
         "<h2>The whole recording</h2>",
-        f'<div class="card">{draw_course(analysis, moments)}{_legend(analysis)}</div>',
-        *_strips(analysis, moments, left),
+        f'<div class="card">{draw_course(analysis, excerpts)}{_legend(analysis)}</div>',
+        *_strips(analysis, excerpts, left),
         *_rhythm_table(analysis),
-        *_alarm_table(analysis, moments),
+        *_alarm_table(analysis, excerpts),
     ]
     return document(f"{title} - ecgnat", header, "\n".join(body))
 
@@ -154,41 +154,41 @@ def _legend(analysis: Analysis) -> str:
     return f'<ul class="legend">{squares}{round_}<li>&#9660; a strip below</li></ul>'
 
 
-def _strips(analysis: Analysis, moments: Sequence[Moment], left: Counter[str]) -> Iterator[str]:
+def _strips(analysis: Analysis, excerpts: Sequence[Excerpt], left: Counter[str]) -> Iterator[str]:
     yield '<h2>Strips</h2><p class="soft small">25 mm/s, 10 mm/mV. Below each strip: beats (S, V and F are red), rhythm, alarms.'
     yield "An alarm comes when its condition has been seen for long enough, so its cause lies before it.</p>"
     if left:
         more = ", ".join(f"{number} of {kind.replace('-', ' ')}" for kind, number in left.most_common())
-        yield f'<p class="soft small">Not drawn, since a page holds {len(moments)} strips: {escape(more)}.</p>'
-    for number, moment in enumerate(moments, 1):
-        whole = any(finding.kind == "beginning" for finding in moment.findings)
-        caption = "; ".join(_caption(finding) for finding in moment.findings)
-        yield f'<figure id="strip-{number}"><figcaption><b>{clock(moment.start_s)}</b> &nbsp;{caption}</figcaption>'
-        yield draw(_strip(analysis, moment, whole=whole))
+        yield f'<p class="soft small">Not drawn, since a page holds {len(excerpts)} strips: {escape(more)}.</p>'
+    for number, excerpt in enumerate(excerpts, 1):
+        whole = any(remark.kind == "beginning" for remark in excerpt.remarks)
+        caption = "; ".join(_caption(remark) for remark in excerpt.remarks)
+        yield f'<figure id="strip-{number}"><figcaption><b>{clock(excerpt.start_s)}</b> &nbsp;{caption}</figcaption>'
+        yield draw(_strip(analysis, excerpt, whole=whole))
         yield "</figure>"
 
 
-def _caption(finding: Finding) -> str:
-    style = PRIORITIES[finding.urgency - 1] if finding.urgency > 0 else "soft" if finding.urgency < 0 else ""
-    return f'<span class="{style}">{escape(finding.text)}</span>'
+def _caption(remark: Remark) -> str:
+    style = PRIORITIES[remark.urgency - 1] if remark.urgency > 0 else "soft" if remark.urgency < 0 else ""
+    return f'<span class="{style}">{escape(remark.text)}</span>'
 
 
-def _strip(analysis: Analysis, moment: Moment, *, whole: bool) -> Strip:
+def _strip(analysis: Analysis, excerpt: Excerpt, *, whole: bool) -> Strip:
     start, stop = (
-        min(round(at_s * analysis.fs), round(analysis.length_s * analysis.fs)) for at_s in (moment.start_s, moment.stop_s)
+        min(round(at_s * analysis.fs), round(analysis.length_s * analysis.fs)) for at_s in (excerpt.start_s, excerpt.stop_s)
     )
     samples = analysis.read(start, stop)
-    rows = _all_rows(analysis) if whole else _best_rows(analysis, moment)
+    rows = _all_rows(analysis) if whole else _best_rows(analysis, excerpt)
     names = tuple(_lead_name(analysis, row) for row in rows)
     beats = analysis.beats[(analysis.beats["sample"] >= start) & (analysis.beats["sample"] < stop)]
     letters = [Letter(float(beat["time_s"]), str(beat["label"]), beat["label"] in ("S", "V", "F")) for beat in beats]
     rhythm = [
         Bar(float(span["start_s"]), float(span["stop_s"]), str(span["label"]), rhythm_colour(str(span["label"])))
         for span in analysis.rhythm
-        if span["start_s"] < moment.stop_s and span["stop_s"] > moment.start_s
+        if span["start_s"] < excerpt.stop_s and span["stop_s"] > excerpt.start_s
     ]
-    below = [Row("beats", letters=letters), Row("rhythm", rhythm), *_alarm_rows(analysis, moment)]
-    return Strip(names, samples[rows], analysis.fs, moment.start_s, (), below)
+    below = [Row("beats", letters=letters), Row("rhythm", rhythm), *_alarm_rows(analysis, excerpt)]
+    return Strip(names, samples[rows], analysis.fs, excerpt.start_s, (), below)
 
 
 def _lead_name(analysis: Analysis, row: int) -> str:
@@ -201,20 +201,20 @@ def _all_rows(analysis: Analysis) -> list[int]:
     return [row for row, lead in enumerate(analysis.used_as) if lead is not None]
 
 
-def _best_rows(analysis: Analysis, moment: Moment) -> list[int]:
+def _best_rows(analysis: Analysis, excerpt: Excerpt) -> list[int]:
     """Return the rows of two leads: the best one of that time, and the next of the usual monitoring leads."""
     rows = {lead: row for row, lead in enumerate(analysis.used_as) if lead is not None}
-    seconds = (analysis.quality["at_s"] > moment.start_s) & (analysis.quality["at_s"] <= moment.stop_s)
+    seconds = (analysis.quality["at_s"] > excerpt.start_s) & (analysis.quality["at_s"] <= excerpt.stop_s)
     best = Counter(lead for lead in analysis.quality["best_lead"][seconds].tolist() if lead in rows).most_common(1)
     order = [best[0][0]] if best else []
     order += [lead for lead in MONITORED_FIRST if lead in rows and lead not in order]
     return [rows[lead] for lead in order[:_LEADS_OF_STRIP]]
 
 
-def _alarm_rows(analysis: Analysis, moment: Moment) -> list[Row]:
+def _alarm_rows(analysis: Analysis, excerpt: Excerpt) -> list[Row]:
     rows: dict[str, list[Bar]] = {}
     for alarm in analysis.alarms:
-        if alarm["start_s"] < moment.stop_s and alarm["stop_s"] > moment.start_s:
+        if alarm["start_s"] < excerpt.stop_s and alarm["stop_s"] > excerpt.start_s:
             colour = PRIORITY_COLOURS[str(alarm["priority"])]  # type: ignore[index]
             condition = str(alarm["condition"])
             bar = Bar(float(alarm["start_s"]), float(alarm["stop_s"]), condition.replace("-", " "), colour)
@@ -235,7 +235,7 @@ def _rhythm_table(analysis: Analysis) -> Iterator[str]:
     yield from _table("Rhythm", ("from", "for", "rhythm", "probability"), rows, opened=len(rows) <= 20)
 
 
-def _alarm_table(analysis: Analysis, moments: Sequence[Moment]) -> Iterator[str]:
+def _alarm_table(analysis: Analysis, excerpts: Sequence[Excerpt]) -> Iterator[str]:
     rows = [
         (
             clock(float(alarm["start_s"])),

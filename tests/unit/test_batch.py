@@ -16,7 +16,7 @@ from rich.console import Console
 from ecgnat_stream.analysis import Summary
 from ecgnat_stream.analysis.summary import Place
 from ecgnat_stream.batch import pool
-from ecgnat_stream.batch.choose import Recording, choose
+from ecgnat_stream.batch.choose import RecordingFile, choose
 from ecgnat_stream.batch.lines import Lines
 from ecgnat_stream.batch.pool import Pool, Share, batches
 from ecgnat_stream.batch.progress import Progress
@@ -25,8 +25,8 @@ from ecgnat_stream.batch.work import Order, Result
 from ecgnat_stream.errors import ConfigError, EcgnatError
 
 
-def recording(name: str, size: int = 1000) -> Recording:
-    return Recording(path=f"/x/{name}.hea", name=name, size=size, modified_ns=5)
+def recording(name: str, size: int = 1000) -> RecordingFile:
+    return RecordingFile(path=f"/x/{name}.hea", name=name, size=size, modified_ns=5)
 
 
 def summary(**given: object) -> Summary:
@@ -134,7 +134,7 @@ def test_processes_that_cannot_begin_end_the_run() -> None:
         list(processes.run([recording("a")]))
 
 
-def analysed(one: Recording) -> Result:
+def analysed(one: RecordingFile) -> Result:
     text = msgspec.json.encode({"name": one.name, "summary": summary(name=one.name), "beats": []})
     return Result(recording=one, summary=summary(name=one.name), analysis=text)
 

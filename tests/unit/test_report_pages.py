@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace as changed
 
 from ecgnat_stream.analysis import Analysis, analyse
-from ecgnat_stream.analysis.moments import find_moments
+from ecgnat_stream.analysis.excerpts import find_excerpts
 from ecgnat_stream.report.course import draw_course
 from ecgnat_stream.report.index import Entry, index_page
 from ecgnat_stream.report.page import record_page
@@ -45,20 +45,20 @@ def short(untrained: Path) -> Analysis:
 
 
 def test_a_pause_has_a_strip_that_shows_it_before_the_alarm(paused: Analysis) -> None:
-    moments, left = find_moments(paused, 40)
+    excerpts, left = find_excerpts(paused, 40)
     assert not left
     alarm = next(one for one in paused.alarms if one["condition"] == "asystole")
-    (moment,) = [m for m in moments if any(finding.kind == "asystole" for finding in m.findings)]
-    assert moment.start_s < 31.0 < alarm["start_s"] < moment.stop_s
-    assert moment.findings[0].text.startswith("*** asystole, ")
-    kinds = {finding.kind for m in moments for finding in m.findings}
+    (excerpt,) = [m for m in excerpts if any(remark.kind == "asystole" for remark in m.remarks)]
+    assert excerpt.start_s < 31.0 < alarm["start_s"] < excerpt.stop_s
+    assert excerpt.remarks[0].text.startswith("*** asystole, ")
+    kinds = {remark.kind for m in excerpts for remark in m.remarks}
     assert {"beginning", "pause", "lowest heart rate", "highest heart rate"} <= kinds
-    assert all(m.start_s >= 0.0 and m.stop_s <= paused.length_s for m in moments)
+    assert all(m.start_s >= 0.0 and m.stop_s <= paused.length_s for m in excerpts)
 
 
 def test_a_short_recording_is_one_strip_of_all_its_leads(short: Analysis) -> None:
-    moments, _ = find_moments(short, 40)
-    assert [(m.start_s, m.stop_s) for m in moments] == [(0.0, 8.0)]
+    excerpts, _ = find_excerpts(short, 40)
+    assert [(m.start_s, m.stop_s) for m in excerpts] == [(0.0, 8.0)]
     page = record_page(short, "a", "a.hea")
     assert page.count('class="strip"') == 1
     assert page.count('stroke-linejoin="round"') == 2
@@ -73,14 +73,14 @@ def test_what_a_page_cannot_take_is_counted_and_every_kind_gives_some(short: Ana
     object.__setattr__(short, "length_s", 10_000.0)
     object.__setattr__(short, "alarms", many)
     try:
-        moments, left = find_moments(short, 40)
+        excerpts, left = find_excerpts(short, 40)
     finally:
         object.__setattr__(short, "length_s", 8.0)
         object.__setattr__(short, "alarms", many[:0])
-    assert len(moments) == 40
+    assert len(excerpts) == 40
     assert left["pause"] > 400
-    assert sum(finding.kind == "asystole" for m in moments for finding in m.findings) == 2
-    assert [m.start_s for m in moments] == sorted(m.start_s for m in moments)
+    assert sum(remark.kind == "asystole" for m in excerpts for remark in m.remarks) == 2
+    assert [m.start_s for m in excerpts] == sorted(m.start_s for m in excerpts)
 
 
 def test_a_page_is_well_formed_escaped_and_needs_nothing_else(paused: Analysis) -> None:
@@ -90,8 +90,8 @@ def test_a_page_is_well_formed_escaped_and_needs_nothing_else(paused: Analysis) 
     assert 'href="../../index.html"' in page
     assert "not a certified medical device" in page
     drawings = re.findall(r"<svg .*?</svg>", page, re.DOTALL)
-    moments, _ = find_moments(paused, 40)
-    assert len(drawings) == 2 + len(moments)
+    excerpts, _ = find_excerpts(paused, 40)
+    assert len(drawings) == 2 + len(excerpts)
     for drawing in drawings:
         ElementTree.fromstring(drawing)
     assert set(re.findall(r'href="#(strip-\d+)"', page)) == set(re.findall(r'<figure id="(strip-\d+)"', page))

@@ -1,6 +1,6 @@
 """What of a recording is worth a strip: alarms, runs, pauses, onsets of atrial fibrillation, extremes of the rate, the beginning.
 
-What lies close together shares a strip. Where there is more than is asked for, every kind of finding gives some, the most
+What lies close together shares a strip. Where there is more than is asked for, every kind of thing gives some, the most
 urgent first.
 """
 
@@ -20,7 +20,7 @@ from ecgnat_stream.words import length
 if TYPE_CHECKING:
     from ecgnat_stream.analysis.result import Analysis
 
-__all__ = ["STRIP_S", "Finding", "Moment", "find_moments"]
+__all__ = ["STRIP_S", "Excerpt", "Remark", "find_excerpts"]
 
 STRIP_S = 10.0
 _ALARM_AFTER_S, _ONSET_AFTER_S, _EVENT_AFTER_S = 6.0, 4.0, 2.5
@@ -35,7 +35,7 @@ _WHOLE_S = 12.0
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Remark:
     """One thing that was found.
 
     Parameters
@@ -58,46 +58,46 @@ class Finding:
 
 
 @dataclass(slots=True)
-class Moment:
+class Excerpt:
     """A strip to draw: where it begins, and what is to be seen on it."""
 
     start_s: float
     stop_s: float
-    findings: list[Finding] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
 
 
-def find_moments(analysis: Analysis, most: int) -> tuple[list[Moment], Counter[str]]:
+def find_excerpts(analysis: Analysis, most: int) -> tuple[list[Excerpt], Counter[str]]:
     """Return at most ``most`` strips in the order of time, and what else there is that has none: number by kind."""
-    findings = [*_alarms(analysis), *_runs(analysis), *_pause(analysis), *_onsets(analysis), *_extremes(analysis)]
+    remarks = [*_alarms(analysis), *_runs(analysis), *_pause(analysis), *_onsets(analysis), *_extremes(analysis)]
     whole = analysis.length_s <= _WHOLE_S
-    first = Moment(0.0, analysis.length_s if whole else STRIP_S)
-    first.findings.append(Finding("beginning", "the whole recording" if whole else "the first seconds", -1, 0.0, 0.0))
-    moments = [first]
+    first = Excerpt(0.0, analysis.length_s if whole else STRIP_S)
+    first.remarks.append(Remark("beginning", "the whole recording" if whole else "the first seconds", -1, 0.0, 0.0))
+    excerpts = [first]
     left: Counter[str] = Counter()
-    for finding in _in_turn(findings):
-        shared = next((m for m in moments if m.start_s <= finding.at_s < m.stop_s - (0 if whole else _SHARED_S)), None)
+    for remark in _in_turn(remarks):
+        shared = next((m for m in excerpts if m.start_s <= remark.at_s < m.stop_s - (0 if whole else _SHARED_S)), None)
         if shared is not None:
-            shared.findings.append(finding)
-        elif len(moments) < most:
-            start_s = max(0.0, min(finding.at_s - finding.before_s, analysis.length_s - STRIP_S))
-            moments.append(Moment(start_s, start_s + STRIP_S, [finding]))
+            shared.remarks.append(remark)
+        elif len(excerpts) < most:
+            start_s = max(0.0, min(remark.at_s - remark.before_s, analysis.length_s - STRIP_S))
+            excerpts.append(Excerpt(start_s, start_s + STRIP_S, [remark]))
         else:
-            left[finding.kind] += 1
-    for moment in moments:
-        moment.findings.sort(key=lambda one: (-one.urgency, one.at_s))
-    return sorted(moments, key=lambda moment: moment.start_s), left
+            left[remark.kind] += 1
+    for excerpt in excerpts:
+        excerpt.remarks.sort(key=lambda one: (-one.urgency, one.at_s))
+    return sorted(excerpts, key=lambda excerpt: excerpt.start_s), left
 
 
-def _in_turn(findings: list[Finding]) -> Iterator[Finding]:
-    """Yield the findings, one of every kind in turn; kinds and what they hold by urgency."""
-    kinds: dict[str, list[Finding]] = {}
-    for finding in sorted(findings, key=lambda one: -one.urgency):
-        kinds.setdefault(finding.kind, []).append(finding)
+def _in_turn(remarks: list[Remark]) -> Iterator[Remark]:
+    """Yield the remarks, one of every kind in turn; kinds and what they hold by urgency."""
+    kinds: dict[str, list[Remark]] = {}
+    for remark in sorted(remarks, key=lambda one: -one.urgency):
+        kinds.setdefault(remark.kind, []).append(remark)
     for turn in zip_longest(*kinds.values()):
-        yield from (finding for finding in turn if finding is not None)
+        yield from (remark for remark in turn if remark is not None)
 
 
-def _alarms(analysis: Analysis) -> Iterator[Finding]:
+def _alarms(analysis: Analysis) -> Iterator[Remark]:
     for alarm in analysis.alarms:
         priority, condition = str(alarm["priority"]), str(alarm["condition"])
         heart = alarm["kind"] == "physiological"
@@ -105,38 +105,38 @@ def _alarms(analysis: Analysis) -> Iterator[Finding]:
         lasted = length(float(alarm["stop_s"] - alarm["start_s"]))
         text = f"{PRIORITY_MARKS[priority]} {condition.replace('-', ' ')}{place}, {lasted}"  # type: ignore[index]
         urgency = URGENCY[priority] + 1 if heart else 0  # type: ignore[index]
-        yield Finding(condition, text, urgency, float(alarm["start_s"]), _ALARM_AFTER_S)
+        yield Remark(condition, text, urgency, float(alarm["start_s"]), _ALARM_AFTER_S)
 
 
-def _runs(analysis: Analysis) -> Iterator[Finding]:
+def _runs(analysis: Analysis) -> Iterator[Remark]:
     """Yield runs of ventricular beats, the longest first."""
     ventricular = analysis.beats["label"] == "V"
     edges = np.flatnonzero(np.diff(np.concatenate([[False], ventricular, [False]]).astype(np.int8)))
     runs = [(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True) if stop - start >= _LEAST_RUN]
     for start, stop in sorted(runs, key=lambda run: run[0] - run[1]):
         at_s = float(analysis.beats["time_s"][start])
-        yield Finding("ventricular run", f"{stop - start} ventricular beats in a row", 0, at_s, _EVENT_AFTER_S)
+        yield Remark("ventricular run", f"{stop - start} ventricular beats in a row", 0, at_s, _EVENT_AFTER_S)
 
 
-def _pause(analysis: Analysis) -> Iterator[Finding]:
+def _pause(analysis: Analysis) -> Iterator[Remark]:
     pause = analysis.summary().longest_pause
     if pause is not None and pause.length >= _LEAST_PAUSE_S:
-        yield Finding("longest pause", f"longest pause, {pause.length:.2f} s", 0, pause.at_s, _EVENT_AFTER_S)
+        yield Remark("longest pause", f"longest pause, {pause.length:.2f} s", 0, pause.at_s, _EVENT_AFTER_S)
 
 
-def _onsets(analysis: Analysis) -> Iterator[Finding]:
+def _onsets(analysis: Analysis) -> Iterator[Remark]:
     """Yield where atrial fibrillation begins, the longest stretch first."""
     spans = analysis.rhythm[analysis.rhythm["label"] == "AF"]
     for span in sorted(spans, key=lambda span: float(span["start_s"] - span["stop_s"])):
         lasted = length(float(span["stop_s"] - span["start_s"]))
         text = f"atrial fibrillation or flutter {'begins' if span['start_s'] > 0 else 'from the start'}, {lasted}"
-        yield Finding("atrial fibrillation", text, 0, float(span["start_s"]), _ONSET_AFTER_S)
+        yield Remark("atrial fibrillation", text, 0, float(span["start_s"]), _ONSET_AFTER_S)
 
 
-def _extremes(analysis: Analysis) -> Iterator[Finding]:
+def _extremes(analysis: Analysis) -> Iterator[Remark]:
     rates = analysis.vitals["heart_rate_bpm"]
     if analysis.length_s <= 2 * STRIP_S or not np.isfinite(rates).any():
         return
     for kind, row in (("lowest heart rate", np.nanargmin(rates)), ("highest heart rate", np.nanargmax(rates))):
         at_s = float(analysis.vitals["at_s"][row])
-        yield Finding(kind, f"{kind}, {rates[row]:.0f} bpm", -1, max(0.0, at_s - 1.0), STRIP_S - 2.0)
+        yield Remark(kind, f"{kind}, {rates[row]:.0f} bpm", -1, max(0.0, at_s - 1.0), STRIP_S - 2.0)

@@ -168,8 +168,10 @@ def stream_device(
 
     Raises
     ------
+    ConfigError
+        For a rate, leads or a source that cannot be used.
     DeviceError
-        From the device: for an array of another shape, and when the iterator cannot go on.
+        From the device: for an array of another shape or of integers, and when the iterator cannot go on.
 
     Examples
     --------
@@ -178,7 +180,17 @@ def stream_device(
     ...         yield np.sin(np.arange(250) / 40)
     >>> device = stream_device(heart, fs=250, leads=["II"], live=False)
     """
-    info = StreamInfo(fs=float(fs), leads=tuple(leads), device=name, uv_per_lsb=uv_per_lsb, live=live)
+    low, high = FS_RANGE
+    if not isinstance(fs, int | float | np.number) or not low <= fs <= high:
+        raise ConfigError(f"{name}: fs = {fs!r}: a sampling rate from {low:g} to {high:g} Hz is needed")
+    names = (leads,) if isinstance(leads, str) else tuple(leads)
+    if not names or not all(isinstance(lead, str) and lead for lead in names):
+        raise ConfigError(f"{name}: leads = {leads!r}: name each row of the arrays, such as ('II', 'V1')")
+    if not (callable(arrays) or isinstance(arrays, AsyncIterable)):
+        raise ConfigError(
+            f"{name}: {type(arrays).__name__} gives no arrays: an async iterator is needed, or a function that returns one"
+        )
+    info = StreamInfo(fs=float(fs), leads=names, device=name, uv_per_lsb=uv_per_lsb, live=live)
     return _ArrayDevice(arrays, info, clock or SystemClock())
 
 
@@ -195,7 +207,11 @@ class _ArrayDevice:
 
     async def __aenter__(self) -> StreamInfo:
         if callable(self._arrays):
-            self._iterator = aiter(self._arrays())
+            made: object = self._arrays()
+            if not isinstance(made, AsyncIterable):
+                what = f"its function returned {type(made).__name__}: an async iterator is needed (`async def` with `yield`)"
+                raise self._error(what, permanent=True)
+            self._iterator = aiter(made)
         elif self._used:
             raise self._error("its iterator was read already: give a function that makes one", permanent=True)
         else:
@@ -239,6 +255,8 @@ class _ArrayDevice:
 
     def _samples(self, array: ArrayLike) -> NDArray[np.float32]:
         rows = len(self._info.leads)
+        if np.asarray(array).dtype.kind in "iu" and np.size(array):
+            raise self._error("it gives integers: multiply them by the mV of one step", permanent=True)
         try:
             samples = np.array(array, np.float32, ndmin=2)
         except (TypeError, ValueError) as error:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
@@ -27,9 +28,9 @@ from msgspec.structs import replace
 
 from ecgnat_stream.bus import Bus, Policy
 from ecgnat_stream.clock import Clock, SystemClock
-from ecgnat_stream.config import BedConfig, Config
+from ecgnat_stream.config import BedConfig, Config, load_config
 from ecgnat_stream.device import Device, LinkState, open_device, supervise
-from ecgnat_stream.errors import ConfigError, EcgnatError, SinkError
+from ecgnat_stream.errors import ConfigError, DeviceError, EcgnatError, SinkError
 from ecgnat_stream.events import Command, EngineStatus, Event, Technical, Trace, Wave
 from ecgnat_stream.model import Predictor, monitoring
 from ecgnat_stream.signal import MODEL_FS, Conditioned, SampleBlock, StreamInfo, Window
@@ -70,12 +71,13 @@ class Monitor:
             async for event in monitor.events(Alarm, Rhythm):
                 print(event)
 
-    Leaving the block stops the monitoring; what failed is raised there. Or call :meth:`run`, which returns when all has ended.
+    Leaving the block stops the monitoring; what failed is raised there, also when no bed's device could be used. Or call
+    :meth:`run`, which returns when all has ended. What went wrong meanwhile is in ``failures``, by bed or part.
 
     Parameters
     ----------
     config
-        See :class:`~ecgnat_stream.config.Config`; the default settings, without beds, if left out.
+        See :class:`~ecgnat_stream.config.Config`, or the path of a TOML file; the default settings, without beds, if left out.
     clock
         Where time comes from; the system's clocks if left out.
     devices
@@ -92,14 +94,14 @@ class Monitor:
 
     def __init__(
         self,
-        config: Config | None = None,
+        config: Config | str | os.PathLike[str] | None = None,
         clock: Clock | None = None,
         *,
         devices: Mapping[str, Device | Callable[[], Device]] | None = None,
         traces: bool = False,
     ) -> None:
-        given = devices or {}
-        self.config = _with_beds(config or Config(), given)
+        given = {} if devices is None else devices
+        self.config = _with_beds(_settings(config), given)
         self.clock, self.bus = clock or SystemClock(), Bus()
         self.beds = tuple(self.config.name_of(bed) for bed in self.config.bed)
         self.failures: dict[str, str] = {}
@@ -109,6 +111,7 @@ class Monitor:
         self._sinks: list[tuple[Sink, bool]] = []
         self._sink_tasks: list[asyncio.Task[None]] | None = None
         self._running: asyncio.Task[None] | None = None
+        self._begun = self._ended = False
         self._wake, self._due, self._passed, self._stop = (asyncio.Event() for _ in range(4))
         self._finished = np.zeros(len(self.beds), bool)
         self._windows = 0
@@ -128,15 +131,21 @@ class Monitor:
         if self._running is not None:
             raise EcgnatError("a monitor runs once: build another one")
         self._running = asyncio.create_task(self.run(), name="monitor")
-        self._running.add_done_callback(lambda _: self.bus.close())
         return self
 
     async def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         assert self._running is not None, "left before it was entered"
+        by_itself = self._ended
         self.stop()
         failed = (await asyncio.gather(self._running, return_exceptions=True))[0]
-        if failed is not None and exc is None:
+        if exc is not None:
+            return
+        if failed is not None:
             raise failed
+        for what, why in self.failures.items():
+            _log.warning("%s: %s", what, why)
+        if by_itself and self.beds and all(bed in self.failures for bed in self.beds):
+            raise DeviceError("; ".join(f"{bed}: {self.failures[bed]}" for bed in self.beds), permanent=True)
 
     def events(self, *types: type[_E], policy: Policy = Policy.KEEP) -> AsyncGenerator[_E]:
         """Return what is published from now on, until the monitor ends.
@@ -155,7 +164,11 @@ class Monitor:
         ------
         ConfigError
             For what is no class of events.
+        EcgnatError
+            If the monitor has ended; while reading, if it was never started.
         """
+        if self._ended:
+            raise EcgnatError("this monitor has ended: nothing more will come")
         for kind in types:
             if not (isinstance(kind, type) and issubclass(kind, Event | Wave | Trace)):
                 raise ConfigError(f"monitor.events({kind!r}): give classes of events, such as ecgnat_stream.Alarm")
@@ -163,6 +176,9 @@ class Monitor:
 
         async def read() -> AsyncGenerator[Any]:
             try:
+                await asyncio.sleep(0)  # a task that was made to run the monitor has its turn
+                if not self._begun:
+                    raise EcgnatError("this monitor was not started: use `async with monitor`, or run() in a task")
                 async for event in subscription:
                     yield event
             finally:
@@ -189,11 +205,17 @@ class Monitor:
             If a part cannot be started at all: a port in use, a folder that is not writable. A network that cannot be loaded is
             a technical alarm instead.
         """
+        self._begun = True
         async with AsyncExitStack() as stack:
+            stack.callback(self._end)
             await self._add_configured()
             self._sink_tasks = [self._start(*sink) for sink in self._sinks]
             stack.push_async_callback(self._close, self._sink_tasks)
             await self._work_until_done()
+
+    def _end(self) -> None:
+        self._ended = True
+        self.bus.close()
 
     async def _add_configured(self) -> None:
         """Add the sinks that the configuration names; what none needs is not imported."""
@@ -452,14 +474,24 @@ class Monitor:
         return self._ward.progress()
 
 
+def _settings(config: Config | str | os.PathLike[str] | None) -> Config:
+    if isinstance(config, str | os.PathLike):
+        return load_config(config)
+    if config is not None and not isinstance(config, Config):
+        raise ConfigError(f"config is a {type(config).__name__}: give a Config, or the path of a TOML file")
+    return config or Config()
+
+
 def _with_beds(config: Config, devices: Mapping[str, Device | Callable[[], Device]]) -> Config:
     """Return the configuration with a bed for every device that is given as an object.
 
     Raises
     ------
     ConfigError
-        For a bed without a device.
+        For a bed without a device, or what is no device.
     """
+    if not isinstance(devices, Mapping) or not all(isinstance(one, Device) or callable(one) for one in devices.values()):
+        raise ConfigError("devices: give a dictionary, the id of each bed to its device or to a function that builds one")
     named = {bed.id for bed in config.bed}
     beds = (*config.bed, *(BedConfig(id=bed) for bed in devices if bed not in named))
     for bed in beds:

@@ -144,7 +144,9 @@ async def _check_blocks(factory: Callable[[Clock], Device], count: int) -> None:
                 block = await anext(iterator)
                 _check_block(block, info)
                 assert block.start >= stop, f"block at {block.start} after samples up to {stop}"
-                assert t_ns <= block.t_ns <= clock.monotonic_ns(), f"t_ns {block.t_ns} is not in order, or in the future"
+                assert t_ns <= block.t_ns <= clock.monotonic_ns(), (
+                    f"t_ns {block.t_ns} is not in order, or in the future: does the device use the clock it was built with?"
+                )
                 stop, t_ns = block.stop, block.t_ns
                 seen.append((block, block.samples.copy()))
         except StopAsyncIteration:

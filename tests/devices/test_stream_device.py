@@ -11,7 +11,7 @@ import pytest
 
 from ecgnat_stream.clock import Clock
 from ecgnat_stream.device import LinkState, stream_device, supervise
-from ecgnat_stream.errors import DeviceError
+from ecgnat_stream.errors import ConfigError, DeviceError
 from ecgnat_stream.signal import SampleBlock, StreamInfo
 from ecgnat_stream.testing import InstantClock, check_device
 
@@ -37,7 +37,7 @@ def test_it_conforms() -> None:
 
 
 async def test_samples_and_indices_are_those_of_the_arrays() -> None:
-    x = np.arange(60, dtype=np.int16).reshape(2, 30)
+    x = np.arange(60.0).reshape(2, 30)
     device = stream_device(of(x[:, :10], x[:, 10:10], x[:, 10:]), fs=250, leads=("I", "II"), name="mine", live=False)
     async with device as info:
         assert info == StreamInfo(fs=250.0, leads=("I", "II"), device="mine", live=False)
@@ -48,7 +48,7 @@ async def test_samples_and_indices_are_those_of_the_arrays() -> None:
 
 
 async def test_one_lead_needs_no_second_axis() -> None:
-    assert (await read(stream_device(of([1, 2, 3], [4]), fs=250, leads=["II"], live=False))).tolist() == [[1, 2, 3, 4]]
+    assert (await read(stream_device(of([1.0, 2.0, 3.0], [4.0]), fs=250, leads=["II"], live=False))).tolist() == [[1, 2, 3, 4]]
 
 
 async def test_an_array_that_the_caller_reuses_does_not_change_what_was_delivered() -> None:
@@ -68,6 +68,7 @@ async def test_an_array_that_the_caller_reuses_does_not_change_what_was_delivere
         ((np.zeros((3, 10)),), r"has the shape \(3, 10\): \(2, n\) is needed, a row for I, II"),
         ((np.zeros((2, 2, 10)),), r"has the shape \(2, 2, 10\)"),
         ((["a", "b"],), "no array of numbers"),
+        ((np.zeros((2, 5), np.int16),), "integers: multiply them by the mV of one step"),
         ((np.zeros((2, 5)), ConnectionResetError("gone")), "ConnectionResetError: gone"),
         ((np.zeros((2, 5)), ValueError("a bad frame")), "ValueError: a bad frame"),
     ],
@@ -121,3 +122,30 @@ async def test_leaving_closes_the_iterator() -> None:
     async with device:
         await anext(aiter(device))
     assert closed == [True]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"fs": 0}, "fs = 0: a sampling rate from 100 to 1000 Hz"),
+        ({"fs": 2000}, "fs = 2000"),
+        ({"fs": "a"}, "fs = 'a'"),
+        ({"leads": ()}, "name each row"),
+        ({"arrays": iter([1.0])}, "an async iterator is needed"),
+        ({"arrays": np.zeros((1, 5))}, "ndarray gives no arrays"),
+    ],
+)
+def test_what_can_never_work_is_refused_when_it_is_built(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        stream_device(**({"arrays": of([1.0]), "fs": 250, "leads": ["II"]} | options))
+
+
+async def test_a_function_that_returns_no_async_iterator_is_named() -> None:
+    plain: Any = lambda: [1.0]  # noqa: E731
+    with pytest.raises(DeviceError, match="its function returned list: an async iterator is needed"):
+        await read(stream_device(plain, fs=250, leads="II"))
+
+
+async def test_one_lead_may_be_given_as_its_name() -> None:
+    async with stream_device(of([1.0]), fs=250, leads="II") as info:
+        assert info.leads == ("II",)

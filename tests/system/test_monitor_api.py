@@ -16,7 +16,7 @@ from ecgnat_stream.bus import Bus, Policy
 from ecgnat_stream.clock import SystemClock
 from ecgnat_stream.config import BedConfig, Config, parse_config
 from ecgnat_stream.device import Device, stream_device
-from ecgnat_stream.errors import ConfigError, EcgnatError
+from ecgnat_stream.errors import ConfigError, DeviceError, EcgnatError
 from ecgnat_stream.events import Alarm, Beat, DeviceStatus, EngineStatus, Event, Meta, Rhythm, Vitals, Wave
 from ecgnat_stream.model import ModelConfig
 from ecgnat_stream.monitor import Monitor
@@ -179,3 +179,50 @@ async def test_what_is_no_event_is_refused() -> None:
         strange: Any = wrong
         with pytest.raises(ConfigError, match="give classes of events"):
             monitor.events(strange)
+
+
+async def test_events_are_refused_by_a_monitor_that_has_ended_or_was_never_started(config: Config) -> None:
+    monitor = Monitor(config, devices={"one": simulated()})
+    with pytest.raises(EcgnatError, match="was not started"):
+        await anext(monitor.events(Beat))
+    async with monitor:
+        monitor.stop()
+    with pytest.raises(EcgnatError, match="has ended"):
+        monitor.events(Beat)
+
+
+async def test_events_may_be_read_beside_a_task_that_runs_the_monitor(config: Config) -> None:
+    monitor = Monitor(config, devices={"one": simulated()})
+    running = asyncio.create_task(monitor.run())
+    assert [event async for event in monitor.events(Meta)]
+    await running
+
+
+async def test_devices_that_can_never_work_are_an_error_and_one_among_others_is_told(
+    config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def wrong() -> AsyncIterator[np.ndarray]:
+        yield np.zeros((25, 2))
+
+    broken = stream_device(wrong, fs=250, leads=["II"], name="amplifier")
+    with pytest.raises(DeviceError, match=r"site/unit/one: amplifier: an array has the shape \(25, 2\)"):
+        async with Monitor(config, devices={"one": broken}) as monitor:
+            async for _ in monitor.events(Rhythm):
+                pass
+    async with Monitor(config, devices={"one": broken, "two": simulated()}) as monitor:
+        async for _ in monitor.events(Rhythm):
+            pass
+    assert "site/unit/one: amplifier: an array has the shape" in caplog.text
+
+
+def test_settings_are_a_config_or_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "ward.toml"
+    file.write_text('site = "home"\n[[bed]]\nid = "7"\ndevice = "simulate"\n')
+    assert Monitor(file).beds == Monitor(str(file)).beds == ("home/unit/7",)
+    wrong: Any = {"bed": []}
+    with pytest.raises(ConfigError, match="config is a dict: give a Config, or the path of a TOML file"):
+        Monitor(wrong)
+    for devices in ([1], {"one": 1}):
+        strange: Any = devices
+        with pytest.raises(ConfigError, match="devices: give a dictionary"):
+            Monitor(devices=strange)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-__all__ = ["SINGLE_FILES", "WFDB_SUFFIXES", "Format", "Found", "find_recordings", "header_of"]
+__all__ = ["SINGLE_FILES", "WFDB_SUFFIXES", "Format", "Found", "files_of", "find_recordings", "header_of"]
 
 Format = Literal["auto", "wfdb", "edf", "csv", "npy"]
 
@@ -58,15 +58,34 @@ def find_recordings(folder: Path) -> Found:
 
 def header_of(path: Path) -> Path | None:
     """Return the header of the WFDB record that a name stands for, or that a file of it belongs to; None if there is none."""
+    if not path.name:
+        return None  # "." and "/"
     candidates = [path.with_name(f"{path.name}.hea")]
     if path.suffix and path.suffix.lower() not in SINGLE_FILES:
         candidates.insert(0, path.with_suffix(".hea"))
     return next((header for header in candidates if header.is_file()), None)
 
 
+def files_of(recording: Path) -> set[Path]:
+    """Return the files that a recording is read from; of a WFDB record its header and what that names, with all segments."""
+    if recording.suffix.lower() != ".hea":
+        return {recording}
+    files = {recording, *(recording.with_suffix(suffix) for suffix in WFDB_SUFFIXES[1:])}
+    first, *others = _header_lines(recording, most=-1) or [[""]]
+    named = [recording.parent / words[0] for words in others if words[0] not in ("~", "-")]
+    if "/" not in first[0]:
+        return files | set(named)
+    segments = {Path(f"{segment}.hea") for segment in named} - files
+    return files.union(*map(files_of, segments))
+
+
+def _header_lines(path: Path, most: int = _LOOK_BYTES) -> list[list[str]]:
+    return [line.split() for line in _beginning(path, most).splitlines() if line.strip() and not line.startswith("#")]
+
+
 def _look_at_header(path: Path, segments: set[Path]) -> str | None:
     """Add the segments that a header names; say why it describes no recording, or return None. header(5) of the WFDB guide."""
-    lines = [line.split() for line in _beginning(path).splitlines() if line.strip() and not line.startswith("#")]
+    lines = _header_lines(path)
     if not lines or len(lines[0]) < 2:
         return None  # whatever it is, its reader says
     _, several, _ = lines[0][0].partition("/")
@@ -88,9 +107,9 @@ def _numbers(line: str) -> bool:
         return False
 
 
-def _beginning(path: Path) -> str:
+def _beginning(path: Path, most: int = _LOOK_BYTES) -> str:
     try:
         with path.open("rb") as file:
-            return file.read(_LOOK_BYTES).decode("utf-8-sig", "replace")
+            return file.read(most).decode("utf-8-sig", "replace")
     except OSError:
         return ""

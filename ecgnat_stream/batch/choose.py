@@ -53,19 +53,31 @@ def choose(arguments: Sequence[str]) -> Chosen:
     passed: dict[str, str] = {}
     missing: dict[str, str] = {}
     for argument in arguments:
-        path = Path(argument).expanduser()
-        header = header_of(path)
-        if path.is_dir():
-            found = find_recordings(path)
-            paths |= dict.fromkeys(_absolute(found.recordings))
-            passed |= {str(one): why for one, why in found.passed.items()}
-        elif header is not None or path.is_file():
-            paths |= dict.fromkeys(_absolute([header or path]))
-        elif glob.has_magic(argument):
-            _match(argument, paths, passed, missing)
-        else:
-            missing[argument] = "there is no such file, folder or record"
+        if not argument.strip():
+            missing[repr(argument)] = "names nothing: is a variable of the shell empty? A dot is this folder"
+            continue
+        try:
+            _find(argument, paths, passed, missing)
+        except OSError as error:
+            missing[argument] = f"cannot be read ({error.strerror})"
+        except RuntimeError:
+            missing[argument] = "there is no such user, or no home folder"
     return Chosen([_recording(path, name) for path, name in _named(list(paths)).items()], passed, missing)
+
+
+def _find(argument: str, paths: dict[Path, None], passed: dict[str, str], missing: dict[str, str]) -> None:
+    path = Path(argument).expanduser()
+    header = header_of(path)
+    if path.is_dir():
+        found = find_recordings(path)
+        paths |= dict.fromkeys(_absolute(found.recordings))
+        passed |= {str(one): why for one, why in found.passed.items()}
+    elif header is not None or path.is_file():
+        paths |= dict.fromkeys(_absolute([header or path]))
+    elif glob.has_magic(argument):
+        _match(argument, paths, passed, missing)
+    else:
+        missing[argument] = "there is no such file, folder or record"
 
 
 def _match(pattern: str, paths: dict[Path, None], passed: dict[str, str], missing: dict[str, str]) -> None:

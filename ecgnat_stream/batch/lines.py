@@ -82,7 +82,7 @@ class Lines:
             line |= {"error": _text(result.error)}
         else:
             line |= {"size": recording.size, "modified_ns": recording.modified_ns, "settings": self._settings}
-            line |= {"notes": result.notes, "analysis": msgspec.Raw(result.analysis)}
+            line |= {"notes": (*result.notes, *result.unwritten), "analysis": msgspec.Raw(result.analysis)}
         try:
             self._file.write(msgspec.json.encode(line) + b"\n")
             self._file.flush()

@@ -80,6 +80,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         Why not.
     notes
         What was questioned.
+    unwritten
+        What could not be written of an analysis, and why.
     analysis
         Everything as JSON, where that is asked for.
     """
@@ -88,6 +90,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     summary: Summary | None = None
     error: str = ""
     notes: tuple[str, ...] = ()
+    unwritten: tuple[str, ...] = ()
     analysis: bytes = b""
 
 
@@ -148,13 +151,10 @@ class Worker:
     def _finish(self, recording: RecordingFile, found: Analysis | EcgnatError, questions: Sequence[str]) -> Result:
         if isinstance(found, EcgnatError):
             return Result(recording=recording, error=str(found))
-        try:
-            _write(self._order, recording, found)
-        except EcgnatError as error:
-            return Result(recording=recording, error=str(error))
+        unwritten = tuple(_write(self._order, recording, found))
         notes = tuple(text for text in questions if text.startswith(f"{found.name}:"))
         text = found.to_json().encode() if self._order.json else b""
-        return Result(recording=recording, summary=found.summary(), notes=notes, analysis=text)
+        return Result(recording=recording, summary=found.summary(), notes=notes, unwritten=unwritten, analysis=text)
 
 
 @contextmanager
@@ -171,34 +171,54 @@ def _heard(texts: list[str]) -> Iterator[None]:
         yield
 
 
-def _write(order: Order, recording: RecordingFile, analysis: Analysis) -> None:
-    if order.html is not None:
-        from ecgnat_stream.report.page import record_page
+def _write(order: Order, recording: RecordingFile, analysis: Analysis) -> Iterator[str]:
+    """Write what is asked for; yield what could not be written."""
+    for asked, write in ((order.html, _write_page), (order.annotations, _write_marks), (order.plots, _write_picture)):
+        if asked is not None:
+            try:
+                write(asked, recording, analysis)
+            except EcgnatError as error:
+                yield str(error)
 
-        page = record_page(analysis, recording.name, Path(recording.path).name)
-        write_whole(order.html / page_of(recording.name), page.encode("utf-8", "replace"))
-    if order.annotations is not None:
-        marks = order.annotations / f"{recording.name}.ecg"
-        replace(analysis, name=Path(recording.name).name).to_wfdb(marks.parent)
-    if order.plots is not None:
-        figure, picture = analysis.plot(), io.BytesIO()
-        figure.savefig(picture, format="png")
-        write_whole(order.plots / f"{recording.name}.png", picture.getvalue())
+
+def _write_page(folder: Path, recording: RecordingFile, analysis: Analysis) -> None:
+    from ecgnat_stream.report.page import record_page
+
+    page = record_page(analysis, recording.name, Path(recording.path).name)
+    write_whole(folder / page_of(recording.name), page.encode("utf-8", "replace"))
+
+
+def _write_marks(folder: Path, recording: RecordingFile, analysis: Analysis) -> None:
+    marks = folder / f"{recording.name}.ecg"
+    replace(analysis, name=Path(recording.name).name).to_wfdb(marks.parent)
+
+
+def _write_picture(folder: Path, recording: RecordingFile, analysis: Analysis) -> None:
+    figure, picture = analysis.plot(), io.BytesIO()
+    figure.savefig(picture, format="png")
+    write_whole(folder / f"{recording.name}.png", picture.getvalue())
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all.
+    """Write a file so that it is there whole or not at all; a pipe or a device takes what is written.
 
     Raises
     ------
     EcgnatError
         If it cannot be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    whole = Path(os.path.realpath(path))
+    part = whole.with_name(f".{whole.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(path)
+        if path.exists() and not path.is_file() and not path.is_dir():
+            path.write_bytes(content)
+            return
+        whole.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            part.write_bytes(content)
+            part.replace(whole)
+        finally:
+            if part.exists():
+                part.unlink()
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise EcgnatError(f"{path}: cannot be written ({error.strerror})") from error

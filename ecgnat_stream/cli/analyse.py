@@ -15,7 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from ecgnat_stream.cli.options import add_model, add_reading, lead_map
-from ecgnat_stream.errors import ConfigError
+from ecgnat_stream.errors import ConfigError, EcgnatError
 
 if TYPE_CHECKING:
     from ecgnat_stream.batch.choose import Chosen
@@ -73,14 +73,15 @@ def _jobs(text: str) -> int:
 
 
 def _analyse(arguments: argparse.Namespace) -> int:
-    """Analyse; return 0, 1 if a recording could not be analysed, or 128 and the number of the signal that ended it.
+    """Analyse; return 0, 1 if a recording failed or a result could not be written, or 128 and the number of the signal that came.
 
     Raises
     ------
     ConfigError
-        If there is nothing to analyse, or for options that do not fit.
+        If there is nothing to analyse, for options that do not fit, and for a place that cannot be written.
     """
     from ecgnat_stream.batch.choose import choose
+    from ecgnat_stream.batch.targets import check_targets
 
     began = time.monotonic()
     _check(arguments)
@@ -89,6 +90,7 @@ def _analyse(arguments: argparse.Namespace) -> int:
     if not chosen.recordings:
         raise ConfigError(_nothing(arguments.paths, chosen))
     order = _order(arguments)
+    check_targets(order, chosen.recordings, [path for path in (arguments.csv, arguments.json) if path is not None])
     found: dict[str, Result] = {}
     ended = 0
     try:
@@ -97,12 +99,15 @@ def _analyse(arguments: argparse.Namespace) -> int:
     except _EndedError as error:
         ended = error.number
     results = [found[recording.path] for recording in chosen.recordings if recording.path in found]
-    _write(arguments, order, results)
+    unwritten = list(_write(arguments, order, results))
+    for text in unwritten:
+        _say(text)
+    unwritten += [text for result in results for text in result.unwritten]
     _show(results)
-    _tell_end(results, chosen, time.monotonic() - began, ended)
+    _tell_end(results, chosen, time.monotonic() - began, ended, len(unwritten))
     if ended:
         return 128 + ended
-    return 1 if chosen.missing or any(result.error for result in results) else 0
+    return 1 if chosen.missing or unwritten or any(result.error for result in results) else 0
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -164,7 +169,7 @@ def _run(arguments: argparse.Namespace, order: Order, chosen: Chosen, found: dic
             found[step.recording.path] = step
             if lines is not None:
                 lines.write(step)
-            for text in (step.error, *step.notes):
+            for text in (step.error, *step.notes, *step.unwritten):
                 if text:
                     progress.say(f"ecgnat: {_about(step.recording.name, text)}")
             progress.finish(step.recording)
@@ -208,21 +213,32 @@ def _ended_by_signals() -> Iterator[None]:
         restore()
 
 
-def _write(arguments: argparse.Namespace, order: Order, results: Sequence[Result]) -> None:
+def _write(arguments: argparse.Namespace, order: Order, results: Sequence[Result]) -> Iterator[str]:
+    """Write what holds all recordings; yield what could not be written."""
     from ecgnat_stream.batch.work import write_whole
 
+    whole: dict[Path, bytes] = {}
     if arguments.csv is not None:
         from ecgnat_stream.batch.table import as_csv
 
-        write_whole(arguments.csv, as_csv(results))
+        whole[arguments.csv] = as_csv(results)
     if order.html is not None:
-        from ecgnat_stream.batch.work import page_of
-        from ecgnat_stream.report.index import Entry, index_page
+        whole[order.html / "index.html"] = _index(order.html, results)
+    for path, content in whole.items():
+        try:
+            write_whole(path, content)
+        except EcgnatError as error:
+            yield str(error)
 
-        entries = [
-            Entry(result.recording.name, page_of(result.recording.name), result.summary, result.error) for result in results
-        ]
-        write_whole(order.html / "index.html", index_page(entries).encode("utf-8", "replace"))
+
+def _index(folder: Path, results: Sequence[Result]) -> bytes:
+    from ecgnat_stream.batch.work import page_of
+    from ecgnat_stream.report.index import Entry, index_page
+
+    pages = {result.recording.name: page_of(result.recording.name) for result in results}
+    written = {name: page if (folder / page).is_file() else "" for name, page in pages.items()}
+    entries = [Entry(r.recording.name, written[r.recording.name], r.summary, r.error) for r in results]
+    return index_page(entries).encode("utf-8", "replace")
 
 
 def _show(results: Sequence[Result]) -> None:
@@ -257,11 +273,13 @@ def _nothing(paths: Sequence[str], chosen: Chosen) -> str:
     return f"nothing to analyse: no recording (.hea, .edf, .bdf, .csv, .tsv, .txt, .npy) in {', '.join(paths)}"
 
 
-def _tell_end(results: Sequence[Result], chosen: Chosen, took_s: float, ended: int) -> None:
+def _tell_end(results: Sequence[Result], chosen: Chosen, took_s: float, ended: int, unwritten: int) -> None:
     failed = sum(bool(result.error) for result in results)
     text = f"{len(results) - failed} of {len(chosen.recordings) + len(chosen.missing)} recordings analysed in {took_s:.0f} s"
     if failed + len(chosen.missing):
         text += f", {failed + len(chosen.missing)} could not be"
+    if unwritten:
+        text += f"; {unwritten} result{'' if unwritten == 1 else 's'} could not be written"
     if ended:
         text += f"; ended by {signal.Signals(ended).name}, what was finished is written"
     _say(text)

@@ -19,7 +19,7 @@ __all__ = ["Entry", "index_page"]
 
 
 class Entry(NamedTuple):
-    """One recording: its name, the path of its page from the index, and its figures; or why there are none."""
+    """One recording: its name, the path of its page from the index ("" without one), and its figures; or why there are none."""
 
     name: str
     page: str
@@ -100,9 +100,10 @@ def _row(entry: Entry, summary: Summary) -> str:
     }
     urgent = sum(summary.alarms.get(priority, 0) * 1000**rank for rank, priority in enumerate(PRIORITIES))
     said = f'<div class="soft small">{escape(", ".join(statements))}</div>' if statements else ""
+    name = escape(printable(entry.name))
+    shown = f'<a href="{escape(_link(entry.page))}">{name}</a>' if entry.page else name
     cells = [
-        f'<td class="name" data-v="{escape(printable(entry.name))}"><a href="{escape(_link(entry.page))}">'
-        f"{escape(printable(entry.name))}</a>{said}</td>",
+        f'<td class="name" data-v="{name}">{shown}{said}</td>',
         _number(summary.length_s, short_length(summary.length_s)),
         f'<td class="number" data-v="{len(summary.leads)}" title="{escape(", ".join(summary.leads))}">{len(summary.leads)}</td>',
         _number(summary.beats),

@@ -117,6 +117,26 @@ def test_good_and_bad_files_of_every_kind(tmp_path: Path, untrained: Path, capsy
     assert not list(out.rglob("*.part"))
 
 
+def test_a_result_that_cannot_be_written_leaves_the_others(
+    tmp_path: Path, untrained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The folder of marks is taken away between the trial and the analysis, as by somebody else."""
+    write(tmp_path / "a", heart(12))
+    (tmp_path / "marks").write_text("taken")
+    monkeypatch.setattr("ecgnat_stream.batch.targets.check_targets", lambda *_: None)
+    options = ("--csv", tmp_path / "f.csv", "--json", tmp_path / "all.jsonl", "--html", tmp_path / "pages")
+    assert analyse(tmp_path / "a", *options, "--annotations", tmp_path / "marks", "--model", untrained, "--no-diagnose") == 1
+    shown = capsys.readouterr()
+    assert "marks/a.ecg: cannot be written" in shown.err
+    assert "1 of 1 recordings analysed" in shown.err
+    assert "1 result could not be written" in shown.err
+    assert "could not be analysed" not in shown.err + shown.out
+    (row,) = table(tmp_path / "f.csv")
+    assert (row["error"], int(row["beats"]) > 10) == ("", True)
+    (line,) = [json.loads(text) for text in (tmp_path / "all.jsonl").read_text().splitlines()]
+    assert (line["type"], "marks" in line["notes"][0]) == ("analysis", True)
+
+
 def test_pictures_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("ecgnat_stream.cli.analyse.find_spec", lambda name: None)
     assert analyse(tmp_path, "--plot", tmp_path) == 2
@@ -129,6 +149,11 @@ def test_pictures_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (["empty"], "nothing to analyse: no recording (.hea, "),
         (["gone"], "gone: there is no such file, folder or record"),
         (["empty/*.edf"], "matches nothing"),
+        (["a.csv", "--csv", "a.csv"], "a.csv: will not be written over"),
+        (["a.csv", "--html", "a.csv"], "a.csv: is a file, but a folder is wanted"),
+        (["a.csv", "--plot", "/dev/null"], "/dev/null: is a file, but a folder is wanted"),
+        (["a.csv", "--json", "empty"], "empty: is a folder, but a file is wanted"),
+        ([""], "'': names nothing"),
         (["a.csv", "--resume"], "--resume needs --json FILE"),
         (["a.csv", "--start", "9", "--stop", "3"], "--stop 3 is not after --start 9"),
         (["a.csv", "--lead", "x=II2"], "unknown lead 'II2'"),

@@ -21,7 +21,8 @@ from ecgnat_stream.batch.lines import Lines
 from ecgnat_stream.batch.pool import Pool, Share, batches
 from ecgnat_stream.batch.progress import Progress
 from ecgnat_stream.batch.table import COLUMNS, as_csv, as_tables
-from ecgnat_stream.batch.work import Order, Result
+from ecgnat_stream.batch.targets import check_targets
+from ecgnat_stream.batch.work import Order, Result, write_whole
 from ecgnat_stream.errors import ConfigError, EcgnatError
 
 
@@ -235,3 +236,82 @@ def test_progress_without_a_terminal_is_a_line_now_and_then() -> None:
         "ecgnat: 0 of 2 recordings, about 60 s left",
         "ecgnat: 1 of 2 recordings, about 3 min left",
     ]
+
+
+@pytest.mark.parametrize("argument", ["", " ", "~no such user/a", "x" * 300])
+def test_what_names_nothing_is_refused_with_the_reason(argument: str) -> None:
+    chosen = choose([argument])
+    assert not chosen.recordings
+    ((_, why),) = chosen.missing.items()
+    assert why.startswith(("names nothing", "there is no such", "cannot be read"))
+
+
+def test_folders_without_a_name_are_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "a.csv", "deep/b.csv")
+    monkeypatch.chdir(tmp_path / "deep")
+    assert [one.name for one in choose(["."]).recordings] == ["b"]
+    assert [one.name for one in choose([".."]).recordings] == ["a", "deep/b"]
+    assert choose([str(tmp_path / "deep" / "..")]).missing == {}
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> list[RecordingFile]:
+    """A record whose signal file has a name of its own, chosen from a folder."""
+    touch(tmp_path, "in/a.hea", "in/a.atr", "in/other.bin", "in/a.json", "in/c.csv")
+    (tmp_path / "in" / "a.hea").write_text("a 1 250 100\nother.bin 16 200\n")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "in" / "c.csv")
+    return choose([str(tmp_path / "in" / "a"), str(tmp_path / "in" / "c.csv")]).recordings
+
+
+@pytest.mark.parametrize("target", ["in/a.hea", "in/a.atr", "in/other.bin", "in/c.csv", "link.csv", "in/../in/a.hea"])
+def test_no_result_replaces_what_is_read(target: str, record: list[RecordingFile], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"will not be written over, it belongs to the recording (a|c)"):
+        check_targets(Order(), record, [tmp_path / target])
+
+
+def test_no_file_in_a_folder_of_results_replaces_what_is_read(record: list[RecordingFile], tmp_path: Path) -> None:
+    (tmp_path / "in" / "a.hea").write_text("a 1 250 100\na.png 16 200\n")
+    touch(tmp_path, "in/a.png")
+    with pytest.raises(ConfigError, match=r"a\.png: will not be written over"):
+        check_targets(Order(plots=tmp_path / "in"), record, [])
+
+
+@pytest.mark.parametrize(
+    ("order", "file", "why"),
+    [
+        ({}, "in", "is a folder, but a file is wanted"),
+        ({"html": "in/c.csv"}, None, "is a file, but a folder is wanted"),
+        ({"plots": "in/c.csv/deep"}, None, "there can be no such folder"),
+        ({"annotations": "made/new"}, "made/new/a.ecg", "two results cannot go to one file"),
+        ({"html": "pages"}, "x" * 300, "cannot be written"),
+        ({}, "taken/x.csv", "is a folder"),
+    ],
+)
+def test_places_that_cannot_be_written(
+    order: dict[str, str], file: str | None, why: str, record: list[RecordingFile], tmp_path: Path
+) -> None:
+    (tmp_path / "taken" / "x.csv").mkdir(parents=True)
+    folders = {name: tmp_path / folder for name, folder in order.items()}
+    with pytest.raises(ConfigError, match=why):
+        check_targets(Order(**folders), record, [tmp_path / file] if file else [])
+
+
+def test_trying_a_place_changes_nothing(record: list[RecordingFile], tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    order = Order(html=tmp_path / "pages" / "deep", annotations=tmp_path / "in", plots=tmp_path)
+    check_targets(order, record, [tmp_path / "in" / "a.json", tmp_path / "out" / "f.csv", Path("/dev/null")])
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_file_is_written_whole_or_the_reason_is_told(tmp_path: Path) -> None:
+    touch(tmp_path, "a.csv")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "a.csv")
+    write_whole(tmp_path / "link.csv", b"new")
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "a.csv").read_bytes() == b"new"
+    for wrong in (tmp_path / "a.csv" / "page.html", tmp_path, tmp_path / "a.csv" / "deep" / "page.html"):
+        with pytest.raises(EcgnatError, match="cannot be written"):
+            write_whole(wrong, b"lost")
+    write_whole(Path("/dev/null"), b"gone")
+    assert Path("/dev/null").is_char_device()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "link.csv"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ecgnat_stream.recordings import find_recordings, header_of
+from ecgnat_stream.recordings import files_of, find_recordings, header_of
 
 
 @pytest.fixture
@@ -58,3 +58,15 @@ def test_every_file_of_a_record_leads_to_its_header(folder: Path) -> None:
         assert header_of(folder / name) == folder / "a.hea"
     assert header_of(folder / "c.EDF") is None
     assert header_of(folder / "gone") is None
+
+
+def test_a_recording_is_read_from_the_files_that_its_header_names(folder: Path) -> None:
+    assert {path.name for path in files_of(folder / "a.hea")} == {"a.hea", "a.dat", "a.mat", "a.flac"}
+    assert {"m.hea", "m_1.hea", "m_2.hea", "m_1.dat"} <= {path.name for path in files_of(folder / "deep" / "m.hea")}
+    assert files_of(folder / "c.EDF") == {folder / "c.EDF"}
+    assert files_of(folder / "broken.hea") >= {folder / "broken.hea"}
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/"])
+def test_a_folder_has_no_header(name: str) -> None:
+    assert header_of(Path(name)) is None

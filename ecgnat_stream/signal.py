@@ -6,7 +6,9 @@ absolute sample indices, counted from the first sample of the stream; they are t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,7 +32,10 @@ __all__ = [
     "Window",
     "assign_leads",
     "ecg_signals",
+    "is_time",
     "mv_per",
+    "same_rate",
+    "twice",
 ]
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
@@ -61,6 +66,7 @@ _ALIASES = {lead.upper(): lead for lead in LEADS} | {
     "MLI": "I", "MLII": "II", "MLIII": "III", "MCL1": "V1", "MCL": "V1", "MCL6": "V6", "CM5": "V5", "CC5": "V5", "V": "V1",
 }  # fmt: skip
 _MV = {"nv": 1e-6, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "microvolt": 1e-3, "mv": 1.0, "millivolt": 1.0, "v": 1e3}
+_COUNTS = ("time", "t", "sample", "index")
 _UNSPECIFIED = ("ECG", "EKG", "LEAD", "CH", "CHANNEL")
 
 
@@ -244,6 +250,22 @@ def assign_leads(names: Sequence[str], lead_map: Mapping[str, str] | None = None
 def mv_per(unit: str) -> float | None:
     """Return how many mV one of a unit is (nV, uV, mV, V, written in any case); None for what is no voltage."""
     return _MV.get(unit.strip().lower().removesuffix("s"))
+
+
+def is_time(name: str) -> bool:
+    """Return whether a column of a table is called as one that counts its rows: time, t, sample or index."""
+    return re.split(r"[^a-z0-9]", name.strip().lower())[0] in _COUNTS
+
+
+def same_rate(one: float, other: float) -> bool:
+    """Return whether two rates in Hz are the same, one of them perhaps written with fewer digits."""
+    return math.isclose(one, other, rel_tol=1e-4)
+
+
+def twice(names: Iterable[str]) -> list[str]:
+    """Return the names that are there more than once."""
+    names = list(names)
+    return sorted({name for name in names if names.count(name) > 1})
 
 
 def ecg_signals(names: Sequence[str], units: Sequence[str]) -> list[int]:

@@ -19,9 +19,9 @@ import soundfile
 import wfdb
 from numpy.typing import NDArray
 
-from ecgnat_stream.errors import DeviceError
+from ecgnat_stream.errors import DeviceError, InputError
 from ecgnat_stream.recordings import SINGLE_FILES, WFDB_SUFFIXES, Format
-from ecgnat_stream.signal import ecg_signals, mv_per
+from ecgnat_stream.signal import ecg_signals, is_time, mv_per, same_rate, twice
 from ecgnat_stream.suggest import proposal
 
 __all__ = ["Format", "OpenRecord", "Samples", "Units", "open_record"]
@@ -89,6 +89,7 @@ def open_record(
     units: Units | None = None,
     scale: float = 1.0,
     leads: Sequence[str] | None = None,
+    strict: bool = True,
 ) -> OpenRecord:
     """Open a recording.
 
@@ -99,37 +100,46 @@ def open_record(
     fmt
         Format, "auto": by suffix, WFDB otherwise.
     fs
-        Rate in Hz; replaces what the file says, required for CSV and NPY.
+        Rate in Hz of a file that does not state it: CSV and NPY.
     units
-        Unit of the samples; replaces what the file says, required for CSV and NPY.
+        Unit of the samples, where the file states none, or none of voltage: CSV and NPY.
     scale
         Multiplies the samples of CSV and NPY before the unit counts (uV per step, say).
     leads
-        WFDB and EDF: which leads to read. CSV and NPY: names of the columns.
+        Which leads to read. If the table of a CSV or NPY file has no such names: those of all its columns, in order.
+    strict
+        Whether a file that states another rate or unit than ``fs`` and ``units`` is refused. Without, it keeps its own.
 
     Raises
     ------
+    InputError
+        If the file states another rate or unit.
     DeviceError
         If there is no usable recording.
     """
     path = Path(path).expanduser()
+    if again := twice(leads or ()):
+        raise _wrong(path, f"leads names {', '.join(again)} more than once: name each lead once")
     if path.is_dir():
         raise _wrong(path, "is a folder: name one record in it")
     kind = SINGLE_FILES.get(path.suffix.lower(), "wfdb") if fmt == "auto" else fmt
     if kind != "wfdb" and not path.is_file():
         raise _wrong(path, f"does not exist{_proposal(path)}")
     if kind == "wfdb":
-        record = _open_wfdb(_wfdb_name(path), fs, units, leads)
+        record = _open_wfdb(_wfdb_name(path), fs, units, leads, strict)
     elif kind == "edf":
-        record = _open_edf(path, fs, units, leads)
+        record = _open_edf(path, fs, units, leads, strict)
     else:
         if fs is None or units is None:
             missing = " and ".join(name for name, value in (("fs", fs), ("units", units)) if value is None)
-            raise _wrong(path, f"does not say its {missing}: set the option (fs in Hz, units uV, mV or V)")
+            raise _wrong(
+                path,
+                f"does not say its {missing}: give fs in Hz and units (uV, mV or V); on the command line --fs 250 --units mV",
+            )
         table = _load_csv if kind == "csv" else _load_npy
         record = _from_table(path, table(path), fs, units, scale, leads)
     if not (math.isfinite(record.fs) and record.fs > 0):
-        raise _wrong(path, f"states a sampling rate of {record.fs:g} Hz: set the option fs")
+        raise _wrong(path, f"states a sampling rate of {record.fs:g} Hz: give fs in Hz, on the command line --fs")
     if record.total < 1:
         raise _wrong(path, "holds no samples")
     return record
@@ -143,9 +153,36 @@ def _to_mv(path: Path, lead: str, unit: str) -> float:
     factor = mv_per(unit)
     if factor is None:
         raise _wrong(
-            path, f"lead {lead} is in {unit.strip() or 'no unit'}, which is no voltage: set units (uV, mV or V), or leads"
+            path,
+            f"lead {lead} is in {unit.strip() or 'no unit'}, which is no voltage: give units (uV, mV or V), on the command line "
+            "--units, or choose other leads with leads, --leads",
         )
     return factor
+
+
+def _rate(path: Path, stated: float, given: float | None, strict: bool) -> float:
+    """Return the rate that a file states, or the one that is given where it states none."""
+    if given is None or not stated > 0:
+        return given or stated
+    if strict and not same_rate(stated, given):
+        raise InputError(
+            f"{path}: it states a rate of {stated:g} Hz, but fs is {given:g}: leave fs out. To have another rate, resample it "
+            "first; if the file is wrong, give its samples as an array"
+        )
+    return stated
+
+
+def _unit(path: Path, lead: str, stated: str, given: Units | None, strict: bool) -> str:
+    """Return the unit that a file states, or the one that is given where it states no voltage."""
+    factor = mv_per(stated)
+    if given is None or factor is None:
+        return given or stated
+    if strict and factor != mv_per(given):
+        raise InputError(
+            f"{path}: it states that lead {lead} is in {stated.strip()}, but units is {given}: leave units out; if the file is "
+            "wrong, give its samples as an array"
+        )
+    return stated
 
 
 def _choose(path: Path, names: Sequence[str], units: Sequence[str], leads: Sequence[str] | None) -> list[int]:
@@ -189,7 +226,7 @@ def _is_recording(file: Path) -> bool:
 _HEADER_TROUBLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OSError, ZeroDivisionError, OverflowError)
 
 
-def _open_wfdb(path: Path, fs: float | None, units: Units | None, leads: Sequence[str] | None) -> OpenRecord:
+def _open_wfdb(path: Path, fs: float | None, units: Units | None, leads: Sequence[str] | None, strict: bool) -> OpenRecord:
     header_name = f"{path.name}.hea"
     try:
         header = wfdb.rdheader(str(path), rd_segments=True)
@@ -206,8 +243,9 @@ def _open_wfdb(path: Path, fs: float | None, units: Units | None, leads: Sequenc
         raise _wrong(path, "holds no samples")
     described = segments[0]
     names = [name or f"CH{i + 1}" for i, name in enumerate(described.sig_name)]
-    chosen = _choose(path, names, [units or unit for unit in described.units], leads)
-    factors = np.array([_to_mv(path, names[i], units or described.units[i]) for i in chosen])
+    chosen = _choose(path, names, described.units, leads)
+    rate = _rate(path, float(header.fs), fs, strict)
+    factors = np.array([_to_mv(path, names[i], _unit(path, names[i], described.units[i], units, strict)) for i in chosen])
     gains = np.array([described.adc_gain[i] for i in chosen], dtype=float)
 
     def read(start: int, stop: int) -> Samples:
@@ -225,7 +263,7 @@ def _open_wfdb(path: Path, fs: float | None, units: Units | None, leads: Sequenc
     whole = read(0, total) if not header.sig_len or (header.fs and total / header.fs <= _SHORT_S) else None
     return OpenRecord(
         path=path,
-        fs=fs or float(header.fs),
+        fs=rate,
         leads=tuple(names[i] for i in chosen),
         total=total,
         uv_per_lsb=float(np.max(1e3 * factors / gains)) if chosen else 1.0,
@@ -270,7 +308,7 @@ def _check_wfdb_files(path: Path, segment: wfdb.Record) -> int:
 # EDF and BDF
 
 
-def _open_edf(path: Path, fs: float | None, units: Units | None, leads: Sequence[str] | None) -> OpenRecord:
+def _open_edf(path: Path, fs: float | None, units: Units | None, leads: Sequence[str] | None, strict: bool) -> OpenRecord:
     try:
         with _EDF_LOCK, pyedflib.EdfReader(str(path), pyedflib.DO_NOT_READ_ANNOTATIONS, pyedflib.CHECK_FILE_SIZE) as edf:
             names = [_edf_lead(label) for label in edf.getSignalLabels()]
@@ -286,12 +324,12 @@ def _open_edf(path: Path, fs: float | None, units: Units | None, leads: Sequence
             ]
     except OSError as error:
         raise _wrong(path, f"is no readable EDF or BDF file ({error})") from error
-    chosen = _choose(path, names, [units or unit for unit in stated], leads)
+    chosen = _choose(path, names, stated, leads)
     if not chosen:
         raise _wrong(path, f"holds no voltage: {', '.join(names) or 'no signals at all'}")
     rate = max(rates[i] for i in chosen)
     chosen = [i for i in chosen if rates[i] == rate]
-    factors = [_to_mv(path, names[i], units or stated[i]) for i in chosen]
+    factors = [_to_mv(path, names[i], _unit(path, names[i], stated[i], units, strict)) for i in chosen]
 
     def read(start: int, stop: int) -> Samples:
         try:
@@ -306,7 +344,7 @@ def _open_edf(path: Path, fs: float | None, units: Units | None, leads: Sequence
 
     return OpenRecord(
         path=path,
-        fs=fs or float(rate),
+        fs=_rate(path, float(rate), fs, strict),
         leads=tuple(names[i] for i in chosen),
         total=min(lengths[i] for i in chosen),
         uv_per_lsb=max(1e3 * f * steps[i] for i, f in zip(chosen, factors, strict=True)),
@@ -366,7 +404,7 @@ def _load_csv(path: Path) -> _Table:
         raise _wrong(path, f"is no table of numbers ({error})") from error
     if values.size == 0:
         raise _wrong(path, "holds no samples")
-    if names and names[0].lower().partition(" ")[0].partition("_")[0] in ("time", "t", "sample", "index"):
+    if names and is_time(names[0]):
         return _Table(values[1:], names[1:])
     return _Table(values, names)
 
@@ -381,15 +419,29 @@ def _is_number(cell: str) -> bool:
 
 def _from_table(path: Path, table: _Table, fs: float, units: Units, scale: float, leads: Sequence[str] | None) -> OpenRecord:
     rows = table.values.shape[0]
-    names = tuple(leads or table.names)
-    if not names:
-        raise _wrong(path, f"does not name its {rows} leads: set the option leads")
-    if len(names) != rows:
-        raise _wrong(path, f"has {rows} columns of samples, but {len(names)} leads are named ({', '.join(names)})")
+    names, values = table.names, table.values
+    left_out: tuple[str, ...] = ()
+    if leads is not None and set(leads) <= set(names):
+        chosen = _choose(path, names, [units] * rows, leads)
+        left_out = tuple(name for i, name in enumerate(names) if i not in chosen)
+        names, values = tuple(names[i] for i in chosen), values[chosen]
+    elif leads is not None:
+        if len(leads) != rows:
+            called = f", called {', '.join(names)}" if names else ""
+            raise _wrong(
+                path, f"has {rows} columns of samples{called}, but {len(leads)} leads are named ({', '.join(leads)}): name each"
+            )
+        names = tuple(leads)
+    elif not names and rows == 1:
+        names = ("ECG",)
+    elif not names:
+        raise _wrong(
+            path, f"does not name its {rows} leads: give leads, one name a column; on the command line for example --leads II,V1"
+        )
     factor = _to_mv(path, names[0], units) * scale
 
     def read(start: int, stop: int) -> Samples:
-        return np.asarray(table.values[:, start:stop].astype(np.float64) * factor, dtype=np.float32)
+        return np.asarray(values[:, start:stop].astype(np.float64) * factor, dtype=np.float32)
 
-    is_step = table.values.dtype.kind in "iu"
-    return OpenRecord(path, fs, names, table.values.shape[1], 1e3 * factor if is_step else 1.0, read)
+    is_step = values.dtype.kind in "iu"
+    return OpenRecord(path, fs, names, values.shape[1], 1e3 * factor if is_step else 1.0, read, left_out)

@@ -15,7 +15,7 @@ import msgspec
 from ecgnat_devices.pace import BlockSeconds, Pace, Speed
 from ecgnat_devices.records import Format, Samples, Units, open_record
 from ecgnat_stream.clock import Clock
-from ecgnat_stream.errors import DeviceError
+from ecgnat_stream.errors import DeviceError, InputError
 from ecgnat_stream.signal import SampleBlock, StreamInfo
 
 __all__ = ["ReplayDevice", "ReplayOptions"]
@@ -33,11 +33,13 @@ class ReplayOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     fmt
         Format; "auto" goes by the suffix.
     fs, units
-        Rate in Hz and unit; required for CSV and NPY, otherwise they replace what the file says.
+        Rate in Hz and unit of a file that does not state them: CSV and NPY.
+    strict
+        Refuse a file that states another rate or unit than ``fs`` and ``units``; without, it keeps its own.
     scale
         Multiplies CSV and NPY samples before the unit counts.
     leads
-        WFDB and EDF: the leads to deliver (all). CSV and NPY: the names of the columns.
+        The leads to deliver (all). If a CSV or NPY file has no such names: those of all its columns, in order.
     speed
         Multiple of real time, or "max": then nothing is live, and a slow receiver holds the record back.
     loop
@@ -52,6 +54,7 @@ class ReplayOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     fmt: Format = "auto"
     fs: Annotated[float, msgspec.Meta(gt=0)] | None = None
     units: Units | None = None
+    strict: bool = True
     scale: float = 1.0
     leads: tuple[str, ...] | None = None
     speed: Speed = 1.0
@@ -82,10 +85,18 @@ class ReplayDevice:
         ------
         DeviceError
             If there is no usable recording, or nothing between ``start_s`` and ``stop_s``.
+        InputError
+            If it states another rate or unit than the options.
         """
         options = self._options
         record = open_record(
-            options.path, options.fmt, fs=options.fs, units=options.units, scale=options.scale, leads=options.leads
+            options.path,
+            options.fmt,
+            fs=options.fs,
+            units=options.units,
+            scale=options.scale,
+            leads=options.leads,
+            strict=options.strict,
         )
         start = round(options.start_s * record.fs)
         stop = record.total if options.stop_s is None else min(record.total, round(options.stop_s * record.fs))
@@ -109,7 +120,10 @@ class ReplayDevice:
 
     async def __aenter__(self) -> StreamInfo:
         """Open the recording and check it."""
-        info, self._read = await asyncio.to_thread(self.open)
+        try:
+            info, self._read = await asyncio.to_thread(self.open)
+        except InputError as error:
+            raise DeviceError(str(error), permanent=True) from error
         self._fs = info.fs
         return info
 

@@ -19,8 +19,8 @@ from ecgnat_stream.analysis.diagnoses import Diagnosing
 from ecgnat_stream.analysis.drive import Said, monitor_recordings
 from ecgnat_stream.analysis.result import Analysis
 from ecgnat_stream.analysis.source import Recording, Source, open_source
-from ecgnat_stream.config import BedConfig, Config
-from ecgnat_stream.errors import EcgnatError
+from ecgnat_stream.config import BedConfig, Config, load_config
+from ecgnat_stream.errors import ConfigError, EcgnatError
 from ecgnat_stream.events import Beat, Event, Meta
 from ecgnat_stream.model import Predictor, monitoring
 
@@ -39,7 +39,7 @@ def analyse(
     lead_map: Mapping[str, str] | None = None,
     start_s: float | None = None,
     stop_s: float | None = None,
-    config: Config | None = None,
+    config: Config | str | os.PathLike[str] | None = None,
     model: str | os.PathLike[str] | Predictor | None = None,
     diagnose: bool | None = None,
     progress: Callable[[float, float], None] | None = None,
@@ -50,25 +50,27 @@ def analyse(
     ----------
     source
         The path of a WFDB record (with or without suffix), EDF, BDF, CSV or NPY file; an array ``(L, T)``, or ``(T,)`` of one
-        lead; or a ``wfdb.Record``. Files and arrays are read in pieces, so that a recording of 24 h needs no memory for its
-        samples.
+        lead; a ``wfdb.Record``, or what ``wfdb.rdsamp`` returns; or a pandas ``DataFrame`` with a column for each lead (one
+        called time, t, sample or index is left out). Files and arrays are read in pieces, so that a recording of 24 h needs no
+        memory for its samples. What is masked, NaN or infinite is missing.
     fs
-        Rate in Hz, 100 to 1000. Arrays, CSV and NPY do not say theirs; of other files it replaces what they say.
+        Rate in Hz, 100 to 1000, of what does not state it: arrays, tables, CSV and NPY. A source that states another is refused.
     leads
-        Names of the rows of an array, or of the columns of a CSV or NPY file; of other files, which of their leads to read.
+        Which leads to read; where the source has no such names, as arrays and NPY files: those of all its rows, in order.
     units
-        "uV", "mV" or "V". Arrays of floats are taken to be in mV; CSV and NPY files, and arrays of integers, do not say theirs.
+        "uV", "mV" or "V", of what does not state it. Arrays and tables of floats are taken to be in mV; those of integers, CSV
+        and NPY files do not say theirs. A source that states another is refused.
     lead_map
         Name of a lead to one of the standard leads, or to "" to leave it out; for names that are not recognised.
     start_s, stop_s
         The part to analyse, in s. Times and samples of the result count from its beginning.
     config
-        The monitor's settings; the beds and sinks in it are left out.
+        The monitor's settings, or the path of a TOML file with them; the beds and sinks in it are left out.
     model
         The network: a name, a folder, or a :class:`Predictor`, which is used and left open (with many recordings, load it once).
     diagnose
         Whether to ask the 12-lead network for diagnostic statements. None: where all twelve leads are there, or can be derived,
-        and that network is installed.
+        and that network is installed. True refuses a recording that :func:`diagnose` refuses.
     progress
         Called now and then with the seconds done, and those of the recording.
 
@@ -121,11 +123,12 @@ def analyse_many(
     lead_map: Mapping[str, str] | None = None,
     start_s: float | None = None,
     stop_s: float | None = None,
-    config: Config | None = None,
+    config: Config | str | os.PathLike[str] | None = None,
     model: str | os.PathLike[str] | Predictor | None = None,
     diagnose: bool | None = None,
     progress: Callable[[float, float], None] | None = None,
     at_once: int = 32,
+    strict: bool = True,
 ) -> Iterator[tuple[Source, Analysis | EcgnatError]]:
     """Analyse many recordings, several side by side, which takes far less time than one after the other.
 
@@ -137,6 +140,9 @@ def analyse_many(
         Called now and then with the seconds done, and those of the recordings that are side by side.
     at_once
         How many are side by side. Put recordings of like length together: each batch waits for its longest.
+    strict
+        Whether a source that states another rate or unit than ``fs`` and ``units`` is refused. Without, it keeps its own, so that
+        a folder may hold files of both kinds.
 
     Yields
     ------
@@ -148,12 +154,13 @@ def analyse_many(
     ConfigError, CheckpointError
         For settings and models that cannot be used, as :func:`analyse`.
     """
-    settings = replace(config or Config(), bed=(), mqtt=None, zmq=None, record=None, history=None)
+    settings = replace(_settings(config), bed=(), mqtt=None, zmq=None, record=None, history=None)
     with _network(settings, model) as predictor, ExitStack() as stack:
         diagnosing = Diagnosing(diagnose, stack)
         rest = iter(sources)
         while batch := list(islice(rest, at_once)):
-            opened = [_opened(source, fs=fs, leads=leads, units=units, start_s=start_s, stop_s=stop_s) for source in batch]
+            given = {"fs": fs, "leads": leads, "units": units, "start_s": start_s, "stop_s": stop_s, "strict": strict}
+            opened = [_opened(source, **given) for source in batch]
             recordings = [one for one in opened if isinstance(one, Recording)]
             rows = tuple(
                 BedConfig(id=_bed_id(one.name, i if len(batch) > 1 else None), device="replay", lead_map=dict(lead_map or {}))
@@ -162,6 +169,17 @@ def analyse_many(
             said = iter(monitor_recordings(replace(settings, bed=rows), recordings, predictor, progress) if rows else ())
             for source, one in zip(batch, opened, strict=True):
                 yield source, one if isinstance(one, EcgnatError) else _completed(one, next(said), predictor, diagnosing)
+
+
+def _settings(config: Config | str | os.PathLike[str] | None) -> Config:
+    if isinstance(config, str | os.PathLike):
+        return load_config(config)
+    if config is not None and not isinstance(config, Config):
+        raise ConfigError(
+            f"config is of type {type(config).__name__}: give a Config, or the path of a TOML file; parse_config of "
+            "ecgnat_stream.config makes a Config of a dict"
+        )
+    return config or Config()
 
 
 def _opened(source: Source, **given: Any) -> Recording | EcgnatError:

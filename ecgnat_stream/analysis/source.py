@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +23,7 @@ from ecgnat_stream.clock import SystemClock
 from ecgnat_stream.condition import condition_record
 from ecgnat_stream.device import FS_RANGE, open_device
 from ecgnat_stream.errors import InputError
-from ecgnat_stream.signal import LEADS, Conditioned, StreamInfo, assign_leads, ecg_signals, mv_per
+from ecgnat_stream.signal import LEADS, Conditioned, StreamInfo, assign_leads, ecg_signals, is_time, mv_per, same_rate, twice
 
 __all__ = ["Recording", "Source", "WfdbRecord", "condition_samples", "open_source", "standard_leads"]
 
@@ -37,7 +39,17 @@ _LOOKS, _LOOK_S = 6, 10.0
 
 _MOST_LEADS = 64
 
+_PACKAGE = str(Path(__file__).parents[1]) + os.sep
+
 Samples = NDArray[np.float32]
+
+
+class Frame(Protocol):
+    """What is used of a ``pandas.DataFrame``, or of another table with columns."""
+
+    columns: Any
+
+    def __getitem__(self, key: Any, /) -> Any: ...
 
 
 class WfdbRecord(Protocol):
@@ -49,8 +61,8 @@ class WfdbRecord(Protocol):
     p_signal: Any
 
 
-Source = str | os.PathLike[str] | ArrayLike | WfdbRecord
-"""What can be analysed: a path, an array ``(L, T)``, a wfdb record."""
+Source = str | os.PathLike[str] | ArrayLike | WfdbRecord | Frame
+"""What can be analysed: a path, an array ``(L, T)``, a wfdb record or what ``wfdb.rdsamp`` returns, a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +100,11 @@ def open_source(
     units: str | None = None,
     start_s: float | None = None,
     stop_s: float | None = None,
+    strict: bool = True,
 ) -> Recording:
-    """Open a path, an array or a wfdb record; see :func:`ecgnat_stream.analyse` for what they may be.
+    """Open a path, an array, a table or a wfdb record; see :func:`ecgnat_stream.analyse` for what they may be.
+
+    ``strict`` is that of :func:`ecgnat_stream.analyse_many`.
 
     Raises
     ------
@@ -98,23 +113,41 @@ def open_source(
     DeviceError
         For a file that is not there or cannot be read.
     """
+    leads = (leads,) if isinstance(leads, str) else leads
+    if again := twice(leads or ()):
+        raise InputError(f"leads names {', '.join(again)} more than once: name each lead once")
     if isinstance(source, str | os.PathLike):
-        recording = _of_path(Path(source), fs, leads, units, start_s, stop_s)
+        recording = _of_path(Path(source), fs, leads, units, start_s, stop_s, strict)
     else:
-        whole = _of_wfdb(source, fs, leads, units) if _is_wfdb(source) else _of_array(source, fs, leads, units)
+        whole = _of_object(source, fs, leads, units, strict)
         recording = _part(whole, start_s or 0.0, stop_s)
     _check(recording)
     return recording
 
 
-def _is_wfdb(source: object) -> bool:
-    return hasattr(source, "sig_name") and hasattr(source, "p_signal")
+def _of_object(source: Any, fs: float | None, leads: Sequence[str] | None, units: str | None, strict: bool) -> Recording:
+    """Open what is in memory, by what it has: no library is needed for what nobody gives."""
+    match source:
+        case (samples, {"sig_name": names, "units": stated, "fs": rate}):  # of wfdb.rdsamp
+            record = SimpleNamespace(p_signal=samples, sig_name=names, units=stated, fs=rate, adc_gain=None, record_name=None)
+            return _of_wfdb(record, fs, leads, units, strict)
+    if hasattr(source, "sig_name") and hasattr(source, "p_signal"):
+        return _of_wfdb(source, fs, leads, units, strict)
+    if hasattr(source, "columns") and hasattr(source, "__getitem__"):
+        return _of_frame(source, fs, leads, units)
+    return _of_array(source, fs, leads, units)
 
 
 def _of_path(
-    path: Path, fs: float | None, leads: Sequence[str] | None, units: str | None, start_s: float | None, stop_s: float | None
+    path: Path,
+    fs: float | None,
+    leads: Sequence[str] | None,
+    units: str | None,
+    start_s: float | None,
+    stop_s: float | None,
+    strict: bool,
 ) -> Recording:
-    options = {"fs": fs, "leads": leads and list(leads), "units": units, "start_s": start_s, "stop_s": stop_s}
+    options = {"strict": strict, "fs": fs, "leads": leads and list(leads), "units": units, "start_s": start_s, "stop_s": stop_s}
     given = {key: value for key, value in options.items() if value is not None}
     device: Any = open_device("replay", {"path": str(path), "speed": "max", **given}, SystemClock())
     info, read = device.open()
@@ -125,8 +158,49 @@ def _name(path: Path) -> str:
     return re.sub(r"\.(hea|dat|mat|edf|bdf|csv|tsv|txt|npy|flac)$", "", path.name, flags=re.IGNORECASE)
 
 
+def _of_frame(source: Any, fs: float | None, leads: Sequence[str] | None, units: str | None) -> Recording:
+    """Read a table: a column is a lead, but for one that counts the rows."""
+    columns = [column for column in source.columns if not is_time(str(column))]
+    named = [column for column in columns if isinstance(column, str)]
+    if again := twice(named):
+        raise InputError(f"the table has several columns called {', '.join(again)}: give each lead a name of its own")
+    if leads is not None and set(leads) <= set(named):
+        columns = [column for column in named if column in leads]
+        leads = columns
+    elif leads is None and len(named) == len(columns):
+        leads = named
+    if not columns:
+        raise InputError("the table has no column with samples: want one for each lead")
+    return _of_array(np.stack([_column(source, column) for column in columns]), fs, leads, units)
+
+
+def _column(source: Any, column: Any) -> NDArray[Any]:
+    values = np.asarray(source[column])
+    if values.ndim != 1 or values.dtype.kind not in "fiu":
+        raise InputError(
+            f"column {column!r} of the table is of type {values.dtype}, which are no numbers: leave it out, with leads perhaps"
+        )
+    return values
+
+
+def _numbers(source: Any) -> NDArray[Any]:
+    """Return an array; what is masked stays so."""
+    if hasattr(source, "detach") and hasattr(source, "cpu"):
+        source = source.detach().cpu()  # a torch tensor: one that has a gradient, or lies on another device, is no array
+    try:
+        if isinstance(source, np.ma.MaskedArray):
+            return source
+        if isinstance(source, list | tuple) and any(isinstance(row, np.ma.MaskedArray) for row in source):
+            return np.ma.stack(source)
+        return np.asarray(source)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"{type(source).__name__} is no array of numbers ({error}): give a NumPy array (leads, samples) in mV, or a path"
+        ) from error
+
+
 def _of_array(source: Any, fs: float | None, leads: Sequence[str] | None, units: str | None) -> Recording:
-    samples = np.asarray(source)
+    samples = _numbers(source)
     if samples.dtype.kind not in "fiu":
         raise InputError(f"samples of type {samples.dtype} are no numbers: give an array (leads, samples) in mV, or a path")
     if samples.ndim == 1:
@@ -134,7 +208,7 @@ def _of_array(source: Any, fs: float | None, leads: Sequence[str] | None, units:
     if samples.ndim != 2 or samples.size == 0:
         raise InputError(f"samples of shape {samples.shape}: want (leads, samples), none of them 0")
     if fs is None:
-        raise InputError("an array does not say its rate: give fs in Hz, for example fs=360")
+        raise InputError("what is given does not say its rate: give fs in Hz, for example fs=360")
     rows, total = samples.shape
     if rows > min(total, _MOST_LEADS) or (rows > total and leads is not None and len(leads) == total):
         raise InputError(f"samples of shape {samples.shape} look like (samples, leads): want (leads, samples), so give samples.T")
@@ -149,7 +223,7 @@ def _of_array(source: Any, fs: float | None, leads: Sequence[str] | None, units:
         raise InputError(f"units={units!r} is no voltage: give 'uV', 'mV' or 'V'")
 
     def read(start: int, stop: int) -> Samples:
-        return np.asarray(samples[:, start:stop] * factor, np.float32)
+        return np.asarray(np.ma.filled(samples[:, start:stop] * factor, np.nan), np.float32)
 
     step_uv = 1e3 * factor if samples.dtype.kind in "iu" else 1.0
     info = StreamInfo(fs=float(fs), leads=names, device="samples", uv_per_lsb=step_uv, live=False, total=total)
@@ -164,50 +238,62 @@ def _names(rows: int, leads: Sequence[str] | None) -> tuple[str, ...]:
             ", or leads=ecgnat_stream.LEADS if they are the twelve in this order: " + ", ".join(LEADS) if rows == 12 else ""
         )
         raise InputError(f"an array does not name its {rows} leads: give leads, for example leads=('II', 'V1'){standard}")
-    names = (leads,) if isinstance(leads, str) else tuple(leads)
+    names = tuple(leads)
     if len(names) != rows:
         raise InputError(f"the array has {rows} leads, but {len(names)} are named ({', '.join(names)}): give one name a row")
     return names
 
 
-def _of_wfdb(source: Any, fs: float | None, leads: Sequence[str] | None, units: str | None) -> Recording:
+def _of_wfdb(source: Any, fs: float | None, leads: Sequence[str] | None, units: str | None, strict: bool) -> Recording:
     """Read a ``wfdb.Record`` in mV; digital samples are converted by its gain and baseline."""
+    name = str(source.record_name or "record")
     signal = source.p_signal
     if signal is None and getattr(source, "d_signal", None) is not None:
         signal = source.dac()
     if signal is None or np.ndim(signal) != 2:
         raise InputError(
-            f"wfdb record {source.record_name!r} holds no samples of one rate: read it with wfdb.rdrecord(path, "
-            "smooth_frames=True)"
+            f"wfdb record {name!r} holds no samples of one rate: read it with wfdb.rdrecord(path, smooth_frames=True)"
         )
     all_names = [name or f"CH{i + 1}" for i, name in enumerate(source.sig_name)]
     if leads is not None and (unknown := [lead for lead in leads if lead not in all_names]):
         raise InputError(f"the record has no lead {', '.join(unknown)}: it has {', '.join(all_names)}")
-    all_units = [units or unit for unit in source.units]
-    rows = ecg_signals(all_names, all_units) if leads is None else [i for i, n in enumerate(all_names) if n in leads]
+    rows = ecg_signals(all_names, source.units) if leads is None else [i for i, n in enumerate(all_names) if n in leads]
     if not rows:
-        raise InputError(f"wfdb record {source.record_name!r} holds no voltage: {', '.join(all_names)}")
-    factors = []
-    for i in rows:
-        factor = mv_per(all_units[i])
-        if factor is None:
-            raise InputError(f"lead {all_names[i]} is in {all_units[i] or 'no unit'}, which is no voltage: give units, or leads")
-        factors.append(factor)
-    scale = np.array(factors)
+        raise InputError(f"wfdb record {name!r} holds no voltage: {', '.join(all_names)}")
+    rate = float(source.fs or fs or 0.0)
+    if strict and fs is not None and not same_rate(rate, fs):
+        raise InputError(
+            f"wfdb record {name!r} states a rate of {rate:g} Hz, but fs is {fs:g}: leave fs out. To have another rate, resample "
+            "it first; if the record is wrong, give its samples as an array"
+        )
+    scale = np.array([_factor(all_names[i], source.units[i], units, strict) for i in rows])
 
     def read(start: int, stop: int) -> Samples:
-        return np.ascontiguousarray((signal[start:stop, rows] * scale).T, dtype=np.float32)
+        return np.ascontiguousarray(np.ma.filled(signal[start:stop, rows] * scale, np.nan).T, dtype=np.float32)
 
     gains = np.array([(source.adc_gain or [])[i] if source.adc_gain else 1e3 for i in rows], float)
     info = StreamInfo(
-        fs=float(fs or source.fs),
+        fs=rate,
         leads=tuple(all_names[i] for i in rows),
-        device=f"wfdb record {source.record_name}",
+        device=f"wfdb record {name}",
         uv_per_lsb=float(np.max(1e3 * scale / gains)),
         live=False,
         total=len(signal),
     )
-    return Recording(str(source.record_name or "record"), info, len(signal), _finite(read))
+    return Recording(name, info, len(signal), _finite(read))
+
+
+def _factor(lead: str, stated: str | None, given: str | None, strict: bool) -> float:
+    """Return how many mV a step of a lead is: by the unit that the record states, or the one given if that is no voltage."""
+    factor, wanted = mv_per(stated or ""), mv_per(given or "")
+    if strict and given is not None and factor is not None and factor != wanted:
+        raise InputError(
+            f"the record states that lead {lead} is in {stated}, but units is {given}: leave units out; if the record is wrong, "
+            "give its samples as an array"
+        )
+    if factor is None and wanted is None:
+        raise InputError(f"lead {lead} is in {given or stated or 'no unit'}, which is no voltage: give units, or leads")
+    return factor or wanted or 0.0
 
 
 def _finite(read: Callable[[int, int], Samples]) -> Callable[[int, int], Samples]:
@@ -247,7 +333,8 @@ def _check(recording: Recording) -> None:
     if moves_mv > _MOST_MV:
         raise InputError(
             f"{recording.name}: its leads move by {moves_mv:.3g} mV within a second, which no heart does: are the samples in uV, "
-            "or in steps of a converter? Give units='uV', or mV: (samples - baseline) / gain"
+            "or in steps of a converter? Give units='uV' (--units uV), or mV: (samples - baseline) / gain. If a file states a "
+            "wrong unit, give its samples as an array"
         )
     if 0 < moves_mv < _LEAST_MV:
         # Not refused: leads that are off, and a heart that stands still, look like this too.
@@ -255,8 +342,16 @@ def _check(recording: Recording) -> None:
             f"{recording.name}: its leads move by no more than {moves_mv:.2g} mV within a second, which is too little for a "
             "beating heart: are the samples in V? Then give units='V'",
             UserWarning,
-            stacklevel=4,
+            stacklevel=_caller_level(),
         )
+
+
+def _caller_level() -> int:
+    """Return the ``stacklevel`` at which a warning of the function that asks points at the first line outside of this package."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _moves_mv(recording: Recording) -> float:

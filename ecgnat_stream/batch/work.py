@@ -30,13 +30,17 @@ _MOST_SHARE = 0.99
 """A batch is done when its last result is there."""
 
 
+_ASKED = ("fs", "units", "leads", "lead_map", "start_s", "stop_s", "diagnose", "config")
+"""What an analysis depends on."""
+
+
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked for, for all recordings alike.
 
     Parameters
     ----------
-    fs, units, lead_map, start_s, stop_s, diagnose
-        As :func:`ecgnat_stream.analyse` takes them.
+    fs, units, leads, lead_map, start_s, stop_s, diagnose
+        As :func:`ecgnat_stream.analyse_many` takes them; a recording that states another rate or unit keeps its own.
     config
         Settings, the network's among them.
     json
@@ -47,6 +51,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
     fs: float | None = None
     units: str | None = None
+    leads: tuple[str, ...] | None = None
     lead_map: dict[str, str] = {}
     start_s: float | None = None
     stop_s: float | None = None
@@ -59,7 +64,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
     def fingerprint(self) -> str:
         """Return what is the same for orders that give the same analysis."""
-        asked = {name: getattr(self, name) for name in ("fs", "units", "lead_map", "start_s", "stop_s", "diagnose", "config")}
+        asked = {name: getattr(self, name) for name in _ASKED}
         return hashlib.sha256(msgspec.json.encode([__version__, asked], order="sorted")).hexdigest()[:16]
 
     def files_of(self, recording: RecordingFile) -> list[Path]:
@@ -136,6 +141,7 @@ class Worker:
                 [recording.path for recording in batch],
                 fs=order.fs,
                 units=order.units,
+                leads=order.leads,
                 lead_map=order.lead_map or None,
                 start_s=order.start_s,
                 stop_s=order.stop_s,
@@ -144,6 +150,7 @@ class Worker:
                 diagnose=order.diagnose,
                 progress=progress,
                 at_once=len(batch),
+                strict=False,
             )
             for recording, (_, found) in zip(batch, analyses, strict=True):
                 yield self._finish(recording, found, questions)

@@ -133,6 +133,7 @@ def _order(arguments: argparse.Namespace) -> Order:
     return Order(
         fs=arguments.fs,
         units=arguments.units,
+        leads=arguments.leads,
         lead_map=lead_map(arguments.lead),
         start_s=arguments.start,
         stop_s=arguments.stop,

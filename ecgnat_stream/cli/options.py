@@ -42,16 +42,33 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     """Add what is read of recordings, and how."""
     parser.add_argument("--start", type=float, metavar="S", help="begin S seconds into the record")
     parser.add_argument("--stop", type=float, metavar="S", help="end S seconds into the record")
-    parser.add_argument("--fs", type=positive, metavar="HZ", help="sampling rate of CSV and NPY files")
+    parser.add_argument("--fs", type=positive, metavar="HZ", help="sampling rate of files that state none: CSV and NPY")
     parser.add_argument(
         "--units",
         choices=("uV", "mV", "V"),
         metavar="UNIT",
-        help="units of CSV and NPY files, or of a record that states none: uV, mV or V",
+        help="units of files that state none: CSV and NPY; uV, mV or V",
+    )
+    parser.add_argument(
+        "--leads",
+        type=_leads,
+        metavar="LEADS",
+        help="names of the rows of NPY files, and CSV files without a header: II,V1 perhaps; of others, which leads to read",
     )
     parser.add_argument(
         "--lead", action="append", default=[], metavar="NAME=LEAD", help='which lead a signal is ("" leaves it out); repeatable'
     )
+
+
+def _leads(text: str) -> tuple[str, ...]:
+    from ecgnat_stream.signal import twice
+
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"{text!r} has an empty name: write names with commas between, for example II,V1")
+    if again := twice(names):
+        raise argparse.ArgumentTypeError(f"{text!r} names {', '.join(again)} more than once: name each lead once")
+    return names
 
 
 def lead_map(texts: Iterable[str]) -> dict[str, str]:

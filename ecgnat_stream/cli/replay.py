@@ -48,9 +48,12 @@ def _replay(arguments: argparse.Namespace) -> int:
         "stop_s": arguments.stop,
         "fs": arguments.fs,
         "units": arguments.units,
+        "leads": arguments.leads and list(arguments.leads),
         "block": arguments.block,
     }
-    options = {"speed": arguments.speed, "loop": arguments.loop} | {k: v for k, v in given.items() if v is not None}
+    options = {"speed": arguments.speed, "loop": arguments.loop, "strict": False} | {
+        k: v for k, v in given.items() if v is not None
+    }
     beds: list[dict[str, Any]] = []
     for record in arguments.records:
         name = _bed_id(Path(record).name.removesuffix(".hea"), {bed["id"] for bed in beds})

@@ -12,7 +12,7 @@ import wfdb
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ecgnat_devices.records import open_record
+from ecgnat_devices.records import OpenRecord, open_record
 from ecgnat_stream.clock import Clock, ManualClock
 from ecgnat_stream.device import open_device
 from ecgnat_stream.errors import ConfigError, DeviceError
@@ -256,6 +256,38 @@ def test_csv_time_column_gaps_and_semicolons(tmp_path: Path) -> None:
     record = open_record(file, fs=100, units="mV")
     assert record.leads == ("II", "V1")
     np.testing.assert_array_equal(record.read(0, 3), np.array([[1, np.nan, 3], [2, 2.5, np.nan]], np.float32))
+
+
+async def test_a_file_that_states_another_rate_or_unit_is_refused_or_keeps_its_own(record: Path) -> None:
+    assert "states a rate of 200 Hz, but fs is 250" in await _refused(path=str(record), fs=250)
+    assert "lead II is in mV, but units is uV" in await _refused(path=str(record), units="uV")
+    own, _ = await _replay(InstantClock(), path=str(record))
+    assert (await _replay(InstantClock(), path=str(record), fs=250, units="uV", strict=False))[0] == own
+    assert (await _replay(InstantClock(), path=str(record), fs=200, units="mV"))[0] == own
+
+
+def test_leads_choose_columns_that_have_names_and_name_those_that_have_none(tmp_path: Path) -> None:
+    (tmp_path / "named.csv").write_text("time,V1,II\n0,1,2\n1,3,4\n")
+    np.save(tmp_path / "nameless.npy", np.array([[1.0, 3.0], [2.0, 4.0]]))
+    np.save(tmp_path / "one.npy", np.array([1.0, 3.0]))
+
+    def opened(name: str, *leads: str) -> OpenRecord:
+        return open_record(tmp_path / name, fs=100, units="mV", leads=leads or None)
+
+    chosen = opened("named.csv", "II")
+    assert (chosen.leads, chosen.left_out) == (("II",), ("V1",))
+    np.testing.assert_array_equal(chosen.read(0, 2), [[2, 4]])
+    assert opened("named.csv", "II", "V1").leads == ("V1", "II")
+    assert opened("named.csv", "I", "II").leads == ("I", "II")
+    assert opened("nameless.npy", "II", "V1").leads == ("II", "V1")
+    assert opened("one.npy").leads == ("ECG",)
+    for name, leads, said in (
+        ("nameless.npy", (), r"does not name its 2 leads: give leads.* --leads II,V1"),
+        ("nameless.npy", ("II",), r"2 columns of samples, but 1 leads are named \(II\)"),
+        ("nameless.npy", ("II", "II"), "names II more than once"),
+    ):
+        with pytest.raises(DeviceError, match=said):
+            opened(name, *leads)
 
 
 _NOT_RECORDINGS = [

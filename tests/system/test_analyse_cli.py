@@ -52,7 +52,7 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def analyse(*arguments: str | Path) -> int:
+def analyse(*arguments: str | Path | int) -> int:
     with pytest.raises(SystemExit) as ended:
         main(["analyse", *map(str, arguments)])
     assert isinstance(ended.value.code, int)
@@ -137,6 +137,21 @@ def test_a_result_that_cannot_be_written_leaves_the_others(
     assert (line["type"], "marks" in line["notes"][0]) == ("analysis", True)
 
 
+def test_options_say_what_files_do_not_and_a_record_keeps_what_it_states(tmp_path: Path, untrained: Path) -> None:
+    folder = tmp_path / "in"
+    write(folder / "record", heart(12))
+    np.save(folder / "array.npy", heart(12) * 1000)
+    np.savetxt(folder / "table.csv", heart(12).T * 1000, delimiter=",")
+    for fs in (FS, FS * 2):
+        said = ("--fs", str(fs), "--units", "uV", "--leads", "II,V1")
+        assert analyse(folder, *said, "--csv", tmp_path / "f.csv", "--model", untrained, "--no-diagnose", "--jobs", 1) == 0
+        rows = {row["name"]: row for row in table(tmp_path / "f.csv")}
+        assert {name: float(row["length_s"]) for name, row in rows.items()} == {
+            "record": 12, "array": 12 * FS / fs, "table": 12 * FS / fs,
+        }  # fmt: skip
+        assert {row["leads"] for row in rows.values()} == {"II V1"}
+
+
 def test_pictures_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("ecgnat_stream.cli.analyse.find_spec", lambda name: None)
     assert analyse(tmp_path, "--plot", tmp_path) == 2
@@ -157,6 +172,8 @@ def test_pictures_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (["a.csv", "--resume"], "--resume needs --json FILE"),
         (["a.csv", "--start", "9", "--stop", "3"], "--stop 3 is not after --start 9"),
         (["a.csv", "--lead", "x=II2"], "unknown lead 'II2'"),
+        (["a.csv", "--leads", "II,II"], "names II more than once"),
+        (["a.csv", "--leads", "II,,V1"], "has an empty name"),
         (["a.csv", "--model", "ecgnat-nanno"], "did you mean ecgnat-nano"),
     ],
 )

@@ -7,11 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyedflib
 import pytest
 import wfdb
 
 from ecgnat_stream import ConfigError, DeviceError, EcgnatError, InputError, analyse
-from ecgnat_stream.analysis.source import open_source
+from ecgnat_stream.analysis.source import condition_samples, open_source
 
 FS = 250.0
 
@@ -147,3 +148,104 @@ def test_a_wfdb_record_without_samples_of_one_rate_or_a_voltage_is_refused() -> 
     with pytest.raises(InputError, match="lead II is in adu, which is no voltage: give units"):
         open_source(strange)
     assert open_source(strange, units="mV").total == 3000
+
+
+def edf(path: Path) -> Path:
+    given = {"dimension": "mV", "sample_frequency": 250, "physical_min": -10, "physical_max": 10, "digital_min": -32768}
+    header = given | {"digital_max": 32767, "transducer": "", "prefilter": "", "label": "II"}
+    with pyedflib.EdfWriter(str(path), 1) as file:
+        file.setSignalHeaders([header])
+        file.writeSamples([beating()[0].astype(float)])
+    return path
+
+
+@pytest.mark.parametrize("kind", ["wfdb", "record", "rdsamp", "edf"])
+def test_a_source_that_states_another_rate_or_unit_is_refused(kind: str, tmp_path: Path) -> None:
+    path = edf(tmp_path / "rec.edf") if kind == "edf" else write(tmp_path, beating(leads=2))
+    source: Any = {"record": wfdb.rdrecord, "rdsamp": wfdb.rdsamp}.get(kind, str)(str(path))
+    with pytest.raises(InputError, match=r"states a rate of 250 Hz, but fs is 360: leave fs out\. .*resample it first"):
+        analyse(source, fs=360)
+    with pytest.raises(InputError, match="states that lead II is in mV, but units is uV: leave units out"):
+        analyse(source, units="uV")
+    whole = open_source(source, fs=250, units="mV")
+    for recording in (open_source(source), open_source(source, fs=360, units="uV", strict=False)):
+        assert recording.info == whole.info
+        np.testing.assert_array_equal(recording.read(0, 500), whole.read(0, 500))
+
+
+def test_masked_samples_are_missing() -> None:
+    samples = np.ma.MaskedArray(beating(leads=2), mask=False)
+    samples[0, 5:9] = np.ma.masked
+    steps = np.ma.MaskedArray((samples.data * 1000).astype(np.int16), mask=samples.mask)
+    for given, units in ((samples, "mV"), (list(samples), "mV"), (steps, "uV")):
+        missing = np.isnan(open_source(given, fs=FS, leads=("II", "V1"), units=units).read(0, 20))
+        assert np.argwhere(missing).tolist() == [[0, 5], [0, 6], [0, 7], [0, 8]]
+    record = SimpleNamespace(p_signal=samples.T, sig_name=["II", "V1"], units=["mV"] * 2, fs=FS, record_name="x", adc_gain=None)
+    assert np.isnan(open_source(record).read(0, 20)).sum() == 4
+
+
+class Table(dict[Any, Any]):
+    """A table as pandas and polars have it."""
+
+    @property
+    def columns(self) -> list[Any]:
+        return list(self)
+
+
+def test_columns_of_a_table_are_leads() -> None:
+    second, first = beating(leads=2)
+    table = Table(time=np.array(["0:00"] * 3000), V1=first, II=second)
+    recording = open_source(table, fs=FS)
+    assert recording.info.leads == ("V1", "II")
+    np.testing.assert_array_equal(recording.read(0, 3000), [first, second])
+    assert open_source(table, fs=FS, leads="II").info.leads == ("II",)
+    assert open_source(Table(a=first, b=second), fs=FS, leads=("I", "II")).info.leads == ("I", "II")
+    assert open_source(Table({0: first}), fs=FS).info.leads == ("ECG",)
+    for wrong, given, message in (
+        (table, {}, "does not say its rate: give fs"),
+        (Table(II=second, patient=np.array(["p"] * 3000)), {"fs": FS}, "column 'patient' of the table is of type .*no numbers"),
+        (Table({0: first, 1: second}), {"fs": FS}, "does not name its 2 leads"),
+        (Table(t=first), {"fs": FS}, "no column with samples"),
+    ):
+        with pytest.raises(InputError, match=message):
+            open_source(wrong, **given)
+
+
+def test_a_data_frame_is_such_a_table() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"Time (s)": np.arange(3000) / FS, "II": beating()[0]})
+    assert open_source(frame, fs=FS).info.leads == ("II",)
+    frame = pandas.DataFrame(beating(leads=2).T, columns=["II", "II"])
+    with pytest.raises(InputError, match="several columns called II"):
+        open_source(frame, fs=FS)
+
+
+def test_tensors_are_arrays_with_a_gradient_too_and_what_is_none_is_refused() -> None:
+    torch = pytest.importorskip("torch")
+    tensor = torch.from_numpy(beating()).requires_grad_()
+    np.testing.assert_array_equal(open_source(tensor, fs=FS).read(0, 3000), beating())
+    with pytest.raises(InputError, match="Tensor is no array of numbers"):
+        open_source(tensor.to(torch.bfloat16), fs=FS)
+    with pytest.raises(InputError, match="list is no array of numbers"):
+        open_source([[1.0, 2.0], [3.0]], fs=FS)
+
+
+@pytest.mark.parametrize("source", [beating(leads=2), "nowhere/rec"])
+def test_leads_that_are_named_twice_are_refused(source: Any) -> None:
+    with pytest.raises(InputError, match="leads names II more than once"):
+        analyse(source, fs=FS, leads=("II", "II"))
+
+
+def test_settings_are_a_config_or_the_path_of_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="config is of type dict: give a Config, or the path of a TOML file"):
+        analyse(beating(), fs=FS, config={"unit": "x"})  # type: ignore[arg-type]
+    (tmp_path / "monitor.toml").write_text("untit = 'x'\n")
+    with pytest.raises(ConfigError, match=r"monitor\.toml: .*untit"):
+        analyse(beating(), fs=FS, config=tmp_path / "monitor.toml")
+
+
+def test_a_warning_points_at_the_line_that_gave_the_samples() -> None:
+    for ask in (open_source, condition_samples):
+        with pytest.warns(UserWarning, match="too little") as told:
+            ask(beating() / 1000, fs=FS)
+        assert told[0].filename == __file__

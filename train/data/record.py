@@ -128,7 +128,7 @@ def opened(path: Path, given: Sidecar | None = None) -> tuple[OpenRecord, tuple[
         If its rate or its leads cannot be used; what is wrong with the file itself is a DeviceError.
     """
     given = given or Sidecar()
-    record = open_record(path, fs=given.fs, units=given.units, leads=given.leads)
+    record = open_record(path, fs=given.fs, units=given.units, leads=given.leads, strict=False)
     if not 100.0 <= record.fs <= 1000.0:
         raise ValueError(f"it is sampled at {record.fs:g} Hz: 100 to 1000 Hz can be used")
     try:

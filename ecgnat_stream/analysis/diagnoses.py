@@ -32,6 +32,12 @@ _MOST_WINDOWS = 30
 _RUN_IN_S = 4.0
 """Signal before a window in the midst of a recording, in which the high-pass settles, s."""
 
+_LEAST_S = 5.0
+"""Signal of all twelve leads in a window, s. Of less, it says little but what is frequent."""
+
+_EDGE_S = 0.4
+"""What filters and resampling take from the ends of a recording, s."""
+
 _DEFAULT_THRESHOLD = 0.5
 
 
@@ -48,8 +54,8 @@ def diagnose(
 ) -> NDArray[np.void]:
     """Return what a network states about the twelve leads of a recording, best of 10 s.
 
-    It is conditioned, resampled and cut as the network was trained. Leads that are missing are told to it as missing; it was made
-    for all twelve.
+    It is conditioned, resampled and cut as the network was trained. V1 to V6 and two limb leads must be there, from which the
+    others follow, and at least 5 s in which none of them is off.
 
     Parameters
     ----------
@@ -66,7 +72,9 @@ def diagnose(
 
     Raises
     ------
-    InputError, DeviceError, ConfigError, CheckpointError
+    InputError
+        If leads are missing, or there is too little of them; and as for :func:`analyse`.
+    DeviceError, ConfigError, CheckpointError
         As for :func:`analyse`; a network that was not trained for statements is refused.
 
     Examples
@@ -79,8 +87,10 @@ def diagnose(
     """
     recording = open_source(source, fs=fs, leads=leads, units=units, start_s=start_s, stop_s=stop_s)
     used_as = [None if slot is None else LEADS[slot] for slot in assign_leads(recording.info.leads, lead_map)]
+    _check_leads(recording, used_as)
+    windows = _needed(recording, used_as)
     with ExitStack() as stack:
-        return _statements(recording, used_as, _network(model, stack))
+        return _statements(windows, _network(model, stack))
 
 
 class Diagnosing:
@@ -89,7 +99,8 @@ class Diagnosing:
     Parameters
     ----------
     wish
-        True: of every recording; False: of none; None: of those with twelve leads, if the network is installed.
+        True: of every recording, and one that cannot be asked about is refused; False: of none; None: of those with enough of
+        twelve leads, if the network is installed.
     stack
         Closes the network.
     """
@@ -99,20 +110,56 @@ class Diagnosing:
         self._predictor: Predictor | None = None
 
     def of(self, recording: Recording, used_as: Sequence[str | None]) -> NDArray[np.void]:
-        """Return the statements about one recording, without a row if it is not to be asked about."""
-        wanted = self._wish
-        if wanted is None:
-            wanted = has_twelve_leads(used_as) and TWELVE_LEADS in installed()
-        if not wanted:
+        """Return the statements about one recording, without a row if it is not to be asked about.
+
+        Raises
+        ------
+        InputError
+            If it is to be asked about, and leads are missing, or there is too little of them.
+        """
+        if self._wish:
+            _check_leads(recording, used_as)
+            windows = _needed(recording, used_as)
+        elif self._wish is None and has_twelve_leads(used_as) and TWELVE_LEADS in installed():
+            windows = _windows(recording, used_as)
+        else:
+            return tables.no_diagnoses()
+        if not len(windows):
             return tables.no_diagnoses()
         self._predictor = self._predictor or _network(TWELVE_LEADS, self._stack)
-        return _statements(recording, used_as, self._predictor)
+        return _statements(windows, self._predictor)
 
 
 def has_twelve_leads(used_as: Sequence[str | None]) -> bool:
     """Return whether all leads are there: V1 to V6, and two of the limb leads, from which the others follow."""
     there = {lead for lead in used_as if lead}
     return there >= set(LEADS[6:]) and len(there & set(LEADS[:6])) >= 2
+
+
+def _check_leads(recording: Recording, used_as: Sequence[str | None]) -> None:
+    there = {lead for lead in used_as if lead}
+    if has_twelve_leads(used_as):
+        return
+    missing = [lead for lead in LEADS[6:] if lead not in there]
+    limbs = 2 - len(there & set(LEADS[:6]))
+    if limbs > 0:
+        missing.append("two limb leads" if limbs == 2 else "one more limb lead")
+    has = ", ".join(lead for lead in LEADS if lead in there) or "none"
+    raise InputError(
+        f"{recording.name}: diagnoses need V1 to V6 and two of the limb leads ({', '.join(LEADS[:6])}). It has {has}; missing: "
+        f"{', '.join(missing)}. If it has them under other names, say so with lead_map"
+    )
+
+
+def _needed(recording: Recording, used_as: Sequence[str | None]) -> NDArray[np.float32]:
+    """Return the windows that can be asked about; at least one."""
+    windows = _windows(recording, used_as)
+    if not len(windows):
+        raise InputError(
+            f"{recording.name}: diagnoses need at least {_LEAST_S:g} s in which none of the twelve leads is off; it is "
+            f"{recording.length_s:.3g} s long and has nowhere so much"
+        )
+    return windows
 
 
 def _network(model: str | os.PathLike[str] | Predictor, stack: ExitStack) -> Predictor:
@@ -125,11 +172,16 @@ def _network(model: str | os.PathLike[str] | Predictor, stack: ExitStack) -> Pre
     return predictor
 
 
-def _statements(recording: Recording, used_as: Sequence[str | None], predictor: Predictor) -> NDArray[np.void]:
+def _windows(recording: Recording, used_as: Sequence[str | None]) -> NDArray[np.float32]:
+    """Return ``(B, 12, T)``: the windows that hold enough of all leads."""
     windows = np.stack([_window(recording, used_as, start_s) for start_s in _starts(recording.length_s)])
-    windows = windows[np.isfinite(windows).any(axis=(1, 2))]
-    if not len(windows):
-        raise InputError(f"{recording.name}: no lead has a valid sample: nothing can be stated about it")
+    whole_s = np.isfinite(windows).all(axis=1).sum(axis=1) / MODEL_FS
+    enough: NDArray[np.bool_] = (whole_s >= _LEAST_S - _EDGE_S) & (recording.length_s >= _LEAST_S)
+    chosen: NDArray[np.float32] = windows[enough]
+    return chosen
+
+
+def _statements(windows: NDArray[np.float32], predictor: Predictor) -> NDArray[np.void]:
     answer = predictor.predict(Conditioned(windows, MODEL_FS), find_beats(windows) if predictor.needs_beats else None)
     probability = answer.window.mean(axis=0)
     thresholds = predictor.card.calibration.window_thresholds or (_DEFAULT_THRESHOLD,) * len(probability)

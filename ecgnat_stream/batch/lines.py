@@ -20,6 +20,7 @@ __all__ = ["Lines"]
 
 class _Head(msgspec.Struct):
     summary: Summary
+    leads: tuple[str, ...] = ()
 
 
 class _Line(msgspec.Struct, tag_field="type", tag="analysis"):
@@ -104,7 +105,7 @@ class Lines:
                 if all(file.is_file() for file in order.files_of(recording)):
                     del recordings[line.path]
                     new.write(text)
-                    self.finished.append(Result(recording=recording, summary=line.analysis.summary))
+                    self.finished.append(Result(recording=recording, summary=line.analysis.summary, signals=line.analysis.leads))
             new.flush()
             os.fsync(new.fileno())
         part.replace(self.path)

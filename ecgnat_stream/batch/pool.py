@@ -16,7 +16,7 @@ from ecgnat_stream.batch.choose import RecordingFile
 from ecgnat_stream.batch.work import Order, Result
 from ecgnat_stream.errors import ConfigError, EcgnatError
 
-__all__ = ["Pool", "Share", "batches"]
+__all__ = ["Pool", "Share", "batches", "work_here"]
 
 _AT_ONCE = 32
 _BATCH_BYTES = 8_000_000
@@ -144,6 +144,26 @@ class Pool:
             self._start()
         if len(left) == 1:
             yield Result(recording=left[0], error=f"the process that analysed it {how}")
+
+
+def work_here(order: Order, recording: RecordingFile, tell: Callable[[float], None]) -> Iterator[Result]:
+    """Yield what became of one recording, analysed in this process: another one takes seconds to begin, and would save nothing.
+
+    Raises
+    ------
+    ConfigError
+        If the network cannot be loaded.
+    """
+    from ecgnat_stream.batch.work import Worker
+
+    try:
+        worker = Worker(order)
+    except EcgnatError as error:
+        raise ConfigError(str(error)) from error
+    try:
+        yield from worker.work((recording,), tell)
+    except MemoryError:
+        yield Result(recording=recording, error="there is too little memory to analyse it")
 
 
 def batches(recordings: Sequence[RecordingFile], jobs: int) -> list[tuple[RecordingFile, ...]]:

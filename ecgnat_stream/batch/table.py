@@ -25,7 +25,7 @@ PIPE_WIDTH = 160
 """Width of tables that do not go to a terminal."""
 
 _RIGHT = ("length", "leads", "beats", "AF", "V", "S", "pause", "bad")
-_BROKEN = {"record": 8, "12-lead statements": 20, "could not be analysed": 30}
+_BROKEN = {"record": 8, "12-lead statements": 20}
 """Columns that may take several lines, and the width that they keep."""
 
 COLUMNS = (
@@ -90,7 +90,7 @@ def _figures(summary: Summary) -> dict[str, object]:
 
 
 def as_tables(results: Sequence[Result]) -> Iterator[Table]:
-    """Yield what a person sees: the figures of every recording, and below them what was said of 12 leads and what failed."""
+    """Yield what a person sees: the figures of every recording, and below them what was said of 12 leads."""
     known = [(result.recording.name, result.summary) for result in results if result.summary is not None]
     if known:
         table = _table("record", "length", "leads", "beats", "bpm", "rhythm", "AF", "V", "S", "pause", "alarms", "bad")
@@ -102,12 +102,6 @@ def as_tables(results: Sequence[Result]) -> Iterator[Table]:
         table = _table("record", "12-lead statements")
         for name, statements in stated:
             table.add_row(printable(name), ", ".join(statements))
-        yield table
-    failed = [result for result in results if result.error]
-    if failed:
-        table = _table("record", "could not be analysed")
-        for result in failed:
-            table.add_row(printable(result.recording.name), printable(result.error))
         yield table
 
 

@@ -7,11 +7,14 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ecgnat_stream.batch.choose import RecordingFile
-from ecgnat_stream.batch.work import Order
 from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.recordings import files_of, header_of
+
+if TYPE_CHECKING:
+    from ecgnat_stream.batch.choose import RecordingFile
+    from ecgnat_stream.batch.work import Order
 
 __all__ = ["check_targets"]
 

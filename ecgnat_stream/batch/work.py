@@ -87,6 +87,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         What was questioned.
     unwritten
         What could not be written of an analysis, and why.
+    signals
+        Names of its ECG signals, as the recording has them.
     analysis
         Everything as JSON, where that is asked for.
     """
@@ -96,6 +98,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
     notes: tuple[str, ...] = ()
     unwritten: tuple[str, ...] = ()
+    signals: tuple[str, ...] = ()
     analysis: bytes = b""
 
 
@@ -161,7 +164,14 @@ class Worker:
         unwritten = tuple(_write(self._order, recording, found))
         notes = tuple(text for text in questions if text.startswith(f"{found.name}:"))
         text = found.to_json().encode() if self._order.json else b""
-        return Result(recording=recording, summary=found.summary(), notes=notes, unwritten=unwritten, analysis=text)
+        return Result(
+            recording=recording,
+            summary=found.summary(),
+            notes=notes,
+            unwritten=unwritten,
+            signals=tuple(found.leads),
+            analysis=text,
+        )
 
 
 @contextmanager

@@ -12,12 +12,14 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from ecgnat_stream import __version__
 from ecgnat_stream.cli import alarms, analyse, command, completion, demo, devices, doctor, models, replay, run, score
 from ecgnat_stream.cli.live import NOT_A_DEVICE
 from ecgnat_stream.cli.logs import add_logging, logging_as_told
 from ecgnat_stream.errors import CheckpointError, ConfigError, EcgnatError
+from ecgnat_stream.suggest import unknown
 
 __all__ = ["main", "parser"]
 
@@ -46,9 +48,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     raise SystemExit(code)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Proposes a command or a value that may have been meant; argparse makes the parsers of commands of the same class."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        is_command = isinstance(action, argparse._SubParsersAction)
+        text = unknown("command" if is_command else "value", str(value), map(str, action.choices))
+        raise argparse.ArgumentError(None if is_command else action, text)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="ecgnat",
         description=f"Real-time ECG rhythm monitoring.\n{NOT_A_DEVICE}",
         epilog="""examples:

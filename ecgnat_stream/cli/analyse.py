@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -16,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from ecgnat_stream.cli.options import add_model, add_reading, lead_map
 from ecgnat_stream.errors import ConfigError, EcgnatError
+from ecgnat_stream.suggest import proposal
+from ecgnat_stream.words import printable
 
 if TYPE_CHECKING:
-    from ecgnat_stream.batch.choose import Chosen
+    from ecgnat_stream.batch.choose import Chosen, RecordingFile
     from ecgnat_stream.batch.work import Order, Result
 
 __all__ = ["add"]
@@ -28,6 +31,9 @@ _MOST_JOBS = 8
 
 _SHOWN = 5
 """At most so many files that were passed over are named."""
+
+_SIGNALS = 12
+"""At most so many signals are named, where another one is not there."""
 
 
 def add(commands: Any) -> None:
@@ -104,6 +110,7 @@ def _analyse(arguments: argparse.Namespace) -> int:
         _say(text)
     unwritten += [text for result in results for text in result.unwritten]
     _show(results)
+    _tell_unknown(order.lead_map, results)
     _tell_end(results, chosen, time.monotonic() - began, ended, len(unwritten))
     if ended:
         return 128 + ended
@@ -149,7 +156,7 @@ def _order(arguments: argparse.Namespace) -> Order:
 def _run(arguments: argparse.Namespace, order: Order, chosen: Chosen, found: dict[str, Result]) -> None:
     """Analyse what is not finished; results go into ``found`` as they come, by path."""
     from ecgnat_stream.batch.lines import Lines
-    from ecgnat_stream.batch.pool import Pool, Share
+    from ecgnat_stream.batch.pool import Pool, Share, work_here
     from ecgnat_stream.batch.progress import Progress
 
     with ExitStack() as stack:
@@ -163,7 +170,7 @@ def _run(arguments: argparse.Namespace, order: Order, chosen: Chosen, found: dic
         jobs = max(1, min(arguments.jobs or min(_cores(), _MOST_JOBS), len(left)))
         pool = stack.enter_context(Pool(order, jobs))
         progress = stack.enter_context(Progress(left, sys.stderr))
-        for step in pool.run(left):
+        for step in work_here(order, left[0], partial(progress.tell, left)) if len(left) == 1 else pool.run(left):
             if isinstance(step, Share):
                 progress.tell(step.batch, step.share)
                 continue
@@ -172,20 +179,24 @@ def _run(arguments: argparse.Namespace, order: Order, chosen: Chosen, found: dic
                 lines.write(step)
             for text in (step.error, *step.notes, *step.unwritten):
                 if text:
-                    progress.say(f"ecgnat: {_about(step.recording.name, text)}")
+                    progress.say(f"ecgnat: {_about(step.recording, text)}")
             progress.finish(step.recording)
 
 
-def _about(name: str, text: str) -> str:
-    return text if Path(name).name in text else f"{name}: {text}"
+def _about(recording: RecordingFile, text: str) -> str:
+    """Put the name of a recording before what is said of it, once, and in place of its path."""
+    path = Path(recording.path)
+    for said in (f"{path}: ", f"{path.with_suffix('')}: ", f"{path.stem}: "):
+        text = text.removeprefix(said)
+    return printable(f"{recording.name}: {text}")
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class _EndedError(Exception):
-    """A signal asked for the end."""
+class _EndedError(KeyboardInterrupt):
+    """A signal asked for the end. What lets Ctrl-C through lets it through."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -272,6 +283,19 @@ def _nothing(paths: Sequence[str], chosen: Chosen) -> str:
     if chosen.missing:
         return "nothing to analyse: no path that was given leads to a recording"
     return f"nothing to analyse: no recording (.hea, .edf, .bdf, .csv, .tsv, .txt, .npy) in {', '.join(paths)}"
+
+
+def _tell_unknown(names: Iterable[str], results: Sequence[Result]) -> None:
+    """Say which signals of ``--lead`` no recording has; nothing is known of recordings that could not be read."""
+    signals = list(dict.fromkeys(signal for result in results for signal in result.signals))
+    for name in names:
+        if signals and name not in signals:
+            _say(f"--lead {name}=...: no recording has an ECG signal {name!r}{proposal(name, signals) or _there_are(signals)}")
+
+
+def _there_are(signals: Sequence[str]) -> str:
+    more = len(signals) - _SIGNALS
+    return f": there are {', '.join(signals[:_SIGNALS])}{f' and {more} more' if more > 0 else ''}"
 
 
 def _tell_end(results: Sequence[Result], chosen: Chosen, took_s: float, ended: int, unwritten: int) -> None:

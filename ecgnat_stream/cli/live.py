@@ -18,7 +18,7 @@ from ecgnat_stream.errors import ConfigError
 if TYPE_CHECKING:
     from ecgnat_stream.config import Config
 
-__all__ = ["NOT_A_DEVICE", "monitor"]
+__all__ = ["NOT_A_DEVICE", "has_terminal", "monitor"]
 
 _BROKER = "ecgnat_stream.sink.mqtt.broker"
 """Says where the embedded broker listens, which others need to know."""
@@ -41,7 +41,7 @@ def monitor(config: Config, arguments: argparse.Namespace) -> int:
     from ecgnat_stream.model import check_model
 
     check_devices(config)
-    if not arguments.headless and not (sys.stdout.isatty() and sys.stderr.isatty()):
+    if not arguments.headless and not has_terminal():
         raise ConfigError(
             "the dashboard needs a terminal, for standard error too (it draws there); "
             "use --headless to print the events as JSON lines"
@@ -53,6 +53,11 @@ def monitor(config: Config, arguments: argparse.Namespace) -> int:
             return asyncio.run(_run_monitor(config, arguments))
     with kept_back():
         return asyncio.run(_run_monitor(config, arguments))
+
+
+def has_terminal() -> bool:
+    """Return whether there is a terminal to draw the dashboard on."""
+    return sys.stdout.isatty() and sys.stderr.isatty()
 
 
 async def _run_monitor(config: Config, arguments: argparse.Namespace) -> int:

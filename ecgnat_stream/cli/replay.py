@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ecgnat_stream.cli.live import monitor
+from ecgnat_stream.cli.check import check_devices
+from ecgnat_stream.cli.live import has_terminal, monitor
 from ecgnat_stream.cli.options import add_output, add_reading, add_sinks, lead_map, positive, sink_tables
+
+if TYPE_CHECKING:
+    from ecgnat_stream.config import Config
 
 __all__ = ["add"]
 
@@ -58,9 +62,27 @@ def _replay(arguments: argparse.Namespace) -> int:
     for record in arguments.records:
         name = _bed_id(Path(record).name.removesuffix(".hea"), {bed["id"] for bed in beds})
         beds.append({"id": name, "device": "replay", "options": {"path": record, **options}, "lead_map": leads})
-    return monitor(
-        parse_config({"site": "replay", "unit": "records", "bed": beds, **sink_tables(arguments)}, "replay"), arguments
-    )
+    config = parse_config({"site": "replay", "unit": "records", "bed": beds, **sink_tables(arguments)}, "replay")
+    if not arguments.headless and not has_terminal():
+        check_devices(config)
+        _open(config)  # a wrong record is told first: it stays wrong when there is a terminal
+    return monitor(config, arguments)
+
+
+def _open(config: Config) -> None:
+    """Open every record, as it will be opened for replay.
+
+    Raises
+    ------
+    DeviceError
+        For the first one that cannot be replayed.
+    """
+    from ecgnat_stream.clock import SystemClock
+    from ecgnat_stream.device import open_device
+
+    for bed in config.bed:
+        device: Any = open_device(bed.device, bed.options, SystemClock())
+        device.open()
 
 
 def _bed_id(name: str, taken: set[str]) -> str:

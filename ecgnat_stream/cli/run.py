@@ -55,7 +55,8 @@ def _check(config: Config, path: Path) -> int:
 
     found = asyncio.run(faults(config))
     beds = f"{len(config.bed)} bed{'' if len(config.bed) == 1 else 's'}"
+    wrong = f"{len(found)} fault{'' if len(found) == 1 else 's'}" if found else "nothing to complain about"
     for fault in found:
         print(f"ecgnat: {path}: {fault}", file=sys.stderr)
-    print(f"{path}: {beds}, {f'{len(found)} faults' if found else 'nothing to complain about'}", file=sys.stderr)
+    print(f"{path}: {beds}, {wrong}", file=sys.stderr)
     return 2 if found else 0

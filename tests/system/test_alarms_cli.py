@@ -313,7 +313,7 @@ def test_an_empty_history_is_no_mistake(what: list[str], tmp_path: Path, capsys:
         (["DB", "--since", "yesterday"], 2, "'yesterday' is no time: write 30m, 2h, 7d"),
         (["DB", "--since", "99999999999999h"], 2, "is no time"),
         (["DB", "--since", "2026-01-02", "--until", "2026-01-01"], 2, "is not before --until"),
-        (["DB", "--priority", "urgent"], 2, "invalid choice: 'urgent'"),
+        (["DB", "--priority", "urgent"], 2, "unknown value 'urgent'"),
         (["DB", "--json", "--csv"], 2, "not allowed with"),
         (["DB", "--summary", "--events"], 2, "not allowed with"),
         (["DB", "--active", "--summary"], 2, "--active goes with"),
@@ -495,7 +495,7 @@ async def test_without_an_answer_the_command_fails(broker: Mosquitto) -> None:
         (["reset", "--bed", "a/b/c", "--duration", "9", "--mqtt", "mqtt://a"], 2, "--duration goes with pause"),
         (["pause", "--bed", "a/b/c", "--duration", "601", "--mqtt", "mqtt://a"], 2, "--duration 601: above 0 and at most 600 s"),
         (["pause", "--bed", "a/b/c", "--timeout", "nan", "--mqtt", "mqtt://a"], 2, "--timeout nan"),
-        (["snooze", "--bed", "a/b/c", "--mqtt", "mqtt://a"], 2, "invalid choice: 'snooze'"),
+        (["snooze", "--bed", "a/b/c", "--mqtt", "mqtt://a"], 2, "unknown value 'snooze'"),
     ],
 )
 def test_mistakes_in_a_command_are_told(arguments: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:

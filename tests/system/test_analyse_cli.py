@@ -152,6 +152,27 @@ def test_options_say_what_files_do_not_and_a_record_keeps_what_it_states(tmp_pat
         assert {row["leads"] for row in rows.values()} == {"II V1"}
 
 
+def test_one_recording_needs_no_other_process_and_an_unknown_signal_is_told(
+    tmp_path: Path, untrained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def started(*_: object) -> None:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr("ecgnat_stream.batch.pool.Pool._start", started)
+    write(tmp_path / "a", heart(12), ("ECG1", "V1"))
+    named = ("--lead", "ECG1=II", "--lead", "EGC1=V5", "--lead", "FOO=V6")
+    assert analyse(tmp_path / "a", "--model", untrained, "--no-diagnose", *named) == 0
+    said = capsys.readouterr().err
+    assert "--lead EGC1=...: no recording has an ECG signal 'EGC1'; did you mean ECG1?" in said
+    assert "--lead FOO=...: no recording has an ECG signal 'FOO': there are ECG1, V1" in said
+    assert "--lead ECG1" not in said
+    write(tmp_path / "foreign", heart(12), ("II", "liver"))
+    assert analyse(tmp_path / "foreign", "--model", untrained, "--no-diagnose") == 1
+    shown = capsys.readouterr()
+    assert (shown.out + shown.err).count("unknown lead name 'liver'") == 1
+    assert str(tmp_path) not in shown.err
+
+
 def test_pictures_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("ecgnat_stream.cli.analyse.find_spec", lambda name: None)
     assert analyse(tmp_path, "--plot", tmp_path) == 2

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-__all__ = ["SINGLE_FILES", "WFDB_SUFFIXES", "Format", "Found", "files_of", "find_recordings", "header_of"]
+__all__ = ["SINGLE_FILES", "WFDB_SUFFIXES", "Format", "Found", "decimal_comma", "files_of", "find_recordings", "header_of"]
 
 Format = Literal["auto", "wfdb", "edf", "csv", "npy"]
 
@@ -17,6 +19,9 @@ WFDB_SUFFIXES = (".hea", ".dat", ".mat", ".flac")
 """Suffixes of the files of a WFDB record; the name without them is the record's."""
 
 _LOOK_BYTES = 65_536
+
+_WITH_COMMA = re.compile(r'"?[-+]?\d+(,\d+)?(e[-+]?\d+)?"?', re.IGNORECASE)
+"""A number whose decimals stand behind a comma, as spreadsheets write it in many countries."""
 
 
 class Found(NamedTuple):
@@ -48,7 +53,7 @@ def find_recordings(folder: Path) -> Found:
             if suffix == ".hea":
                 why = _look_at_header(path, segments)
             elif SINGLE_FILES[suffix] == "csv" and not _is_table(path):
-                why = "is no table of numbers"
+                why = decimal_comma(path) or "is no table of numbers"
             if why is None:
                 found.recordings.append(path)
             else:
@@ -97,6 +102,20 @@ def _look_at_header(path: Path, segments: set[Path]) -> str | None:
 def _is_table(path: Path) -> bool:
     lines = [line for line in _beginning(path).splitlines()[:4] if line.strip()]
     return any(_numbers(line) for line in lines[:2])
+
+
+def decimal_comma(path: Path) -> str:
+    """Return what is wrong with a table whose numbers have decimal commas, and what to do; empty for all others."""
+    for line in _beginning(path).splitlines()[:4]:
+        cells = [cell.strip() for cell in re.split("[;\t]", line) if cell.strip()]
+        number = next((cell.strip('"') for cell in cells if "," in cell), None)
+        if number is not None and len(cells) > 1 and all(_WITH_COMMA.fullmatch(cell) for cell in cells):
+            points = number.replace(",", ".")
+            return (
+                f"has decimal commas ({number}), which are not read: save it with decimal points ({points}), "
+                f"for example sed 's/,/./g' {shlex.quote(path.name)} > points{path.suffix}"
+            )
+    return ""
 
 
 def _numbers(line: str) -> bool:

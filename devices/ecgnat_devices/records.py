@@ -20,7 +20,7 @@ import wfdb
 from numpy.typing import NDArray
 
 from ecgnat_stream.errors import DeviceError, InputError
-from ecgnat_stream.recordings import SINGLE_FILES, WFDB_SUFFIXES, Format
+from ecgnat_stream.recordings import SINGLE_FILES, WFDB_SUFFIXES, Format, decimal_comma
 from ecgnat_stream.signal import ecg_signals, is_time, mv_per, same_rate, twice
 from ecgnat_stream.suggest import proposal
 
@@ -385,6 +385,8 @@ def _number(text: str) -> float:
 
 
 def _load_csv(path: Path) -> _Table:
+    if commas := decimal_comma(path):
+        raise _wrong(path, commas)
     try:
         with path.open(encoding="utf-8-sig") as file:
             first = file.readline().strip()

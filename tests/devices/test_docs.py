@@ -61,6 +61,12 @@ def test_example_adapter_conforms(adapter: dict[str, Any]) -> None:
     check_device(factory, peer=server, blocks=20)
 
 
+def test_example_of_a_check_passes() -> None:
+    names: dict[str, Any] = {}
+    exec(_example("python", "def test_my_device"), names)
+    names["test_my_device"]()
+
+
 async def test_example_adapter_says_when_nobody_answers(adapter: dict[str, Any]) -> None:
     device = adapter["TcpDevice"](adapter["TcpOptions"](host="127.0.0.1", port=1), InstantClock())
     with pytest.raises(DeviceError, match=r"127\.0\.0\.1:1"):

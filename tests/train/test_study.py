@@ -73,7 +73,7 @@ def test_an_arm_that_begins_with_an_encoder_is_given_one(labelled: Path, tmp_pat
         (["--arms", "beatnet", "--fractions", "1,-1"], "--fractions -1: want parts"),
         (["--arms", "beatnet", "--batch", "0"], "arguments.batch=0"),
         (["--arms", "beatnet", "--minutes", "0"], "arguments.minutes=0"),
-        (["--arms", "beatnet", "--size", "huge"], "arm 'beatnet': unknown size 'huge'"),
+        (["--arms", "beatnet", "--size", "huge"], "arm 'beatnet': unknown size of beatnet 'huge'"),
         (["--arms", "beatnet,ecgnat", "--init", "ecgnat=nowhere"], "arm 'ecgnat': .*nowhere"),
     ],
 )

@@ -103,7 +103,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, folder: Path, change: dict[int, 
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ("a2.npy,3,1,a,,", "line 4, column start_s: 3 s is not before stop_s, 1 s"),
+        ("a2.npy,3,1,a,,", "line 4, column start_s: 3 s is not less than stop_s, 1 s"),
         ("a2.npy,0,9,a,,", "line 4, column stop_s: 9 s lies beyond the end of a2.npy, 4.0 s"),
         ("a2.npy,0,1,a,,", "line 4, column path: a2.npy 0-1 s has 1 s: 2 s are the least"),
         ("a2.npy,,3,a,,", "line 4, column start_s: the cell is empty: give both times, or none"),

@@ -234,7 +234,7 @@ def _row(line: int, cells: dict[str, str], folder: Path, problems: _Problems) ->
     if (start_s is None) != (stop_s is None):
         problems.add(line, "start_s" if start_s is None else "stop_s", "the cell is empty: give both times, or none")
     if start_s is not None and stop_s is not None and start_s >= stop_s:
-        problems.add(line, "start_s", f"{start_s:g} s is not before stop_s, {stop_s:g} s")
+        problems.add(line, "start_s", f"{start_s:g} s is not less than stop_s, {stop_s:g} s")
     part = cells.get("split", "")
     if part not in ("train", "val", ""):
         problems.add(line, "split", f"{part!r}: want train or val; keep recordings for a later test in a file of their own")

@@ -43,6 +43,10 @@ _log = logging.getLogger(__name__)
 _LIVE_PACE_S = 0.02
 """Live beds are worked on at most so often: blocks of many beds that arrive together are then one batch."""
 
+_OPEN_APART_S = 0.03
+"""Beds are opened one after the other, at most so far apart and all within one hop: of live beds that begin at one instant, all
+windows would fall due at one instant too, and wait for each other (docs/decisions/0007)."""
+
 _STUMBLES = 20
 """So many failures of one task in a row end the monitor: it cannot be trusted to mend itself."""
 
@@ -296,6 +300,8 @@ class Monitor:
 
     async def _intake(self, row: int) -> None:
         """Carry one device's samples to the ward; what goes wrong with it concerns this bed only."""
+        apart_s = min(_OPEN_APART_S, self.config.schedule.hop_s / len(self.beds))
+        await self.clock.sleep_until(self.clock.monotonic_ns() + round(row * apart_s * 1e9))
         try:
             async with aclosing(supervise(self._open_links[row], self.clock, self.config.device)) as link:
                 async for item in link:

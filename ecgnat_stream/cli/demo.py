@@ -24,7 +24,7 @@ def add(commands: Any) -> None:
     demo.add_argument("--beds", type=int, default=len(_DEMO_SCRIPTS), metavar="N", help="number of beds (default %(default)s)")
     add_output(demo)
     add_sinks(demo)
-    demo.set_defaults(command=_demo, stay=False)
+    demo.set_defaults(command=_demo, stay=False, attended=True)
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from ecgnat_stream import __version__
 from ecgnat_stream.cli.check import check_devices
 from ecgnat_stream.cli.logs import kept_back, told
 from ecgnat_stream.cli.progress import progress_shown
-from ecgnat_stream.errors import ConfigError
+from ecgnat_stream.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from ecgnat_stream.config import Config
@@ -34,11 +34,12 @@ def monitor(config: Config, arguments: argparse.Namespace) -> int:
     ConfigError
         For a device that cannot be built, or without a terminal for the dashboard.
     CheckpointError
-        For a network that does not exist, cannot be loaded or cannot monitor.
+        For a network that does not exist or cannot monitor; where somebody sits before it, also for a damaged one. A ward that
+        starts by itself goes on without it, under an alarm.
     """
     import asyncio
 
-    from ecgnat_stream.model import check_model
+    from ecgnat_stream.model import check_model, is_damaged
 
     check_devices(config)
     if not arguments.headless and not has_terminal():
@@ -46,7 +47,12 @@ def monitor(config: Config, arguments: argparse.Namespace) -> int:
             "the dashboard needs a terminal, for standard error too (it draws there); "
             "use --headless to print the events as JSON lines"
         )
-    check_model(config.model)
+    try:
+        check_model(config.model)
+    except CheckpointError as error:
+        if arguments.attended or not is_damaged(config.model.name):
+            raise
+        print(f"ecgnat: monitoring without a network: {error}", file=sys.stderr)
     if arguments.headless:
         print(f"ecgnat-stream {__version__}. {NOT_A_DEVICE}", file=sys.stderr)
         with told(_BROKER):

@@ -33,7 +33,7 @@ def add(commands: Any) -> None:
     replay.add_argument("--block", type=int, metavar="N", help="samples per block, as the simulated device delivers them")
     add_output(replay)
     add_sinks(replay)
-    replay.set_defaults(command=_replay, stay=True)
+    replay.set_defaults(command=_replay, stay=True, attended=True)
 
 
 def _speed(text: str) -> float | str:

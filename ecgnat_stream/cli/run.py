@@ -29,7 +29,7 @@ def add(commands: Any) -> None:
     run.add_argument("--example", action="store_true", help="print a configuration to start from")
     run.add_argument("--check", action="store_true", help="try out everything that the configuration names, and stop")
     add_output(run)
-    run.set_defaults(command=_run, stay=False)
+    run.set_defaults(command=_run, stay=False, attended=False)
 
 
 def _run(arguments: argparse.Namespace) -> int:

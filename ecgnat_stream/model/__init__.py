@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ecgnat_stream.model.catalogue import NetworkEntry, check_model, find_checkpoint, list_models, monitoring
+from ecgnat_stream.model.catalogue import NetworkEntry, check_model, find_checkpoint, is_damaged, list_models, monitoring
 from ecgnat_stream.model.config import ModelConfig
 from ecgnat_stream.weights import shipped
 
@@ -30,6 +30,7 @@ __all__ = [
     "check_model",
     "configured",
     "find_checkpoint",
+    "is_damaged",
     "list_models",
     "load_checkpoint",
     "monitoring",

@@ -19,6 +19,7 @@ __all__ = [
     "NetworkEntry",
     "check_model",
     "find_checkpoint",
+    "is_damaged",
     "list_models",
     "monitoring",
 ]
@@ -141,6 +142,18 @@ def check_model(config: ModelConfig) -> None:
     from ecgnat_stream.model.predict import try_loading
 
     try_loading(config)
+
+
+def is_damaged(name: str) -> bool:
+    """Return whether a network that does not run is there and made for monitoring: its files have gone bad since.
+
+    Such a network does not end a ward (docs/decisions/0004); a name that does not exist is a mistake of whoever wrote it.
+    """
+    try:
+        path = find_checkpoint(name)
+        return path.is_dir() and _NEEDED in _card(path).heads
+    except CheckpointError:
+        return False
 
 
 def _entry(path: Path) -> NetworkEntry:

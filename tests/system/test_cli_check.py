@@ -128,12 +128,41 @@ def test_a_lead_that_nobody_knows_is_found(tmp_path: Path, untrained: Path, caps
     assert check(tmp_path / "ward.toml", table, capsys)[0] == 0
 
 
-def test_weights_that_do_not_fit_their_configuration_end_a_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
     path = tmp_path / "odd"
     shutil.copytree(shipped("beatnet"), path)
     config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     config["model"]["embed_dim"] = 64
     (path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return path
+
+
+def test_a_ward_that_starts_by_itself_goes_on_without_a_damaged_network(
+    damaged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bed = {"id": "1", "device": "simulate", "options": {"script": "af", "loop": False, "speed": "max"}}
+    (tmp_path / "ward.toml").write_text(toml({"model": {"name": str(damaged)}, "bed": [bed]}), encoding="utf-8")
+    with pytest.raises(SystemExit, match="1"):
+        main(["run", "--headless", str(tmp_path / "ward.toml")])
+    captured = capsys.readouterr()
+    assert "monitoring without a network" in captured.err
+    events = [json.loads(line) for line in captured.out.splitlines()]
+    assert any(event["type"] == "alarm" and event["condition"] == "model-failed" for event in events)
+    assert sum(event["type"] == "beat" for event in events) > 5
+
+
+def test_a_network_that_does_not_exist_ends_a_ward(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "ward.toml").write_text(toml({"model": {"name": "ecgnat-nan"}, "bed": [SOUND]}), encoding="utf-8")
+    with pytest.raises(SystemExit, match="2"):
+        main(["run", "--headless", "--seconds", "1", str(tmp_path / "ward.toml")])
+    captured = capsys.readouterr()
+    assert "did you mean ecgnat-nano?" in captured.err
+    assert captured.out == ""
+
+
+def test_weights_that_do_not_fit_their_configuration_end_a_start(damaged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = damaged
     with pytest.raises(SystemExit, match="2"):
         main(["demo", "--headless", "--seconds", "1", "--model", str(path)])
     captured = capsys.readouterr()

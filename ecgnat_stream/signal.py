@@ -97,6 +97,11 @@ class StreamInfo:
     live: bool = True
     total: int | None = None
 
+    @property
+    def ends(self) -> bool:
+        """Whether the stream has an end: a recording, also one that is played at the pace of a patient."""
+        return not self.live or self.total is not None
+
 
 @dataclass(frozen=True, slots=True)
 class SampleBlock:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,15 @@ class Bed:
         ``site/unit/bed``.
     lead_map
         See :func:`~ecgnat_stream.signal.assign_leads`.
+
+    Attributes
+    ----------
+    judged_ns
+        Host monotonic time of the newest sample that the alarm engine has really observed; until then, of the bed's making.
+        It stands still when the alarm engine gets nothing, whatever the link says.
+    ended
+        Why the bed will see nothing more: its recording is over, or the monitor ends it. Empty while it goes on. A bed whose
+        device was given up is not ended: it stays lost, under ``no-data``.
     """
 
     def __init__(
@@ -66,9 +76,10 @@ class Bed:
         self.alarms = AlarmEngine(name, config)
         self.info: StreamInfo | None = None
         self.session = 0
-        self.lost = self.ended = False
+        self.lost = False
+        self.ended: Literal["", "recording", "monitor"] = ""
         self.at_s = 0.0
-        self.last_ns = clock.monotonic_ns()
+        self.last_ns = self.judged_ns = clock.monotonic_ns()
         self.stop = 0
         self._lead_map = lead_map
         self._clock, self._publish = clock, publish
@@ -93,6 +104,10 @@ class Bed:
     def live(self) -> bool:
         """Whether the source cannot wait."""
         return self.info is None or self.info.live
+
+    @property
+    def _ends(self) -> bool:
+        return self.info is not None and self.info.ends
 
     @property
     def leads(self) -> tuple[str, ...]:
@@ -244,6 +259,7 @@ class Bed:
             self._evidence = None
             self.at_s = moment.at_s
             self.say(self.alarms.observe(observation, moment.time, self._clock.monotonic_ns()))
+            self.judged_ns = max(self.judged_ns, self.arrival_ns(moment.at_s))
 
     def technical(self, condition: str, *, present: bool, detail: str = "") -> None:
         """Tell the alarm engine what a stage noticed about this bed."""
@@ -257,16 +273,30 @@ class Bed:
         self._publish(DeviceStatus(bed=self.name, time=now, state=state.state, detail=state.detail, session=session))
         if state.state == "online":
             self.lost = False
-        elif state.state in ("stalled", "offline"):
-            self.flush()
-            self.lost = True
-            self._blank(now, "no data")
+        elif state.state in ("stalled", "offline") or (state.state == "ended" and not self._ends):
+            # A live stream has no end of its own: whatever was latched stays so until a person or the monitor ends the bed.
+            self._lose(now, "no data")
             self.say(self.alarms.disconnect(now, now_ns, state.detail or state.state))
         elif state.state == "ended":
-            self.flush()
-            self.lost = self.ended = True
-            self._blank(now, "ended")
-            self.say(self.alarms.close(now, now_ns))
+            self._end("recording", now, now_ns)
+
+    def close(self, reason: str) -> None:
+        """End the bed for the monitor, which ends too, unless it has ended: every alarm ends, latched ones too."""
+        if self.ended:
+            return
+        now = self.now()
+        self._publish(DeviceStatus(bed=self.name, time=now, state="ended", detail=reason, session=self.session))
+        self._end("monitor", now, self._clock.monotonic_ns())
+
+    def _end(self, why: Literal["recording", "monitor"], now: datetime, now_ns: int) -> None:
+        self._lose(now, "ended")
+        self.ended = why
+        self.say(self.alarms.close(now, now_ns))
+
+    def _lose(self, now: datetime, reason: str) -> None:
+        self.flush()
+        self.lost = True
+        self._blank(now, reason)
 
     def _blank(self, now: datetime, reason: str) -> None:
         """Take back every value that is shown: nothing is known any more."""

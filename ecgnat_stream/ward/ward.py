@@ -165,8 +165,7 @@ class Ward:
     def close(self, reason: str) -> None:
         """End every bed that has not ended."""
         for bed in self._beds:
-            if not bed.ended:
-                bed.link(LinkState("ended", reason))
+            bed.close(reason)
 
     def _begin(self, row: int, info: StreamInfo) -> None:
         bed = self._beds[row]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -145,6 +146,61 @@ def test_samples_that_run_ahead_of_time_are_a_clock_jump() -> None:
     (alarm,) = desk.of(Alarm)
     assert isinstance(alarm, Alarm)
     assert alarm.condition == "clock-jump"
+
+
+def test_judged_time_follows_what_the_alarm_engine_saw_and_nothing_else() -> None:
+    desk = Desk()
+    begun_ns = desk.bed.judged_ns
+    assert begun_ns == desk.clock.monotonic_ns()
+    desk.bed.place(block(0, 250, begun_ns + 3_000_000_000))
+    assert desk.bed.judged_ns == begun_ns
+    desk.moment(1)
+    assert desk.bed.judged_ns == desk.bed.arrival_ns(0.4) == begun_ns + 2_400_000_000
+    desk.moment(2, due_stop=100)
+    desk.bed.link(LinkState("online", session=1))
+    assert desk.bed.judged_ns == begun_ns + 2_400_000_000
+    desk.bed.resolve(100, None)
+    assert desk.bed.judged_ns == begun_ns + 2_600_000_000
+
+
+def test_judged_time_stands_still_when_the_alarm_engine_fails() -> None:
+    desk = Desk()
+    before_ns = desk.bed.judged_ns
+
+    def defect(*_: object) -> list[Alarm]:
+        raise ZeroDivisionError
+
+    desk.bed.alarms.observe = defect  # type: ignore[method-assign, assignment]
+    desk.bed.place(block(0, 250, before_ns + 3_000_000_000))
+    with pytest.raises(ZeroDivisionError):
+        desk.moment(1)
+    assert desk.bed.judged_ns == before_ns
+
+
+@pytest.mark.parametrize("state", ["offline", "ended"])
+def test_a_live_bed_that_was_given_up_keeps_its_alarms_until_the_monitor_ends_it(state: Literal["offline", "ended"]) -> None:
+    desk = Desk()
+    desk.bed.link(LinkState("offline", "cable pulled", 1))
+    desk.bed.link(LinkState(state, "no such adapter", 1))
+    assert [alarm.condition for alarm in desk.bed.alarms.active()] == ["no-data"]
+    assert not desk.bed.ended
+    desk.bed.close("the monitor has ended")
+    assert desk.bed.ended == "monitor"
+    assert not desk.bed.alarms.active()
+    said = len(desk.said)
+    desk.bed.close("again")
+    assert len(desk.said) == said
+
+
+@pytest.mark.parametrize(("live", "total"), [(False, None), (True, 1000)])
+def test_a_recording_that_ends_closes_its_alarms_and_says_why(live: bool, total: int | None) -> None:
+    desk = Desk()
+    desk.bed.begin(StreamInfo(fs=250.0, leads=("MLII", "V1"), device="test", live=live, total=total))
+    desk.bed.technical("model-late", present=True)
+    assert desk.bed.alarms.active()
+    desk.bed.link(LinkState("ended", session=1))
+    assert desk.bed.ended == "recording"
+    assert not desk.bed.alarms.active()
 
 
 class Observed:

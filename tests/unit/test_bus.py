@@ -85,7 +85,7 @@ async def test_newest_waveforms_are_bounded_and_the_oldest_go() -> None:
     subscription = bus.subscribe("sweep", Trace, policy=Policy.NEWEST, capacity=3)
     for k in range(5):
         bus.publish(trace(k))
-    assert bus.statistics()["sweep"] == {"waiting": 3, "delivered": 0, "dropped": 2, "capacity": 3}
+    assert bus.statistics()["sweep"] == {"waiting": 3, "delivered": 0, "dropped": 2, "lost": 0, "capacity": 3}
     assert [t.at_s for t in await read(bus, subscription)] == [2, 3, 4]  # type: ignore[attr-defined]
 
 
@@ -118,6 +118,68 @@ async def test_an_overfull_alarm_queue_folds_updates_of_one_alarm_and_nothing_el
     ):
         bus.publish(event)
     assert [e.sequence for e in await read(bus, subscription)] == [1, 3, 4, 6, 7]  # type: ignore[attr-defined]
+
+
+async def test_a_full_queue_gives_up_other_events_before_alarms_and_counts_each() -> None:
+    bus = Bus()
+    subscription = bus.subscribe("pipe", Alarm, Vitals, capacity=2)
+    for k in range(10):
+        bus.publish(alarm(k, "start", f"a{k}"))
+        bus.publish(vitals(k))
+    # Eight fit: the alarms that came last; an alarm makes room for an alarm, never for anything else.
+    assert (len(subscription), subscription.lost, subscription.alarms_lost) == (8, 12, 2)
+    left = await read(bus, subscription)
+    assert [e.sequence for e in left if isinstance(e, Alarm)] == list(range(2, 10))
+    assert (subscription.alarms, subscription.alarms_taken, subscription.alarms_dropped) == (10, 8, 0)
+
+
+async def test_the_ledger_of_alarms_adds_up_for_every_policy() -> None:
+    bus = Bus()
+    subscriptions = [bus.subscribe("keep", Alarm, capacity=2), bus.subscribe("new", Alarm, policy=Policy.NEWEST, capacity=2)]
+    for k, phase in enumerate(["start", "update", "update", "update", "end"] * 4):
+        bus.publish(alarm(k, phase, f"a{k // 5}"))
+    for s in subscriptions:
+        waiting = len(s)
+        assert s.alarms == 20 == waiting + s.alarms_taken + s.alarms_dropped + s.alarms_lost
+        await read(bus, s)
+        assert s.alarms == s.alarms_taken + s.alarms_dropped + s.alarms_lost
+
+
+async def test_a_reader_that_never_waits_lets_the_other_tasks_run() -> None:
+    bus = Bus()
+    subscription = bus.subscribe("busy", Vitals)
+    for k in range(1000):
+        bus.publish(vitals(k))
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    await read(bus, subscription)
+    task.cancel()
+    assert turns >= 10
+
+
+async def test_no_recording_waits_for_a_reader_that_has_failed() -> None:
+    bus = Bus()
+    subscription = bus.subscribe("broken", Vitals, capacity=2)
+    for k in range(4):
+        bus.publish(vitals(k))
+    async with asyncio.timeout(10):
+        waiting = asyncio.create_task(bus.drained())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        bus.forget(subscription, absent=True)
+        await waiting
+        bus.forget(subscription, absent=False)
+        again = asyncio.create_task(bus.drained())
+        await asyncio.sleep(0)
+        assert not again.done()
+        again.cancel()
 
 
 async def test_drained_holds_a_recording_back_until_half_is_read() -> None:

@@ -2,7 +2,35 @@
 
 from __future__ import annotations
 
-__all__ = ["clock", "length", "printable", "short_length"]
+import re
+
+__all__ = ["LINE", "NAME", "cleaned", "clock", "length", "short_length"]
+
+NAME = 80
+"""Longest name from outside (of a lead, a person, a condition), characters."""
+
+LINE = 300
+"""Longest text from outside (what a device or a broker says), characters."""
+
+_ODD = "\N{REPLACEMENT CHARACTER}"
+
+_LOOK_AT = 4
+
+_SEQUENCE = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: cursor, colour, erase
+    r"|(?:\x1b[PX\]^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x90\x98\x9c-\x9f]*(?:\x07|\x1b\\|\x9c)"  # OSC, DCS: to their end
+    r"|\x1b[ -/]*[0-~]"
+)
+"""Escape sequences of ECMA-48, 5.2 to 5.6 and 8.3, in their 7 bit and 8 bit forms."""
+
+_INVISIBLE = frozenset(
+    map(chr, (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))
+)
+"""Fillers, joiners and variation selectors, which Python calls printable (Unicode: Default_Ignorable_Code_Point)."""
+
+_MARK = r"[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]"
+_MARKS = re.compile(f"({_MARK}{{4}}){_MARK}+")
+"""Marks that are put on one letter: more than four of them are drawn over the lines above and below."""
 
 
 def clock(seconds: float) -> str:
@@ -22,6 +50,30 @@ def length(seconds: float) -> str:
     return short_length(seconds) + unit
 
 
-def printable(value: object) -> str:
-    """Return what a person may safely see: text from elsewhere does not move the cursor."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
+def cleaned(value: object, limit: int = LINE) -> str:
+    """Return text from outside as one line that a terminal, a log or a table may show.
+
+    Every escape sequence, control or private character, half of a surrogate pair, character that turns the direction of writing
+    and character that nobody sees becomes one replacement character, so that it stays visible that something stood there. Line
+    breaks and all kinds of blanks become single blanks. Markup such as ``[red]`` stays: who draws must not read it as such.
+    What is cleaned once is not changed by cleaning it again.
+
+    Parameters
+    ----------
+    limit
+        Longest result, characters; what is longer ends with an ellipsis.
+    """
+    text = value if isinstance(value, str) else str(value)
+    if len(text) <= limit and text.isascii() and text.isprintable() and "  " not in text and text == text.strip():
+        return text
+    # The patterns look only at what may be shown: a long text costs no more than a short one.
+    whole, text = len(text) <= _LOOK_AT * limit, text[: _LOOK_AT * limit]
+    text = " ".join("".join(map(_shown, _SEQUENCE.sub(_ODD, text))).split())
+    text = _MARKS.sub(r"\1", re.sub(f"{_ODD}+", _ODD, text))
+    return text if whole and len(text) <= limit else text[: limit - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def _shown(character: str) -> str:
+    if character.isspace():
+        return " "
+    return character if character.isprintable() and character not in _INVISIBLE else _ODD

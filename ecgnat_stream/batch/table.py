@@ -14,7 +14,7 @@ from rich.table import Table
 from ecgnat_stream.analysis import Summary
 from ecgnat_stream.batch.work import Result
 from ecgnat_stream.codes import PRIORITIES
-from ecgnat_stream.words import printable, short_length
+from ecgnat_stream.words import cleaned, short_length
 
 __all__ = ["COLUMNS", "EXPLAINED", "PIPE_WIDTH", "as_csv", "as_tables"]
 
@@ -95,13 +95,13 @@ def as_tables(results: Sequence[Result]) -> Iterator[Table]:
     if known:
         table = _table("record", "length", "leads", "beats", "bpm", "rhythm", "AF", "V", "S", "pause", "alarms", "bad")
         for name, summary in known:
-            table.add_row(printable(name), *_cells(summary), style=_style(summary))
+            table.add_row(cleaned(name), *_cells(summary), style=_style(summary))
         yield table
     stated = [(name, summary.diagnoses) for name, summary in known if summary.diagnoses]
     if stated:
         table = _table("record", "12-lead statements")
         for name, statements in stated:
-            table.add_row(printable(name), ", ".join(statements))
+            table.add_row(cleaned(name), ", ".join(statements))
         yield table
 
 

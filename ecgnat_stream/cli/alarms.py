@@ -21,7 +21,7 @@ import msgspec
 from ecgnat_stream.cli.completion import conditions
 from ecgnat_stream.codes import PRIORITIES, PRIORITY_MARKS
 from ecgnat_stream.errors import ConfigError
-from ecgnat_stream.words import printable
+from ecgnat_stream.words import cleaned
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -215,7 +215,7 @@ def _table(rows: Iterable[tuple[str, Sequence[object]]], *columns: str, title: s
         justify: Literal["left", "right"] = "right" if column in right else "left"
         table.add_column(column, justify=justify, overflow="fold", no_wrap=whole, min_width=None if whole else _BROKEN[column])
     for style, row in rows:
-        table.add_row(*map(printable, row), style=style)
+        table.add_row(*map(cleaned, row), style=style)
     return table
 
 
@@ -339,5 +339,5 @@ def _follow(history: History, selection: Selection, *, as_json: bool) -> None:
                 print(msgspec.json.encode(event).decode(), flush=True)
             else:
                 cells = (_clock(event.time), _stream(event), event.bed or "worker", *_event_cells(event))
-                print("  ".join(printable(cell) for cell in cells if cell), flush=True)
+                print("  ".join(cleaned(cell) for cell in cells if cell), flush=True)
         time.sleep(_POLL_S)

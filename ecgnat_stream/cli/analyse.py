@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ecgnat_stream.cli.options import add_model, add_reading, lead_map
 from ecgnat_stream.errors import ConfigError, EcgnatError
 from ecgnat_stream.suggest import proposal
-from ecgnat_stream.words import printable
+from ecgnat_stream.words import cleaned
 
 if TYPE_CHECKING:
     from ecgnat_stream.batch.choose import Chosen, RecordingFile
@@ -188,7 +188,7 @@ def _about(recording: RecordingFile, text: str) -> str:
     path = Path(recording.path)
     for said in (f"{path}: ", f"{path.with_suffix('')}: ", f"{path.stem}: "):
         text = text.removeprefix(said)
-    return printable(f"{recording.name}: {text}")
+    return cleaned(f"{recording.name}: {text}", 1000)
 
 
 def _cores() -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ecgnat_stream.cli.completion import conditions
 from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.suggest import unknown
-from ecgnat_stream.words import printable
+from ecgnat_stream.words import cleaned
 
 if TYPE_CHECKING:
     from ecgnat_stream.sink.mqtt.config import MqttConfig
@@ -72,7 +72,7 @@ def _command(arguments: argparse.Namespace) -> int:
         print(msgspec.json.encode(result).decode())
     else:
         about = f"{arguments.action} {arguments.condition or 'all alarms'} of {arguments.bed}"
-        print(f"accepted: {about}" if result.accepted else f"refused: {about}: {printable(result.reason)}")
+        print(f"accepted: {about}" if result.accepted else f"refused: {about}: {cleaned(result.reason)}")
     return 0 if result.accepted else 1
 
 

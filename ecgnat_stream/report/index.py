@@ -13,7 +13,7 @@ from ecgnat_stream.analysis import Summary
 from ecgnat_stream.codes import PRIORITIES, RHYTHM_TEXTS
 from ecgnat_stream.report.strips import rhythm_colour
 from ecgnat_stream.report.style import document
-from ecgnat_stream.words import length, printable, short_length
+from ecgnat_stream.words import cleaned, length, short_length
 
 __all__ = ["Entry", "index_page"]
 
@@ -93,14 +93,14 @@ def _row(entry: Entry, summary: Summary) -> str:
     text = " ".join((entry.name, *(RHYTHM_TEXTS[label] for label in summary.rhythm_s), *summary.rhythm_s, *statements))
     priorities = [priority for priority in reversed(PRIORITIES) if summary.alarms.get(priority)]
     data = {
-        "text": printable(text).lower(),
+        "text": cleaned(text, 2000).lower(),
         "rhythms": " ".join(summary.rhythm_s),
         "alarms": " ".join(priorities),
         "said": "\n".join(statements),
     }
     urgent = sum(summary.alarms.get(priority, 0) * 1000**rank for rank, priority in enumerate(PRIORITIES))
     said = f'<div class="soft small">{escape(", ".join(statements))}</div>' if statements else ""
-    name = escape(printable(entry.name))
+    name = escape(cleaned(entry.name))
     shown = f'<a href="{escape(_link(entry.page))}">{name}</a>' if entry.page else name
     cells = [
         f'<td class="name" data-v="{name}">{shown}{said}</td>',
@@ -173,5 +173,5 @@ def _legend(summaries: Sequence[Summary]) -> str:
 def _failures(failed: Sequence[Entry]) -> Iterator[str]:
     if failed:
         yield "<h2>Could not be analysed</h2><ul class='plain'>"
-        yield from (f'<li class="failed"><b>{escape(printable(e.name))}</b>: {escape(printable(e.error))}</li>' for e in failed)
+        yield from (f'<li class="failed"><b>{escape(cleaned(e.name))}</b>: {escape(cleaned(e.error, 1000))}</li>' for e in failed)
         yield "</ul>"

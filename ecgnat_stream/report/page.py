@@ -16,7 +16,7 @@ from ecgnat_stream.report.course import BEAT_COLOURS, draw_course
 from ecgnat_stream.report.strips import DEFINITIONS, PRIORITY_COLOURS, Bar, Letter, Row, Strip, draw, rhythm_colour
 from ecgnat_stream.report.style import document
 from ecgnat_stream.signal import MONITORED_FIRST
-from ecgnat_stream.words import clock, length, printable, short_length
+from ecgnat_stream.words import cleaned, clock, length, short_length
 
 __all__ = ["record_page"]
 
@@ -39,9 +39,9 @@ def record_page(analysis: Analysis, name: str, file: str) -> str:
     summary = analysis.summary()
     excerpts, left = find_excerpts(analysis, _MOST_STRIPS)
     up = "../" * (name.count(os.sep) + 1)
-    title = printable(os.path.basename(name))
+    title = cleaned(os.path.basename(name))
     leads = ", ".join(summary.leads) or "none"
-    about = f"{printable(file)}, {length(analysis.length_s)} at {analysis.fs:g} Hz, leads {leads}, network {analysis.model}"
+    about = f"{cleaned(file)}, {length(analysis.length_s)} at {analysis.fs:g} Hz, leads {leads}, network {analysis.model}"
     header = (
         f'<p class="noprint small"><a href="{up}index.html">&larr; all recordings</a></p>'
         f'<h1>{escape(title)}</h1><p class="soft small">{escape(about)}</p>'

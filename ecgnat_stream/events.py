@@ -24,6 +24,7 @@ __all__ = [
     "Beat",
     "Command",
     "CommandResult",
+    "Delivery",
     "DeviceStatus",
     "EngineStatus",
     "Event",
@@ -259,6 +260,23 @@ class CommandResult(Event, frozen=True, kw_only=True):
     reason: str = ""
     source: str = ""
     correlation: str = ""
+
+
+class Delivery(Event, frozen=True, kw_only=True):
+    """How far an alarm event has come on its way out of the monitor; ``time`` is when, by the monitor's clock.
+
+    Parameters
+    ----------
+    step
+        ``published``: handed to the broker for the first time. ``at-broker``: the broker has acknowledged it. ``confirmed``: a
+        receiver has acknowledged it, on the level of the application.
+    by
+        The receiver that confirmed; empty for the other steps.
+    """
+
+    event_id: str
+    step: Literal["published", "at-broker", "confirmed"]
+    by: str = ""
 
 
 class EngineStatus(Event, frozen=True, kw_only=True):

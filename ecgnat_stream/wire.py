@@ -24,6 +24,7 @@ from ecgnat_stream.events import (
     Beat,
     Command,
     CommandResult,
+    Delivery,
     DeviceStatus,
     EngineStatus,
     Event,
@@ -44,6 +45,8 @@ __all__ = [
     "AlarmSummary",
     "BedStatus",
     "CommandRequest",
+    "Confirmation",
+    "Heartbeat",
     "WaveCutter",
     "WaveFrame",
     "alarm_state_topic",
@@ -121,6 +124,45 @@ class CommandRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     correlation: str = ""
 
 
+class Heartbeat(Event, frozen=True, kw_only=True):
+    """A sign of life of a bed's alarm path, confirmed like an alarm event: both ends know of each other without an alarm.
+
+    Parameters
+    ----------
+    event_id
+        What the receiver confirms.
+    every_s
+        The next one comes after so long, s.
+    receiver
+        Who has to confirm it.
+    newest
+        ``event_id`` of the bed's newest alarm event; empty if there was none. Who has not seen it has lost it.
+    """
+
+    event_id: str
+    every_s: Annotated[float, msgspec.Meta(gt=0, le=3600)]
+    receiver: str
+    newest: str = ""
+
+
+class Confirmation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a receiver publishes to ``.../alarm/confirm``: it has taken these events of the bed.
+
+    Parameters
+    ----------
+    receiver
+        Its name, as the monitor's ``mqtt.confirm`` has it.
+    events
+        The ``event_id`` of each.
+    time
+        When it took the last of them, by its own clock.
+    """
+
+    receiver: Annotated[str, msgspec.Meta(min_length=1, max_length=80)]
+    events: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=200)], ...], msgspec.Meta(min_length=1, max_length=100)]
+    time: datetime | None = None
+
+
 _Message = (
     Alarm
     | AlarmSummary
@@ -128,8 +170,10 @@ _Message = (
     | BedStatus
     | Command
     | CommandResult
+    | Delivery
     | DeviceStatus
     | EngineStatus
+    | Heartbeat
     | Meta
     | Quality
     | Rhythm
@@ -146,8 +190,10 @@ _SUFFIXES: dict[type[Event], str] = {
     BedStatus: "status",
     Command: "alarm/command",
     CommandResult: "alarm/command/result",
+    Delivery: "alarm/delivery",
     DeviceStatus: "status",
     EngineStatus: "status",
+    Heartbeat: "alarm/heartbeat",
     Meta: "meta",
     Quality: "quality",
     Rhythm: "rhythm",
@@ -204,14 +250,16 @@ def decode_json(data: bytes) -> Event:
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema (2020-12) of every message, and of the request to ``alarm/command``."""
-    (events, request), components = msgspec.json.schema_components((_Message, CommandRequest), ref_template="#/$defs/{name}")
+    """Return the JSON Schema (2020-12) of every message, and of what others send to ``alarm/command`` and ``alarm/confirm``."""
+    kinds = (_Message, CommandRequest, Confirmation)
+    (events, request, confirmation), components = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "ecgnat-stream messages, version 1",
         **events,
         "$defs": {name: _dedented(component) for name, component in sorted(components.items())},
         "x-command-request": request,
+        "x-confirmation": confirmation,
     }
 
 

@@ -18,6 +18,7 @@ TECHNICAL: dict[str, Condition] = {
     "model-failed": Condition("high", False, "the network has failed: rhythm is judged by beats and the fibrillation detector"),
     "alarms-lost": Condition("high", False, "alarm events are being lost"),
     "sink-stuck": Condition("high", False, "an alarm receiver does not take its alarms"),
+    "unconfirmed": Condition("high", False, "no receiver confirms the alarms"),
     "no-data": Condition("medium", False, "no data from the device"),
     "leads-off": Condition("medium", False, "leads off"),
     "signal-missing": Condition("medium", False, "the device delivers no values"),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ecgnat_stream.events import Alarm
-    from ecgnat_stream.sink.history.read import AlarmRecord, CommandRecord, History, Selection
+    from ecgnat_stream.sink.history.read import AlarmRecord, CommandRecord, DeliveryRecord, History, Selection
 
 __all__ = ["add"]
 
@@ -96,6 +96,9 @@ def add(commands: Any) -> None:
     parser.add_argument("--active", action="store_true", help="only what has not ended")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--events", action="store_true", help="every phase of every alarm instead of one line per alarm")
+    what.add_argument(
+        "--delivery", action="store_true", help="when each event was detected, published, at the broker and confirmed, by whom"
+    )
     what.add_argument("--commands", action="store_true", help="what persons ordered, and what became of it")
     what.add_argument("--summary", action="store_true", help="alarms per bed and day, seconds on, time to acknowledge")
     what.add_argument("--follow", action="store_true", help="events as they are written; from now on, or from --since")
@@ -120,13 +123,13 @@ def _moment(text: str) -> datetime:
 
 
 def _alarms(arguments: argparse.Namespace) -> int:
-    from ecgnat_stream.sink.history.read import AlarmRecord, CommandRecord, History, Selection
+    from ecgnat_stream.sink.history.read import AlarmRecord, CommandRecord, DeliveryRecord, History, Selection
 
     since, until = arguments.since, arguments.until
     if since and until and since >= until:
         raise ConfigError(f"--since {since.isoformat()} is not before --until {until.isoformat()}")
     if arguments.active and (arguments.summary or arguments.commands or arguments.follow):
-        raise ConfigError("--active goes with the list of alarms or with --events")
+        raise ConfigError("--active goes with the list of alarms, with --events or with --delivery")
     if arguments.csv and arguments.follow:
         raise ConfigError("--follow prints lines or JSON, not CSV")
     selection = Selection(
@@ -148,6 +151,9 @@ def _alarms(arguments: argparse.Namespace) -> int:
 
             events = sorted((event for _, event in history.events(selection)), key=lambda event: event.time)
             _print(arguments, Alarm, events, lambda: _events_table(events))
+        elif arguments.delivery:
+            ways = history.deliveries(selection)
+            _print(arguments, DeliveryRecord, ways, lambda: _delivery_table(ways))
         elif arguments.commands:
             commands = history.commands(selection)
             _print(arguments, CommandRecord, commands, lambda: _commands_table(commands))
@@ -278,6 +284,22 @@ def _stream(event: Alarm) -> str:
 def _event_cells(event: Alarm) -> tuple[str, str, str, str]:
     state = event.presence if event.inactivation in ("none", event.presence) else f"{event.presence}, {event.inactivation}"
     return event.phase, state, f"{PRIORITY_MARKS[event.priority]} {event.text}", event.by or "-"
+
+
+def _delivery_table(ways: Sequence[DeliveryRecord]) -> Table:
+    setting = _Setting([(way.detected, way.bed) for way in ways])
+
+    def row(way: DeliveryRecord) -> tuple[object, ...]:
+        after = (
+            "-" if moment is None else f"{(moment - way.detected).total_seconds():+.2f} s"
+            for moment in (way.published, way.at_broker, way.confirmed)
+        )
+        alarm = f"{PRIORITY_MARKS[way.priority]} {way.condition}"
+        return (setting.time(way.detected), setting.bed(way.bed), alarm, way.phase, *after, way.confirmed_by or "-")
+
+    columns = ("detected (UTC)", "bed", "alarm", "phase", "published", "at broker", "confirmed", "by")
+    title = _count(len(ways), "event") + setting.title
+    return _table((("", row(way)) for way in ways), *columns, title=title, right=columns[4:7])
 
 
 def _commands_table(commands: Sequence[CommandRecord]) -> Table:

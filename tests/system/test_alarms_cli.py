@@ -28,7 +28,7 @@ from ecgnat_stream.bus import Bus
 from ecgnat_stream.cli import main, parser
 from ecgnat_stream.clock import ManualClock, SystemClock
 from ecgnat_stream.config import parse_config
-from ecgnat_stream.events import Alarm, Command, CommandResult, DeviceStatus, Vitals
+from ecgnat_stream.events import Alarm, Command, CommandResult, Delivery, DeviceStatus, Vitals
 from ecgnat_stream.sink.history import HistoryConfig, HistorySink
 from ecgnat_stream.sink.mqtt import MqttConfig, MqttSink
 from ecgnat_stream.sink.mqtt.broker import EmbeddedBroker
@@ -109,6 +109,10 @@ def shift() -> list[Any]:
     return [
         *events,
         alarm(BED, 1, 100, "start", "on", "asystole", "high"),
+        *(
+            Delivery(bed=BED, time=START + timedelta(seconds=after_s), event_id=f"{BED}:1", step=step, by=by)
+            for after_s, step, by in ((100.01, "published", ""), (100.02, "at-broker", ""), (100.05, "confirmed", "central-1"))
+        ),
         Command(bed=BED, time=START + timedelta(seconds=120), action="acknowledge", source="nurse 7", correlation="c"),
         CommandResult(
             bed=BED, time=START + timedelta(seconds=120), accepted=True, action="acknowledge", source="nurse 7", correlation="c"
@@ -278,7 +282,18 @@ def test_the_summary_counts_per_bed_day(database: str, capsys: pytest.CaptureFix
     assert re.search(r"high +asystole +1 +24\.0 +30\.0 s +0 +-", out)
 
 
-@pytest.mark.parametrize("what", [[], ["--events"], ["--commands"], ["--summary"]])
+def test_the_way_of_an_event_is_told_with_its_times(database: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ecgnat("alarms", database, "--delivery") == 0
+    out = capsys.readouterr().out
+    assert re.search(r"06:01:40 +1 +\*\*\* asystole +start +\+0\.01 s +\+0\.02 s +\+0\.05 s +central-1", out)
+    assert re.search(r"06:02:30 +1 +\*\*\* asystole +end +- +- +- +-", out)
+    assert ecgnat("alarms", database, "--delivery", "--json", "--bed", "1", "--until", "2026-01-01T06:02") == 0
+    (way,) = rows(capsys.readouterr().out)
+    assert way["detected"] == "2026-01-01T06:01:40Z"
+    assert (way["at_broker"], way["confirmed_by"]) == ("2026-01-01T06:01:40.020000Z", "central-1")
+
+
+@pytest.mark.parametrize("what", [[], ["--events"], ["--delivery"], ["--commands"], ["--summary"]])
 def test_csv_has_the_same_columns_as_json(what: list[str], database: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert ecgnat("alarms", database, "--json", *what) == 0
     objects = rows(capsys.readouterr().out)
@@ -294,7 +309,7 @@ def test_csv_has_the_same_columns_as_json(what: list[str], database: str, capsys
         }
 
 
-@pytest.mark.parametrize("what", [[], ["--events"], ["--commands"], ["--summary"], ["--active"], ["--json"]])
+@pytest.mark.parametrize("what", [[], ["--events"], ["--delivery"], ["--commands"], ["--summary"], ["--active"], ["--json"]])
 def test_an_empty_history_is_no_mistake(what: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asyncio.run(write(tmp_path / "written.db"))
     (tmp_path / "empty.db").touch()

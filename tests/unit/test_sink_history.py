@@ -9,7 +9,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import pytest
 from ecgnat_stream.bus import Bus
 from ecgnat_stream.clock import ManualClock
 from ecgnat_stream.errors import ConfigError, SinkError
-from ecgnat_stream.events import Alarm, Command, CommandResult, DeviceStatus, EngineStatus, Technical, Vitals
+from ecgnat_stream.events import Alarm, Command, CommandResult, Delivery, DeviceStatus, EngineStatus, Technical, Vitals
 from ecgnat_stream.sink.history import HistoryConfig, HistorySink, unfinished
 from ecgnat_stream.sink.history import store as history_store
 from ecgnat_stream.sink.history.read import AlarmRecord, History, Selection
@@ -451,7 +451,7 @@ def folder(path: Path) -> None:
     ("spoil", "said"),
     [
         (text_file, "file is not a database"),
-        (later_version, "later version of this program (schema 99, this one knows 1)"),
+        (later_version, "later version of this program (schema 99, this one knows 2)"),
         (other_program, "database of another program"),
         (folder, "unable to open database file"),
     ],
@@ -545,16 +545,52 @@ async def test_the_schema_is_brought_up_to_date_with_what_is_in_the_file(tmp_pat
     path = tmp_path / "alarms.db"
     await keep(path, alarm(1))
     migrations = (*history_store.MIGRATIONS, "ALTER TABLE run ADD COLUMN host TEXT;\nUPDATE run SET host = 'here';\n")
-    for module in ("store", "read"):
-        monkeypatch.setattr(f"ecgnat_stream.sink.history.{module}.MIGRATIONS", migrations)
-    with pytest.raises(SinkError, match=r"earlier version \(schema 1\)"):
-        History(path)
+    monkeypatch.setattr(history_store, "MIGRATIONS", migrations)
     await keep(path, end(2, 4), clock=ManualClock(wall=at(100)))
     assert len(kept(path)) == 2
     with sqlite3.connect(path) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
         assert connection.execute("SELECT host FROM run ORDER BY id").fetchall() == [("here",), (None,)]
     connection.close()
+
+
+def went(sequence: int, step: str, seconds: float, by: str = "") -> Delivery:
+    return Delivery(bed=BED, time=at(seconds), event_id=f"{BED}:{sequence}", step=step, by=by)  # type: ignore[arg-type]
+
+
+async def test_the_way_of_every_event_is_kept_with_its_first_times(tmp_path: Path) -> None:
+    path = tmp_path / "alarms.db"
+    way = [went(1, "published", 0.1), went(1, "at-broker", 0.2), went(1, "confirmed", 0.5, "central-1")]
+    again = [went(1, "at-broker", 7), went(1, "confirmed", 8, "central-1"), went(1, "confirmed", 9, "central-2")]
+    await keep(path, alarm(1), *way, alarm(2, 3), went(2, "published", 3.5), *again)
+    with History(path) as history:
+        first, second = history.deliveries()
+        assert history.deliveries(Selection(priorities=("low",))) == []
+    assert (first.detected, first.published, first.at_broker, first.confirmed) == (NOW, at(0.1), at(0.2), at(0.5))
+    assert (first.event_id, first.confirmed_by) == (f"{BED}:1", "central-1")
+    assert (second.published, second.at_broker, second.confirmed, second.confirmed_by) == (at(3.5), None, None, "")
+
+
+async def test_a_file_of_the_first_schema_is_read_and_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "alarms.db"
+    await keep(path, alarm(1))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("DROP TABLE delivery; PRAGMA user_version = 1;")
+    assert unfinished(path) == ({BED: [alarm(1)]}, {BED: 1})
+    with History(path) as history:
+        assert history.deliveries() == []
+    await keep(path, went(1, "confirmed", 2, "central-1"), clock=ManualClock(wall=at(100)))
+    with History(path) as history:
+        (way,) = history.deliveries()
+    assert (way.published, way.confirmed, way.confirmed_by) == (None, at(2), "central-1")
+
+
+async def test_the_way_of_what_is_forgotten_is_forgotten(tmp_path: Path) -> None:
+    path, day = tmp_path / "alarms.db", 86_400.0
+    await keep(path, alarm(1), went(1, "at-broker", 1), end(2, 2), alarm(3, 3), went(3, "at-broker", 4))
+    await keep(path, clock=ManualClock(wall=at(3 * day)), keep_days=1.0)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT event_id FROM delivery").fetchall() == [(f"{BED}:3",)]
 
 
 async def test_an_interrupted_migration_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

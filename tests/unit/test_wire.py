@@ -63,6 +63,8 @@ EXAMPLES: list[events.Event] = [
     events.Command(**COMMON, action="pause", duration_s=120.0, correlation="c"),
     events.CommandResult(**COMMON, accepted=True, action="pause"),
     events.EngineStatus(bed="", time=NOW, site="home", worker="w1", online=True, session=4),
+    events.Delivery(**COMMON, event_id="b", step="confirmed", by="central-1"),
+    wire.Heartbeat(**COMMON, event_id="h", every_s=10.0, receiver="central-1", newest="b"),
 ]
 
 

@@ -17,10 +17,10 @@ import msgspec
 from ecgnat_stream import wire
 from ecgnat_stream.codes import Priority
 from ecgnat_stream.errors import SinkError
-from ecgnat_stream.events import Alarm, Kind, Presence
-from ecgnat_stream.sink.history.store import MIGRATIONS, schema_version, utc_text
+from ecgnat_stream.events import Alarm, Kind, Phase, Presence
+from ecgnat_stream.sink.history.store import schema_version, utc_text
 
-__all__ = ["AlarmRecord", "CommandRecord", "History", "Selection", "unfinished"]
+__all__ = ["AlarmRecord", "CommandRecord", "DeliveryRecord", "History", "Selection", "unfinished"]
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,6 +115,32 @@ class CommandRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="type",
     reason: str | None
 
 
+class DeliveryRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="delivery-record"):
+    """The way of one alarm event out of the monitor, by the monitor's clock; None for what has not happened.
+
+    Parameters
+    ----------
+    detected
+        What the event is about happened then.
+    published, at_broker
+        First handed to the broker; acknowledged by it.
+    confirmed, confirmed_by
+        Acknowledged by a receiver on the level of the application, the first one if there are several.
+    """
+
+    bed: str
+    condition: str
+    priority: Priority
+    phase: Phase
+    sequence: int
+    event_id: str
+    detected: datetime
+    published: datetime | None
+    at_broker: datetime | None
+    confirmed: datetime | None
+    confirmed_by: str
+
+
 class History:
     """The reading side: a connection that changes nothing and that a writing monitor does not notice.
 
@@ -132,10 +158,6 @@ class History:
             self._connection = self._open()
             version = schema_version(self._connection, path)
         self._empty = version == 0
-        if 0 < version < len(MIGRATIONS):
-            raise SinkError(
-                f"{path}: is of an earlier version (schema {version}); a monitor that writes to it brings it up to date"
-            )
 
     def _open(self) -> sqlite3.Connection:
         uri = self._path.resolve().as_uri()
@@ -218,6 +240,28 @@ class History:
             values,
         )
         return [msgspec.convert(dict(row), CommandRecord, strict=False) for row in rows]
+
+    def deliveries(self, selection: Selection = Selection()) -> list[DeliveryRecord]:  # noqa: B008
+        """Return how far alarm events have come, in the order in which they were written; none of before schema 2."""
+        if not self._rows("SELECT 1 FROM sqlite_master WHERE name = 'delivery'"):
+            return []
+        where, values = selection.where("time")
+        if selection.active:
+            where += " AND alarm IN (SELECT id FROM alarm WHERE ended IS NULL)"
+
+        def step(name: str, column: str = "time") -> str:
+            return (
+                f"(SELECT {column} FROM delivery WHERE delivery.event_id = event.event_id AND step = '{name}' "
+                "ORDER BY time LIMIT 1)"
+            )
+
+        rows = self._rows(
+            f"SELECT bed, condition, priority, phase, sequence, event_id, time AS detected, {step('published')} AS published, "
+            f"{step('at-broker')} AS at_broker, {step('confirmed')} AS confirmed, "
+            f"coalesce({step('confirmed', 'receiver')}, '') AS confirmed_by FROM event WHERE {where} ORDER BY id",
+            values,
+        )
+        return [msgspec.convert(dict(row), DeliveryRecord) for row in rows]
 
     def lost(self) -> int:
         """Return how many events could not be kept, in all runs together."""

@@ -23,7 +23,7 @@ import msgspec
 from ecgnat_stream.bus import Bus, Published
 from ecgnat_stream.clock import Clock
 from ecgnat_stream.errors import ConfigError, SinkError
-from ecgnat_stream.events import Alarm, Command, CommandResult, DeviceStatus, EngineStatus, Technical, Vitals
+from ecgnat_stream.events import Alarm, Command, CommandResult, Delivery, DeviceStatus, EngineStatus, Technical, Vitals
 from ecgnat_stream.sink.history.read import unfinished
 from ecgnat_stream.sink.history.store import Store, Stored, Stretches, utc_text
 
@@ -71,7 +71,7 @@ class HistorySink:
 
     def __init__(self, config: HistoryConfig, bus: Bus, clock: Clock) -> None:
         self._config, self._bus, self._clock = config, bus, clock
-        types = (Alarm, Command, CommandResult, DeviceStatus, EngineStatus, Vitals)
+        types = (Alarm, Command, CommandResult, Delivery, DeviceStatus, EngineStatus, Vitals)
         self._subscription = bus.subscribe("history", *types)
         self._path = Path(config.path)
         self._started = utc_text(clock.utc())
@@ -101,7 +101,7 @@ class HistorySink:
             self._thread.shutdown()
 
     async def _take(self, event: Published) -> None:
-        if not isinstance(event, Alarm | Command | CommandResult):
+        if not isinstance(event, Stored):
             self._watched.note(event)
             now_ns = self._clock.monotonic_ns()
             if now_ns >= self._save_ns:

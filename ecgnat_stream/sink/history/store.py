@@ -1,10 +1,10 @@
 """The alarm history on disk: the schema of its SQLite file, and how events are written into it.
 
 ``event`` holds every phase of every alarm as it went over the bus, ``alarm`` one row for each alarm from its start to its end,
-``command`` and ``result`` what persons ordered and what became of it, ``monitored`` when each bed was watched, ``numbering`` the
-highest sequence number of each bed, ``run`` the starts of the monitor. Times are UTC as text of one length
-(``2026-01-01T12:00:00.000000Z``), so that they sort. The file is in WAL mode: it can be read while a monitor writes, and a
-process that is killed leaves whole transactions.
+``command`` and ``result`` what persons ordered and what became of it, ``delivery`` how far each event has come on its way out,
+``monitored`` when each bed was watched, ``numbering`` the highest sequence number of each bed, ``run`` the starts of the monitor.
+Times are UTC as text of one length (``2026-01-01T12:00:00.000000Z``), so that they sort. The file is in WAL mode: it can be read
+while a monitor writes, and a process that is killed leaves whole transactions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from ecgnat_stream import __version__, wire
 from ecgnat_stream.codes import URGENCY
 from ecgnat_stream.errors import SinkError
-from ecgnat_stream.events import Alarm, Command, CommandResult
+from ecgnat_stream.events import Alarm, Command, CommandResult, Delivery
 
 __all__ = ["MIGRATIONS", "Store", "Stored", "Stretches", "connect", "schema_version", "utc_text"]
 
@@ -56,12 +56,18 @@ MIGRATIONS = (
     CREATE TABLE numbering (bed TEXT PRIMARY KEY, sequence INTEGER NOT NULL);
     CREATE TABLE monitored (bed TEXT NOT NULL, started TEXT NOT NULL, stopped TEXT NOT NULL, PRIMARY KEY (bed, started));
     """,
+    """
+    CREATE TABLE delivery (
+        event_id TEXT NOT NULL, step TEXT NOT NULL, receiver TEXT NOT NULL, time TEXT NOT NULL,
+        PRIMARY KEY (event_id, step, receiver)) WITHOUT ROWID;
+    CREATE INDEX delivery_by_time ON delivery (time);
+    """,
 )
 """The statements that lead from version i of the schema (``user_version``) to version i + 1."""
 
 
 SqlValue = str | int | float | None
-Stored = Alarm | Command | CommandResult
+Stored = Alarm | Command | CommandResult | Delivery
 Stretches = Mapping[tuple[str, str], str]
 """When beds were watched: ``(bed, started)`` to ``stopped``."""
 
@@ -176,6 +182,10 @@ class Store:
                         self._command(event)
                     case CommandResult():
                         self._result(event)
+                    case Delivery():
+                        # Of an event that is sent again the first time counts.
+                        about = (event.event_id, event.step, event.by, utc_text(event.time))
+                        self._connection.execute("INSERT INTO delivery VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", about)
             self._connection.executemany(
                 "INSERT INTO monitored VALUES (?, ?, ?) ON CONFLICT (bed, started) DO UPDATE SET stopped = excluded.stopped",
                 [(bed, started, stopped) for (bed, started), stopped in stretches.items()],
@@ -254,6 +264,9 @@ class Store:
         limit = (utc_text(before),)
         with _transaction(self._connection):
             self._connection.execute("DELETE FROM alarm WHERE ended < ?", limit)
+            self._connection.execute(
+                "DELETE FROM delivery WHERE time < ? AND event_id NOT IN (SELECT event_id FROM event)", limit
+            )
             self._connection.execute("DELETE FROM command WHERE time < ?", limit)
             self._connection.execute("DELETE FROM result WHERE time < ?", limit)
             self._connection.execute("DELETE FROM monitored WHERE stopped < ?", limit)

@@ -1,14 +1,23 @@
 """The errors that cross a stage border.
 
 Every message says what is wrong, where, and what to do about it. ``ValueError`` stays for what a caller passed
-wrongly to one function; these are for what goes wrong between the parts.
+wrongly to one function; these are for what goes wrong between the parts. Their words may quote a file, a device or a peer: shown
+as text they are cleaned, one line each.
 """
 
+from ecgnat_stream.words import cleaned
+
 __all__ = ["CheckpointError", "ConfigError", "DeviceError", "EcgnatError", "FrameError", "InputError", "SinkError"]
+
+_LONGEST = 4000
+"""An error that proposes something may list every file, lead or setting that there is."""
 
 
 class EcgnatError(Exception):
     """Anything the runtime reports to its user."""
+
+    def __str__(self) -> str:
+        return cleaned(super().__str__(), _LONGEST)
 
 
 class ConfigError(EcgnatError):

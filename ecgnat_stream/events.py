@@ -2,7 +2,8 @@
 
 Every event names its bed as ``site/unit/bed``, its wall time, and where it lies on the bed's stream: ``at_s``, seconds of
 signal since the stream's first sample. JSON carries a ``type`` field per struct. :class:`Wave` and :class:`Trace` hold arrays
-and travel as binary frames.
+and travel as binary frames. What comes from outside (a device's names and words, a person's command) is cleaned as an event is
+made of it, see :func:`~ecgnat_stream.words.cleaned`: who shows, logs or writes an event need not.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from ecgnat_stream.codes import Codes, Priority
 from ecgnat_stream.signal import SampleBlock
+from ecgnat_stream.words import LINE, NAME, cleaned
 
 __all__ = [
     "Alarm",
@@ -43,6 +45,14 @@ __all__ = [
 def _tag(name: str) -> str:
     """``DeviceStatus`` to ``device-status``."""
     return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
+
+
+def _clean(event: Event, limit: int, *fields: str) -> None:
+    """Clean fields of an event that is being made."""
+    for field in fields:
+        text = getattr(event, field)
+        if text and (shown := cleaned(text, limit)) != text:
+            msgspec.structs.force_setattr(event, field, shown)
 
 
 Probability = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
@@ -82,6 +92,10 @@ class Meta(Event, frozen=True, kw_only=True):
     session: int
     clock: str = "host monotonic, wall anchor at start"
 
+    def __post_init__(self) -> None:
+        _clean(self, LINE, "device")
+        msgspec.structs.force_setattr(self, "leads", tuple(cleaned(lead, NAME) for lead in self.leads))
+
 
 class DeviceStatus(Event, frozen=True, kw_only=True):
     """State of the link to one device."""
@@ -89,6 +103,9 @@ class DeviceStatus(Event, frozen=True, kw_only=True):
     state: Literal["connecting", "online", "stalled", "offline", "ended"]
     detail: str = ""
     session: int = 0
+
+    def __post_init__(self) -> None:
+        _clean(self, LINE, "detail")
 
     @property
     def online(self) -> bool:
@@ -226,6 +243,10 @@ class Alarm(Event, frozen=True, kw_only=True):
     lead: str | None = None
     codes: Codes = Codes()
 
+    def __post_init__(self) -> None:
+        _clean(self, NAME, "condition", "by", "lead")
+        _clean(self, 2 * LINE, "text")
+
 
 class Technical(Event, frozen=True, kw_only=True):
     """A stage noticed that something works or no longer works; the alarm stage makes an alarm of it.
@@ -238,11 +259,16 @@ class Technical(Event, frozen=True, kw_only=True):
     detail: str = ""
     lead: str | None = None
 
+    def __post_init__(self) -> None:
+        _clean(self, NAME, "condition", "lead")
+        _clean(self, LINE, "bed", "detail")
+
 
 class Command(Event, frozen=True, kw_only=True):
     """A person's order to the alarm stage; ``bed`` may be empty: all beds.
 
-    ``condition`` None means every condition. ``correlation`` is given back in the answer.
+    ``condition`` None means every condition. ``correlation`` is given back in the answer, cleaned as every text is: use letters,
+    digits and signs.
     """
 
     action: Literal["acknowledge", "pause", "resume", "reset"]
@@ -250,6 +276,10 @@ class Command(Event, frozen=True, kw_only=True):
     duration_s: Annotated[float, msgspec.Meta(gt=0, le=600)] | None = None
     source: str = ""
     correlation: str = ""
+
+    def __post_init__(self) -> None:
+        _clean(self, NAME, "condition", "source")
+        _clean(self, LINE, "bed", "correlation")
 
 
 class CommandResult(Event, frozen=True, kw_only=True):
@@ -260,6 +290,10 @@ class CommandResult(Event, frozen=True, kw_only=True):
     reason: str = ""
     source: str = ""
     correlation: str = ""
+
+    def __post_init__(self) -> None:
+        _clean(self, NAME, "action", "source")
+        _clean(self, LINE, "bed", "reason", "correlation")
 
 
 class Delivery(Event, frozen=True, kw_only=True):
@@ -291,6 +325,9 @@ class EngineStatus(Event, frozen=True, kw_only=True):
     windows: int = 0
     skipped_windows: int = 0
     detail: str = ""
+
+    def __post_init__(self) -> None:
+        _clean(self, LINE, "model", "detail")
 
 
 @dataclass(frozen=True, slots=True)

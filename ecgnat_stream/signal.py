@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.suggest import close_to, unknown
+from ecgnat_stream.words import NAME, cleaned
 
 __all__ = [
     "FRAME",
@@ -124,6 +125,11 @@ class SampleBlock:
     t_ns: int
     lead_off: frozenset[str] = field(default_factory=frozenset)
 
+    def __post_init__(self) -> None:
+        """Clean the names, so that they are still those of the stream's leads."""
+        if self.lead_off:
+            object.__setattr__(self, "lead_off", frozenset(cleaned(lead, NAME) for lead in self.lead_off))
+
     @property
     def stop(self) -> int:
         """Index after the last sample."""
@@ -214,7 +220,8 @@ def assign_leads(names: Sequence[str], lead_map: Mapping[str, str] | None = None
     ConfigError
         For a name that is none of these; the message lists the leads and names the option to set.
     """
-    lead_map = lead_map or {}
+    lead_map = {cleaned(name, NAME): lead for name, lead in (lead_map or {}).items()}
+    names = [cleaned(name, NAME) for name in names]
     for name, lead in lead_map.items():
         if lead and lead not in LEADS:
             raise ConfigError(f"lead_map: {name!r} is mapped to an {unknown('lead', lead, LEADS)}")

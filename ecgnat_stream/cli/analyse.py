@@ -266,7 +266,7 @@ def _show(results: Sequence[Result]) -> None:
 
 
 def _say(text: str) -> None:
-    print(f"ecgnat: {text}", file=sys.stderr)
+    print(f"ecgnat: {cleaned(text, 1000)}", file=sys.stderr)
 
 
 def _tell_passed(chosen: Chosen) -> None:

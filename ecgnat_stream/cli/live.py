@@ -14,6 +14,7 @@ from ecgnat_stream.cli.check import check_devices
 from ecgnat_stream.cli.logs import kept_back, told
 from ecgnat_stream.cli.progress import progress_shown
 from ecgnat_stream.errors import CheckpointError, ConfigError
+from ecgnat_stream.words import cleaned
 
 if TYPE_CHECKING:
     from ecgnat_stream.config import Config
@@ -109,7 +110,7 @@ async def _run_monitor(config: Config, arguments: argparse.Namespace) -> int:
     async with progress_shown(instance) if arguments.headless else nullcontext():
         await instance.run()
     for what, why in instance.failures.items():
-        print(f"ecgnat: {what}: {why}", file=sys.stderr)
+        print(f"ecgnat: {cleaned(f'{what}: {why}', 1000)}", file=sys.stderr)
     return 1 if instance.failures else 0
 
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ecgnat_stream.errors import ConfigError
+from ecgnat_stream.words import cleaned
 
 __all__ = ["add_logging", "kept_back", "logging_as_told", "told"]
 
@@ -23,6 +24,7 @@ _OURS = ("ecgnat_stream", "ecgnat_devices")
 _FULL = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _SHORT = "ecgnat: %(message)s"
 _KEPT = 200
+_LONGEST = 4000
 
 
 def add_logging(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +42,24 @@ def _level(arguments: argparse.Namespace) -> int:
     if named is not None:
         return _LEVELS[named]
     return (logging.WARNING, logging.INFO, logging.DEBUG)[min(getattr(arguments, "verbose", 0), 2)]
+
+
+class _Formatter(logging.Formatter):
+    """Writes a message as one line that moves no cursor, and cannot look like another message; a traceback keeps its lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        """Return the line of a record."""
+        record.message = cleaned(record.message, _LONGEST)
+        return super().formatMessage(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line and the traceback, in which the error's own words may be anybody's."""
+        return "\n".join(map(_line, super().format(record).splitlines()))
+
+
+def _line(line: str) -> str:
+    text = line.lstrip(" ")
+    return " " * (len(line) - len(text)) + cleaned(text, _LONGEST)
 
 
 class _Screen(logging.Handler):
@@ -73,7 +93,7 @@ def logging_as_told(arguments: argparse.Namespace) -> Iterator[None]:
             handler = logging.FileHandler(path, encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"--log-file {path}: cannot be written to ({error.strerror})") from error
-    handler.setFormatter(logging.Formatter(_FULL if path is not None or level == logging.DEBUG else _SHORT))
+    handler.setFormatter(_Formatter(_FULL if path is not None or level == logging.DEBUG else _SHORT))
     root, ours = logging.getLogger(), [logging.getLogger(name) for name in _OURS]
     before = [(log, log.level) for log in (root, *ours)]
     # Of other people's packages only -vv tells more than warnings, and never their debugging.

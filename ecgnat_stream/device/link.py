@@ -21,6 +21,7 @@ from ecgnat_stream.clock import Clock
 from ecgnat_stream.device.contract import FS_RANGE, Device
 from ecgnat_stream.errors import DeviceError
 from ecgnat_stream.signal import SampleBlock, StreamInfo
+from ecgnat_stream.words import cleaned
 
 __all__ = ["LinkState", "SuperviseConfig", "supervise", "try_device"]
 
@@ -84,6 +85,9 @@ class LinkState:
     state: Literal["connecting", "online", "stalled", "offline", "ended"]
     detail: str = ""
     session: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "detail", cleaned(self.detail))
 
 
 async def supervise(

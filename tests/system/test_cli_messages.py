@@ -134,3 +134,19 @@ async def test_without_a_terminal_progress_is_information(
         async with progress.progress_shown(Half()):  # type: ignore[arg-type]
             await told_once.wait()
     assert ("50 % of 10 s in 1 recording" in capsys.readouterr().err) == verbose
+
+
+def test_a_message_is_one_line_that_moves_no_cursor(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = logging.getLogger("ecgnat_stream.test")
+    with logging_as_told(argparse.Namespace(log_file=path, log_level="info")):
+        log.info("%s: offline, %s", "bed-1", "\x1b[2J\x9b31mgone\n2026-01-01 WARNING all is well")
+        try:
+            raise OSError("\x1b]0;owned\x07 no disk")
+        except OSError:
+            log.exception("a sink\u202e has failed")
+    text = path.read_text(encoding="utf-8")
+    assert all(line.isprintable() for line in text.splitlines())
+    odd = "\N{REPLACEMENT CHARACTER}"
+    assert f"bed-1: offline, {odd}gone 2026-01-01 WARNING all is well\n" in text
+    assert f"a sink{odd} has failed\nTraceback" in text and f"OSError: {odd} no disk" in text

@@ -316,6 +316,40 @@ async def test_the_status_line_never_counts_windows_that_were_not_reported() -> 
     await desk.run(script)
 
 
+NASTY = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202e\u200b\n[@click=app.quit]go[/] [red]"
+
+
+@pytest.mark.parametrize("size", [SMALL, (160, 45)])
+@pytest.mark.parametrize("view", ["bed", "wall"])
+async def test_text_from_outside_neither_moves_the_cursor_nor_is_markup(view: str, size: tuple[int, int]) -> None:
+    desk = Desk(("b/1", "b/2"), view=view)
+
+    async def script(pilot: Pilot[None]) -> None:
+        now = desk.clock.utc()
+        desk.online("b/1")
+        desk.bus.publish(Meta(bed="b/1", time=now, leads=(NASTY, "V1"), used_as=("II", "V1"), fs=250.0, uv_per_lsb=1.0,
+                              device=NASTY, live=True, session=1))  # fmt: skip
+        desk.bus.publish(DeviceStatus(bed="b/1", time=now, state="online", detail=NASTY, session=1))
+        desk.bus.publish(EngineStatus(bed="", time=now, site="s", worker="w", online=True, session=1, model=NASTY, detail=NASTY))
+        refusal = CommandResult(bed="b/1", time=now, accepted=False, action=NASTY, reason=NASTY, source=NASTY)
+        for noticed in (
+            desk.alarm("noise", NASTY, "b/1", kind="technical", priority="medium", by=NASTY, lead=NASTY),
+            desk.alarm("asystole", NASTY, "b/1"), desk.bus.publish(refusal),
+        ):  # fmt: skip
+            assert noticed is None
+            await desk.redraw(pilot)
+            strips = desk.dashboard.app.screen._compositor.render_strips()
+            for segment in (segment for strip in strips for segment in strip):
+                assert segment.text.isprintable(), segment
+                assert segment.style is None or not any("click" in key for key in segment.style.meta)
+        assert "@CLICK=APP.QUIT]GO[/]" in "".join(desk.screen()).upper()
+        await pilot.press("q")
+        await desk.redraw(pilot)
+        assert all(line.isprintable() for line in desk.screen())
+
+    await desk.run(script, size)
+
+
 async def test_keys_publish_commands_for_the_bed_on_display() -> None:
     desk = Desk(("b/1", "b/2"), view="bed", pause_s=60)
 

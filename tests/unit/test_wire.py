@@ -206,3 +206,46 @@ def test_a_large_signal_gets_a_coarser_step_and_leads_off_are_told() -> None:
 
 def test_wall_times_become_ns_without_rounding() -> None:
     assert wire.epoch_ns(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=1, microseconds=1)) == 1_000_001_000
+
+
+OUR_OWN = {
+    "Event.bed": "a configured name, or checked against those",
+    "Meta.clock": "ours",
+    "Meta.used_as": "names of ours",
+    "Beat.lead": "a name of ours",
+    "Quality.best_lead": "a name of ours",
+    "Quality.reason": "ours",
+    "Rhythm.label": "ours",
+    "Rhythm.text": "ours",
+    "Rhythm.model": "the name of a folder, cleaned where it is said which network runs",
+    "Alarm.bed": "a configured name",
+    "Alarm.alarm_id": "ours",
+    "Alarm.event_id": "ours",
+    "EngineStatus.site": "checked by the configuration",
+    "EngineStatus.worker": "checked by the configuration",
+    "BedStatus.worker": "checked by the configuration",
+    "BedStatus.detail": "of an event that is clean",
+    "AlarmSummary.text": "of an event that is clean",
+    "AlarmSummary.conditions": "of an event that is clean",
+}
+"""Fields of events in which no text from outside can be, and why."""
+
+
+def test_every_text_of_an_event_is_cleaned_or_ours() -> None:
+    nasty = "a\x1b[2J\u202e\ud800\nb" + "x" * 1000
+    seen = set()
+    for event in EXAMPLES:
+        name = type(event).__name__
+        for field in msgspec.structs.fields(type(event)):
+            kind = field.type
+            if kind not in (str, str | None, tuple[str, ...], tuple[str | None, ...]):
+                continue
+            known = {f"{name}.{field.name}", f"Event.{field.name}"} & OUR_OWN.keys()
+            if known and not (field.name == "bed" and name in ("Command", "CommandResult", "Technical")):
+                seen |= known
+                continue
+            value = (nasty,) if "tuple" in str(kind) else nasty
+            made = getattr(msgspec.structs.replace(event, **{field.name: value}), field.name)
+            text = made[0] if isinstance(made, tuple) else made
+            assert text.isprintable() and text.startswith("a") and len(text) <= 600, f"{name}.{field.name}: {text!r}"
+    assert seen

@@ -54,7 +54,7 @@ def jsonl_sink(bus: Bus, _: Path) -> Any:
 
 BREAK: dict[Callable[[Bus, Path], Any], tuple[str, ...]] = {
     mqtt_sink: ("ecgnat_stream.sink.mqtt.sink.wire.topic",),
-    zmq_sink: ("ecgnat_stream.sink.zmq.wire.topic",),
+    zmq_sink: ("ecgnat_stream.sink.zmq.sink.wire.topic",),
     record_sink: ("ecgnat_stream.sink.record.wire.encode_json",),
     jsonl_sink: (),
 }

@@ -31,10 +31,11 @@ TECHNICAL: dict[str, Condition] = {
     "gap": Condition("low", False, "signal was lost"),
     "clock-jump": Condition("low", False, "the device's clock has jumped"),
     "malformed-frame": Condition("low", False, "a malformed frame was dropped"),
+    "peer-flood": Condition("low", False, "a ZeroMQ subscriber asked for too much"),
 }
 """Priority of every technical condition when nothing else carries on; none latches. One not listed here is medium."""
 
-MOMENTARY_S = {"gap": 10.0, "clock-jump": 10.0, "malformed-frame": 10.0}
+MOMENTARY_S = {"gap": 10.0, "clock-jump": 10.0, "malformed-frame": 10.0, "peer-flood": 10.0}
 """Conditions that have no end of their own are shown for so long."""
 
 _OFF, _MISSING = "off", "missing"

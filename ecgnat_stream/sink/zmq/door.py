@@ -13,7 +13,7 @@ import struct
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
@@ -108,7 +108,7 @@ class Door:
     now
         Monotonic seconds.
     known
-        Whether a key (Z85) is still let in; None without a list.
+        The keys (Z85) that are let in; None without a list.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Door:
         most: int,
         tell: Callable[[str], None],
         now: Callable[[], float],
-        known: Callable[[bytes], bool] | None = None,
+        known: Container[bytes] | None = None,
     ) -> None:
         self._most, self._tell, self._now, self._known = most, tell, now, known
         self._lock = threading.RLock()
@@ -131,7 +131,7 @@ class Door:
         """Return how many connections there are."""
         return len(self._peers)
 
-    def watch(self, monitor: zmq.Socket[bytes], refresh: Callable[[], bool] | None) -> None:
+    def watch(self, monitor: zmq.Socket[bytes], refresh: Callable[[], None] | None) -> None:
         """Look until :meth:`stop`; runs in a thread of its own.
 
         Parameters
@@ -139,7 +139,7 @@ class Door:
         monitor
             Where ZeroMQ tells of connections.
         refresh
-            Reads the keys again, and returns whether one has gone; about once a second.
+            Reads the keys again; called about once a second, and whose key has gone is sent away.
         """
         look_s, refresh_s = 0.0, 0.0
         while not self._stopped.is_set():
@@ -155,8 +155,8 @@ class Door:
                 self._look()
                 look_s = now_s + _LOOK_MS / 1000
             if refresh is not None and now_s >= refresh_s:
-                if refresh():
-                    self._send_strangers_away()
+                refresh()
+                self._send_strangers_away()
                 refresh_s = now_s + _KEYS_S
 
     def stop(self) -> None:
@@ -220,7 +220,7 @@ class Door:
             self._say(peer.host, why)
 
     def _is_stranger(self, peer: Peer) -> bool:
-        return bool(peer.key) and self._known is not None and not self._known(peer.key)
+        return bool(peer.key) and self._known is not None and peer.key not in self._known
 
     def _admit(self, fd: int, inode: int) -> Peer | None:
         peer = Peer(fd, inode, _host(fd))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
+import time
 from pathlib import Path
 
 import zmq.auth
@@ -14,6 +16,9 @@ _log = logging.getLogger(__name__)
 
 _MOST, _LARGEST = 10_000, 65_536
 """Files that are read, and bytes of each: a certificate of ZeroMQ has less than 1 kB."""
+
+_LOOK_AGAIN_S = 0.1
+"""The folder is looked at for each key that knocks, but not more often than this."""
 
 _Signature = frozenset[tuple[str, int, int, int]]
 
@@ -31,18 +36,30 @@ class ClientKeys:
         self._folder = folder
         self._signature: _Signature = frozenset()
         self._known: frozenset[bytes] = frozenset()
+        self._lock = threading.Lock()
+        self._looked_s = float("-inf")
         self.refresh()
 
-    def callback(self, _: str, key: bytes) -> bool:
-        """Return whether a key is known; the name is what ``configure_curve_callback`` asks for."""
+    def __contains__(self, key: object) -> bool:
+        """Return whether a key was known when the folder was last read."""
         return key in self._known
 
-    def refresh(self) -> bool:
-        """Read the folder if it has changed; return whether a key has gone."""
-        signature = self._look()
-        if signature == self._signature:
-            return False
-        self._signature = signature
+    def callback(self, _: str, key: bytes) -> bool:
+        """Return whether a key that knocks is known now; the name is what ``configure_curve_callback`` asks for."""
+        if time.monotonic() - self._looked_s > _LOOK_AGAIN_S:
+            self.refresh()
+        return key in self
+
+    def refresh(self) -> None:
+        """Read the folder if it has changed."""
+        with self._lock:
+            self._looked_s = time.monotonic()
+            signature = self._look()
+            if signature != self._signature:
+                self._signature = signature
+                self._read_all(signature)
+
+    def _read_all(self, signature: _Signature) -> None:
         before = self._known
         self._known = frozenset(key for name, *_ in sorted(signature) if (key := self._read(self._folder / name)) is not None)
         if before:
@@ -50,7 +67,6 @@ class ClientKeys:
             _log.info("zmq.clients_dir: %d keys, %d new, %d taken away", len(self._known), new, gone)
         if not self._known:
             _log.warning("zmq.clients_dir: no key in %s is left: nobody is let in", self._folder)
-        return bool(before - self._known)
 
     def _look(self) -> _Signature:
         found: list[tuple[str, int, int, int]] = []

@@ -51,9 +51,7 @@ class Handover:
 
     def __init__(self) -> None:
         self._waiting: deque[Message] = deque()
-        self._reader, self._writer = socket.socketpair()
-        for end in (self._reader, self._writer):
-            end.setblocking(False)
+        self._bell: tuple[socket.socket, socket.socket] | None = None
         self._rung = False
         self._room = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -62,10 +60,20 @@ class Handover:
         """Return how many messages wait."""
         return len(self._waiting)
 
-    @property
-    def bell(self) -> socket.socket:
-        """What becomes readable when something waits."""
-        return self._reader
+    def open(self) -> socket.socket:
+        """Return what becomes readable when something waits; for one thread, until :meth:`close`."""
+        self._bell = reader, writer = socket.socketpair()
+        for end in (reader, writer):
+            end.setblocking(False)
+        self._rung = False
+        self.ring()
+        return reader
+
+    def close(self) -> None:
+        """End what :meth:`open` began."""
+        bell, self._bell = self._bell, None
+        for end in bell or ():
+            end.close()
 
     async def room(self) -> None:
         """Wait until there is room for another message."""
@@ -81,15 +89,16 @@ class Handover:
         self.ring()
 
     def ring(self) -> None:
-        """Wake the thread."""
-        if not self._rung:
+        """Wake the thread, if there is one."""
+        if self._bell is not None and not self._rung:
             self._rung = True
-            self._writer.send(b"!")
+            self._bell[1].send(b"!")
 
     def hear(self) -> None:
         """Take note of the bell; then take all that waits."""
+        assert self._bell is not None
         with contextlib.suppress(BlockingIOError):
-            self._reader.recv(64)
+            self._bell[0].recv(64)
         self._rung = False
 
     def pop(self) -> Message | None:
@@ -102,11 +111,6 @@ class Handover:
             with contextlib.suppress(RuntimeError):  # the event loop has ended
                 self._loop.call_soon_threadsafe(self._room.set)
         return message
-
-    def close(self) -> None:
-        """Close the bell."""
-        self._reader.close()
-        self._writer.close()
 
 
 class Publisher:
@@ -149,13 +153,14 @@ class Publisher:
             config.peers,
             lambda text: self._say(lambda: tell(text)),
             self._now_s,
-            None if clients is None else lambda key: clients.callback("", key),
+            clients,
         )
         self.opened, self.ended = asyncio.Event(), asyncio.Event()
         self.error: Exception | None = None
         self.endpoint = ""
         self.alarms = 0
         self._stopped = False
+        self._bell = waiting.open()
         threading.Thread(target=self._run, name="ecgnat-zmq", daemon=True).start()
 
     def stop(self) -> None:
@@ -219,7 +224,7 @@ class Publisher:
     def _work(self, out: zmq.Socket[bytes]) -> None:
         poller = zmq.Poller()
         poller.register(out, zmq.POLLIN)
-        poller.register(self._waiting.bell, zmq.POLLIN)
+        poller.register(self._bell, zmq.POLLIN)
         pause_ms = 0
         while True:
             poller.poll(pause_ms)

@@ -103,8 +103,8 @@ class ZmqSink:
 
     async def run(self) -> None:
         """Publish until the bus is closed; after an error it may be called again, and goes on."""
-        reading = asyncio.create_task(self._read_all(), name="zmq events")
         serving = asyncio.create_task(self._serve(), name="zmq socket")
+        reading = asyncio.create_task(self._read_all(), name="zmq events")
         try:
             await asyncio.wait((reading, serving), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -115,7 +115,6 @@ class ZmqSink:
             if isinstance(result, Exception):
                 raise result
         self._bus.unsubscribe(self.subscription)
-        self._waiting.close()
 
     async def _serve(self) -> None:
         """Keep a publisher at work; one that cannot bind is tried again, one that fails otherwise ends this."""
@@ -160,6 +159,7 @@ class ZmqSink:
         try:
             async with asyncio.timeout(_END_S):
                 await publisher.ended.wait()
+            self._waiting.close()
         except TimeoutError:
             # Its thread still holds them: what comes next begins anew.
             self._state, self._waiting = PresentState(), Handover()

@@ -8,11 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import secrets
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-__all__ = ["Clock", "ManualClock", "SystemClock"]
+__all__ = ["Clock", "ManualClock", "SystemClock", "run_id"]
+
+
+def run_id(now: datetime) -> str:
+    """Return a name that no other process start has: its wall time in ms and 40 random bits, in hexadecimal.
+
+    Names of later starts sort after those of earlier ones; where the wall clock is wrong, as on a board without a battery, only
+    the order suffers. The layout follows UUID version 7 (RFC 9562, 5.7), shorter.
+    """
+    return f"{max(0, round(now.timestamp() * 1000)):012x}{secrets.token_hex(5)}"
 
 
 class Clock(Protocol):

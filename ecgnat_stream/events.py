@@ -79,8 +79,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=_ta
 class Meta(Event, frozen=True, kw_only=True):
     """A stream has begun: what the device delivers, and how it was understood.
 
-    ``leads`` are the device's names, ``used_as`` the lead each is taken for (None: left out). ``session`` counts the streams of
-    this bed.
+    ``leads`` are the device's names, ``used_as`` the lead each is taken for (None: left out). ``session`` grows with every stream
+    of this bed, also over restarts: it is never below the unix time, s, at which the stream's connection began.
     """
 
     leads: tuple[str, ...]
@@ -216,9 +216,10 @@ class Alarm(Event, frozen=True, kw_only=True):
     Parameters
     ----------
     sequence
-        Numbers the alarm events of a bed without gaps, from 1.
+        Numbers the alarm events of a bed without gaps: from 1 with every start of the process, with a history on from the last.
     alarm_id, event_id
-        The alarm's identity (that of its first event) and this event's own.
+        The alarm's identity (that of its first event) and this event's own: made of bed, process start and ``sequence``, and
+        never used again.
     onset_s
         Where on the stream the condition began.
     paused_until
@@ -311,6 +312,9 @@ class Delivery(Event, frozen=True, kw_only=True):
     event_id: str
     step: Literal["published", "at-broker", "confirmed"]
     by: str = ""
+
+    def __post_init__(self) -> None:
+        _clean(self, NAME, "by")
 
 
 class EngineStatus(Event, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ pauses, reminders and the display time of momentary conditions are monotonic. No
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 
 from ecgnat_stream.alarm.config import AlarmConfig
 from ecgnat_stream.alarm.ectopy import RECENT_S
@@ -17,6 +17,7 @@ from ecgnat_stream.alarm.picture import COVERED_BY, EVENTS, PHYSIOLOGICAL, RATES
 from ecgnat_stream.alarm.rules import physiological
 from ecgnat_stream.alarm.state import AlarmMachine, Stamp
 from ecgnat_stream.alarm.technical import MOMENTARY_S, TECHNICAL, SignalWatch, reported
+from ecgnat_stream.clock import run_id
 from ecgnat_stream.events import Alarm, Command, CommandResult, Technical
 from ecgnat_stream.signal import FRAME_S
 from ecgnat_stream.suggest import unknown
@@ -38,14 +39,15 @@ class AlarmEngine:
         ``site/unit/bed``; empty for what concerns every bed.
     config
         Limits and delays.
-    session
-        Counter of the bed's streams.
+    run
+        Part of every identifier: what no other process start has, so that they are unique without any file; made of the time and
+        of chance if left out.
     """
 
-    def __init__(self, bed: str, config: AlarmConfig | None = None, session: int = 0) -> None:
+    def __init__(self, bed: str, config: AlarmConfig | None = None, *, run: str | None = None) -> None:
         self.bed = bed
         self.config = config or AlarmConfig()
-        self._machine = AlarmMachine(bed, session, self.config.reminder_s)
+        self._machine = AlarmMachine(bed, run or run_id(datetime.now(UTC)), self.config.reminder_s)
         self._history = Past(self.config)
         self._watch = SignalWatch(self.config)
         self._at_s = _NEVER
@@ -57,6 +59,11 @@ class AlarmEngine:
     def active(self) -> list[Alarm]:
         """Return the latest event of every alarm that has not ended, the most urgent first: for whoever connects late."""
         return self._machine.active()
+
+    @property
+    def at_s(self) -> float | None:
+        """Where on the stream the last observation was that was judged, s."""
+        return None if self._at_s == _NEVER else self._at_s
 
     def observe(self, observation: Observation, time: datetime, now_ns: int) -> list[Alarm]:
         """Take the next frame's observation; one that is not later on the stream than the last is ignored.
@@ -163,10 +170,9 @@ class AlarmEngine:
         events = self._machine.set(reported(report), stamp)
         return events + self._unverified(stamp)
 
-    def session(self, session: int, time: datetime, now_ns: int) -> list[Alarm]:
+    def begin(self, time: datetime, now_ns: int) -> list[Alarm]:
         """Begin another stream of the same bed at 0 s; what is latched stays, the event numbers run on."""
         events = self._unverified(self._stamp(time, now_ns))
-        self._machine.session = session
         self._at_s = _NEVER
         return events
 
@@ -255,4 +261,4 @@ class AlarmEngine:
         return events
 
     def _stamp(self, time: datetime, now_ns: int) -> Stamp:
-        return Stamp(time, None if self._at_s == _NEVER else self._at_s, now_ns)
+        return Stamp(time, self.at_s, now_ns)

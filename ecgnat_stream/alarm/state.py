@@ -57,16 +57,16 @@ class AlarmMachine:
     ----------
     bed
         ``site/unit/bed``, or empty for the worker itself.
-    session
-        Counter of the bed's streams; part of the identifiers.
+    run
+        See :class:`~ecgnat_stream.alarm.engine.AlarmEngine`.
     reminder_s
         After how long an acknowledged condition that is still present speaks up again.
     """
 
-    def __init__(self, bed: str, session: int, reminder_s: float) -> None:
+    def __init__(self, bed: str, run: str, reminder_s: float) -> None:
         self.bed = bed
-        self.session = session
         self.sequence = 0
+        self._run = run
         self._reminder_ns = round(reminder_s * 1e9)
         self._alarms: dict[str, _Active] = {}
 
@@ -201,7 +201,7 @@ class AlarmMachine:
         return [(name, alarm) for name, alarm in self._alarms.items() if condition in (None, name)]
 
     def _next_id(self) -> str:
-        return f"{self.bed or 'worker'}:{self.session}:{self.sequence + 1}"
+        return f"{self.bed or 'worker'}:{self._run}:{self.sequence + 1}"
 
     def _finish(self, condition: str, phase: Phase, stamp: Stamp, by: str = "") -> Alarm:
         alarm = self._alarms.pop(condition)

@@ -78,7 +78,7 @@ def monitor_recordings(
         for i, row in enumerate(step.rows.tolist()):
             said[row].beginning.see(step, i)
 
-    ward = Ward(config, SystemClock(), keep, watch=watch)
+    ward = Ward(config, SystemClock(), keep, run="analysis", watch=watch)
     network = _Network(ward, predictor, said)
     total_s = sum(recording.length_s for recording in recordings)
     items = [_parts(ward, row, recording) for row, recording in enumerate(recordings)]

@@ -58,9 +58,14 @@ class Bed:
         ``site/unit/bed``.
     lead_map
         See :func:`~ecgnat_stream.signal.assign_leads`.
+    run
+        See :class:`~ecgnat_stream.alarm.AlarmEngine`.
 
     Attributes
     ----------
+    session
+        Of the connection to the device: never below the unix time in s at which it began, and one more at least than that of the
+        one before. So it also grows over restarts of the process, without any file.
     judged_ns
         Host monotonic time of the newest sample that the alarm engine has really observed; until then, of the bed's making.
         It stands still when the alarm engine gets nothing, whatever the link says.
@@ -70,12 +75,19 @@ class Bed:
     """
 
     def __init__(
-        self, name: str, lead_map: dict[str, str], config: AlarmConfig, clock: Clock, publish: Callable[[Published], None]
+        self,
+        name: str,
+        lead_map: dict[str, str],
+        config: AlarmConfig,
+        clock: Clock,
+        publish: Callable[[Published], None],
+        run: str | None = None,
     ) -> None:
         self.name = name
-        self.alarms = AlarmEngine(name, config)
+        self.alarms = AlarmEngine(name, config, run=run)
         self.info: StreamInfo | None = None
-        self.session = 0
+        self.session = int(clock.utc().timestamp())
+        self._connection, self._streams = 0, False
         self.lost = False
         self.ended: Literal["", "recording", "monitor"] = ""
         self.at_s = 0.0
@@ -131,13 +143,19 @@ class Bed:
             self._begun = self._clock.utc()
         self.info = info
         self.lost = False
-        self.session += 1
+        if self._streams:
+            self._next_session()
+        self._streams = True
         self.marks.clear()
         self._gaps.clear()
         self._off.clear()
         self._off_now[:] = False
-        self.say(self.alarms.session(self.session, self.now(), self._clock.monotonic_ns()))
+        self.say(self.alarms.begin(self.now(), self._clock.monotonic_ns()))
         self._publish(reports.meta(self.name, self.now(), info, used_as, self.session))
+
+    def _next_session(self) -> None:
+        self.session = max(self.session + 1, int(self._clock.utc().timestamp()))
+        self._streams = False
 
     def say(self, events: Iterable[Published]) -> None:
         """Publish events."""
@@ -259,7 +277,8 @@ class Bed:
             self._evidence = None
             self.at_s = moment.at_s
             self.say(self.alarms.observe(observation, moment.time, self._clock.monotonic_ns()))
-            self.judged_ns = max(self.judged_ns, self.arrival_ns(moment.at_s))
+            if self.alarms.at_s == moment.at_s:
+                self.judged_ns = max(self.judged_ns, self.arrival_ns(moment.at_s))
 
     def technical(self, condition: str, *, present: bool, detail: str = "") -> None:
         """Tell the alarm engine what a stage noticed about this bed."""
@@ -269,8 +288,10 @@ class Bed:
     def link(self, state: LinkState) -> None:
         """Take a change of the link to the device: a lost one leaves no stale value behind and raises ``no-data``."""
         now, now_ns = self.now(), self._clock.monotonic_ns()
-        session = state.session or self.session
-        self._publish(DeviceStatus(bed=self.name, time=now, state=state.state, detail=state.detail, session=session))
+        if state.session > self._connection:
+            self._connection = state.session
+            self._next_session()
+        self._publish(DeviceStatus(bed=self.name, time=now, state=state.state, detail=state.detail, session=self.session))
         if state.state == "online":
             self.lost = False
         elif state.state in ("stalled", "offline") or (state.state == "ended" and not self._ends):

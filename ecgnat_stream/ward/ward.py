@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ecgnat_stream.alarm import AlarmEngine, BeatMark, Evidence, pvc_per_min
 from ecgnat_stream.bus import Published
-from ecgnat_stream.clock import Clock
+from ecgnat_stream.clock import Clock, run_id
 from ecgnat_stream.codes import RHYTHMS
 from ecgnat_stream.config import Config
 from ecgnat_stream.device import LinkState
@@ -57,6 +57,8 @@ class Ward:
         Takes every event.
     traces
         Whether to publish conditioned frames for drawing.
+    run
+        See :class:`~ecgnat_stream.alarm.AlarmEngine`; made of the clock and of chance if left out.
     watch
         Called with every step of the signal path, before anything is published of it.
     """
@@ -68,13 +70,15 @@ class Ward:
         publish: Callable[[Published], None],
         *,
         traces: bool = False,
+        run: str | None = None,
         watch: Callable[[FrameResult], None] | None = None,
     ) -> None:
         rows = len(config.bed)
+        run = run or run_id(clock.utc())
         self._watch = watch
         self._config, self._clock, self._publish, self._traces = config, clock, publish, traces
-        self._beds = [Bed(config.name_of(bed), bed.lead_map, config.alarm_of(bed), clock, publish) for bed in config.bed]
-        self._engine = AlarmEngine("", config.alarm)
+        self._beds = [Bed(config.name_of(bed), bed.lead_map, config.alarm_of(bed), clock, publish, run) for bed in config.bed]
+        self._engine = AlarmEngine("", config.alarm, run=run)
         self._engine_name = f"{config.site}/engine/{config.worker}"
         self._row_of = {bed.name: row for row, bed in enumerate(self._beds)}
         self._span_s = np.array([bed.alarms.config.rhythm_span_s for bed in self._beds])

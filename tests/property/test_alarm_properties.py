@@ -55,11 +55,10 @@ class Story:
     """Plays steps to one engine; ``on_frame`` is called between frames, ``pace`` is wall-clock time per stream time."""
 
     def __init__(self, on_frame: Callable[[Story], list[Alarm]] | None = None, pace: float = 1.0) -> None:
-        self.engine = AlarmEngine("site/unit/bed", CONFIG)
+        self.engine = AlarmEngine("site/unit/bed", CONFIG, run="run-1")
         self.pace = pace
         self.frame = 0
         self.now_ns = 0
-        self.sessions = 0
         self.events: list[Alarm] = []
         self.on_frame = on_frame
 
@@ -133,13 +132,12 @@ class Story:
         return self.engine.disconnect(self.time, self.now_ns)
 
     def _session(self, _: int) -> list[Alarm]:
-        self.sessions += 1
         self.frame = 0
-        return self.engine.session(self.sessions, self.time, self.now_ns)
+        return self.engine.begin(self.time, self.now_ns)
 
     def _restart(self, some: int) -> list[Alarm]:
-        self.engine = AlarmEngine("site/unit/bed", CONFIG)
-        self.sessions = self.frame = 0
+        self.engine = AlarmEngine("site/unit/bed", CONFIG, run="run-1")
+        self.frame = 0
         if some % 2:
             return self.engine.restore(self.events, self.time, self.now_ns)
         last = {event.condition: event for event in self.events}

@@ -27,7 +27,7 @@ SCRIPT = [
 ]
 ARTEFACTS = [{"kind": "gap", "start_s": 5, "seconds": 1.3}, {"kind": "lead_off", "start_s": 18, "seconds": 4, "leads": ["V1"]}]
 
-WALL = ("bed", "time", "timing", "alarm_id", "event_id", "paused_until")
+WALL = ("bed", "time", "timing", "alarm_id", "event_id", "session", "paused_until")
 """Fields that tell when and as what a recording was played, not what it shows."""
 
 

@@ -22,7 +22,7 @@ class Bed:
     """Feeds an engine frame by frame; monotonic time goes with the stream."""
 
     def __init__(self, config: AlarmConfig | None = None) -> None:
-        self.engine = AlarmEngine("site/unit/bed", config)
+        self.engine = AlarmEngine("site/unit/bed", config, run="run-1")
         self.frame = 0
         self.last_beat_s = 0.0
         self.beats = 0
@@ -339,9 +339,9 @@ def test_no_data_as_reported_by_a_stage_is_a_disconnection(bed: Bed) -> None:
     assert phases(bed.engine.technical(lost, bed.now_ns)) == [("no-data", "start", "on"), ("tachycardia", "end", "off")]
 
 
-def test_a_new_session_begins_at_zero_and_keeps_what_is_latched(bed: Bed) -> None:
+def test_a_new_stream_begins_at_zero_and_keeps_what_is_latched(bed: Bed) -> None:
     bed.live(10, None, rhythm="ASYSTOLE")
-    assert phases(bed.engine.session(1, bed.time, bed.now_ns)) == [("asystole", "update", "latched")]
+    assert phases(bed.engine.begin(bed.time, bed.now_ns)) == [("asystole", "update", "latched")]
     bed.frame, bed.last_beat_s = 0, 0.0
     assert bed.live(10, 75) == []
     accepted, _, events = bed.say("reset")
@@ -350,8 +350,8 @@ def test_a_new_session_begins_at_zero_and_keeps_what_is_latched(bed: Bed) -> Non
     assert [(event.condition, event.sequence) for event in bed.events] == [
         ("pause", 1), ("asystole", 2), ("pause", 3), ("asystole", 5),
     ]  # fmt: skip
-    assert events[0].alarm_id == "site/unit/bed:0:2"
-    assert events[0].event_id == "site/unit/bed:1:5"
+    assert events[0].alarm_id == "site/unit/bed:run-1:2"
+    assert events[0].event_id == "site/unit/bed:run-1:5"
 
 
 def test_closing_a_bed_ends_everything(bed: Bed) -> None:
@@ -525,7 +525,7 @@ def test_a_restart_of_the_process_loses_nothing(bed: Bed) -> None:
     assert phases(events) == [("ventricular-fibrillation", "update", "latched")]
     assert [event.sequence for event in bed.events + events] == list(range(1, len(bed.events) + 2))
     bed.engine, bed.frame, bed.last_beat_s = after, 0, 0.0
-    assert phases(after.session(1, TIME, 0)) == []
+    assert phases(after.begin(TIME, 0)) == []
     again = bed.live(10, 75, rhythm="VF", seen_s=6.0)
     assert phases(again) == [("ventricular-fibrillation", "update", "on")]
     assert again[0].alarm_id == events[0].alarm_id

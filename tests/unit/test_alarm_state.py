@@ -26,7 +26,7 @@ def stamp(seconds: float) -> Stamp:
 
 @pytest.fixture
 def machine() -> AlarmMachine:
-    return AlarmMachine("site/unit/bed", 2, reminder_s=150.0)
+    return AlarmMachine("site/unit/bed", "run-1", reminder_s=150.0)
 
 
 def said(events: list[Alarm]) -> list[tuple[str, str, str]]:
@@ -44,11 +44,11 @@ def test_a_non_latching_alarm_starts_and_ends(machine: AlarmMachine) -> None:
 def test_identifiers_are_those_of_the_first_event(machine: AlarmMachine) -> None:
     start, end = machine.set(TACHY, stamp(8))[0], machine.clear("tachycardia", stamp(20))[0]
     assert (start.sequence, end.sequence) == (1, 2)
-    assert start.event_id == start.alarm_id == end.alarm_id == "site/unit/bed:2:1"
-    assert end.event_id == "site/unit/bed:2:2"
+    assert start.event_id == start.alarm_id == end.alarm_id == "site/unit/bed:run-1:1"
+    assert end.event_id == "site/unit/bed:run-1:2"
     assert start.onset_s == 3.0
     assert start.codes.snomed == "427084000"
-    assert AlarmMachine("", 0, 150.0).set(TACHY, stamp(1))[0].alarm_id == "worker:0:1"
+    assert AlarmMachine("", "run-1", 150.0).set(TACHY, stamp(1))[0].alarm_id == "worker:run-1:1"
 
 
 def test_a_latched_alarm_stays_until_acknowledged(machine: AlarmMachine) -> None:
@@ -203,7 +203,7 @@ def test_a_silence_keeps_the_name_while_it_lasts(machine: AlarmMachine) -> None:
 
 def left_behind() -> list[Alarm]:
     """Return all events of a machine that had VF on, asystole latched, bradycardia ended, noise and tachycardia on."""
-    before = AlarmMachine("site/unit/bed", 1, reminder_s=150.0)
+    before = AlarmMachine("site/unit/bed", "run-1", reminder_s=150.0)
     asystole = Finding("asystole", "physiological", "high", True, "asystole", 1.0)
     brady = Finding("bradycardia", "physiological", "medium", False, "heart rate low", 1.0)
     events = (
@@ -235,18 +235,18 @@ def test_a_restart_goes_on_counting_where_the_bed_was(machine: AlarmMachine) -> 
     last = {event.condition: event for event in left_behind()}
     unfinished = [event for event in last.values() if event.presence != "off"]
     assert machine.restore(unfinished, 40, stamp(0))[0].sequence == 41
-    assert AlarmMachine("site/unit/bed", 1, 150.0).restore([], 7, stamp(0)) == []
+    assert AlarmMachine("site/unit/bed", "run-1", 150.0).restore([], 7, stamp(0)) == []
 
 
 def test_what_was_acknowledged_ends_with_a_restart(machine: AlarmMachine) -> None:
-    before = AlarmMachine("site/unit/bed", 1, reminder_s=150.0)
+    before = AlarmMachine("site/unit/bed", "run-1", reminder_s=150.0)
     events = before.set(VF, stamp(8)) + before.acknowledge(None, stamp(9), "nurse")
     assert said(machine.restore(events, 0, stamp(0))) == [("end", "off", "none")]
 
 
 def test_a_restart_is_refused_when_it_would_confuse(machine: AlarmMachine) -> None:
     with pytest.raises(ValueError, match="alarms of site/unit/bed are not this bed's"):
-        AlarmMachine("site/unit/other", 1, 150.0).restore(left_behind(), 0, stamp(0))
+        AlarmMachine("site/unit/other", "run-1", 150.0).restore(left_behind(), 0, stamp(0))
     machine.set(VF, stamp(8))
     with pytest.raises(ValueError, match="not after event 1"):
         machine.restore(left_behind(), 0, stamp(9))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 
 from ecgnat_stream.alarm import AlarmConfig, Evidence
 from ecgnat_stream.bus import Published
-from ecgnat_stream.clock import ManualClock
+from ecgnat_stream.clock import ManualClock, run_id
 from ecgnat_stream.codes import RHYTHMS
 from ecgnat_stream.device import LinkState
 from ecgnat_stream.errors import ConfigError
@@ -214,3 +214,58 @@ class Observed:
         self.times.append(observation.at_s)  # type: ignore[attr-defined]
         self.rhythms.append(observation.rhythm)  # type: ignore[attr-defined]
         return []
+
+
+async def test_sessions_grow_with_every_connection_and_over_restarts() -> None:
+    clock, said = ManualClock(), list[Published]()
+    info = StreamInfo(fs=250.0, leads=("II",), device="test")
+
+    def started(connections: int) -> tuple[Bed, list[int]]:
+        bed = Bed("site/unit/bed", {}, AlarmConfig(), clock, said.append)
+        for number in range(1, connections + 1):
+            bed.link(LinkState("connecting", session=number))
+            bed.begin(info)
+            bed.link(LinkState("online", session=number))
+            bed.link(LinkState("offline", "gone", session=number))
+        sessions = [event.session for event in said if isinstance(event, DeviceStatus | Meta)]
+        said.clear()
+        return bed, sessions
+
+    unix_s = int(clock.utc().timestamp())
+    _, first = started(3)
+    assert first == sorted(first) and first[0] >= unix_s
+    assert len(set(first)) == 3, "connecting, the stream, online and offline of one connection have one session"
+    await clock.advance(10.0)
+    bed, second = started(1)
+    assert second[0] > first[-1] and second[0] >= unix_s + 10
+    bed.begin(info)  # a stream that nobody announced
+    assert next(event.session for event in said if isinstance(event, Meta)) > second[-1]
+
+
+def test_an_event_of_another_process_start_never_has_the_same_identity() -> None:
+    ids, runs = set[str](), []
+    for _ in range(50):
+        desk = Desk()
+        desk.bed.technical("noise", present=True)
+        desk.bed.technical("noise", present=False)
+        events = [event for event in desk.of(Alarm) if isinstance(event, Alarm)]
+        assert [event.sequence for event in events] == [1, 2]
+        ids |= {event.event_id for event in events}
+        assert {event.alarm_id for event in events} == {events[0].event_id}
+        runs.append(events[0].event_id.split(":")[1])
+    assert len(ids) == 100
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert run_id(now) < run_id(now + timedelta(milliseconds=1)) < run_id(now + timedelta(days=100_000))
+    assert run_id(datetime(1960, 1, 1, tzinfo=UTC)).startswith("0" * 12), "a clock before all time still gives a name"
+
+
+def test_what_the_alarm_engine_does_not_take_is_not_judged() -> None:
+    desk = Desk()
+    desk.bed.place(block(0, 2500, desk.bed.judged_ns + 10_000_000_000))
+    desk.moment(20)
+    judged_ns = desk.bed.judged_ns
+    desk.moment(10)
+    desk.moment(20)
+    assert desk.bed.judged_ns == judged_ns
+    desk.moment(21)
+    assert desk.bed.judged_ns > judged_ns

@@ -221,6 +221,7 @@ OUR_OWN = {
     "Alarm.bed": "a configured name",
     "Alarm.alarm_id": "ours",
     "Alarm.event_id": "ours",
+    "Delivery.event_id": "one of ours",
     "EngineStatus.site": "checked by the configuration",
     "EngineStatus.worker": "checked by the configuration",
     "BedStatus.worker": "checked by the configuration",

@@ -19,7 +19,7 @@ import msgspec
 
 from ecgnat_stream import wire
 from ecgnat_stream.bus import Bus, Published
-from ecgnat_stream.clock import Clock
+from ecgnat_stream.clock import Clock, run_id
 from ecgnat_stream.errors import FrameError
 from ecgnat_stream.events import Alarm, Command, CommandResult, DeviceStatus, EngineStatus, Event, Technical, Wave
 from ecgnat_stream.sink.mqtt.broker import EmbeddedBroker
@@ -73,7 +73,6 @@ class MqttSink:
         self._askers: dict[str, _Asker] = {}
         self._home = HomeAssistant(worker) if config.home_assistant else None
         self._lost: str | None = None
-        self._asked = 0
         self.lost_alarms = 0
         self._losing = False
         self._state(self._status)
@@ -319,8 +318,7 @@ class MqttSink:
         response = getattr(message.properties, "ResponseTopic", None)
         if response is not None:
             _check_response(response)
-        self._asked += 1
-        token = f"mqtt-{self._worker}-{self._asked}"
+        token = f"mqtt-{run_id(self._clock.utc())}"
         data = getattr(message.properties, "CorrelationData", None)
         self._askers[token] = _Asker(response, data, request.correlation)
         if len(self._askers) > _ASKERS:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,16 +25,24 @@ from ecgnat_stream.model import ModelConfig
 from ecgnat_stream.quality import QualityConfig
 from ecgnat_stream.rhythm import RhythmConfig
 from ecgnat_stream.schedule import ScheduleConfig
-from ecgnat_stream.settings import read_settings
+from ecgnat_stream.settings import Settings, Within, read_settings
+from ecgnat_stream.signal import LEADS
 from ecgnat_stream.sink.dashboard.config import DashboardConfig
 from ecgnat_stream.sink.history import HistoryConfig
 from ecgnat_stream.sink.mqtt.config import MqttConfig
 from ecgnat_stream.sink.record import RecordConfig
 from ecgnat_stream.sink.zmq import ZmqConfig
+from ecgnat_stream.suggest import unknown
 
-__all__ = ["BedConfig", "Config", "load_config", "parse_config"]
+__all__ = ["BedConfig", "Config", "load_config", "parse_config", "read_table"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+MOST_BEDS = 1000
+"""Beds of one process; the largest ward that was measured has 200."""
+
+LARGEST_FILE = 1_000_000
+"""Bytes of a configuration file; that of 1000 beds has about 200,000."""
 
 
 def _check_name(path: str, name: str) -> None:
@@ -71,9 +80,12 @@ class BedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         _check_name("bed.id", self.id)
         if self.unit is not None:
             _check_name("bed.unit", self.unit)
+        for name, lead in self.lead_map.items():
+            if lead and lead not in LEADS:
+                raise ConfigError(f"bed {self.id}: lead_map: {name!r} is mapped to an {unknown('lead', lead, LEADS)}")
 
 
-class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Config(Settings, frozen=True, kw_only=True):
     """All settings of one monitor process.
 
     Parameters
@@ -97,8 +109,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     site: str = "site"
     unit: str = "unit"
     worker: str = "worker-1"
-    ring_s: Annotated[float, msgspec.Meta(ge=5, le=600)] = 20.0
-    model_late_s: Annotated[float, msgspec.Meta(ge=0.5, le=5)] = 2.0
+    ring_s: Annotated[
+        float, Within(5, 600, "shorter holds less than the filters look ahead and a burst brings, longer only takes memory")
+    ] = 20.0
+    model_late_s: Annotated[
+        float, Within(0.5, 5, "every alarm of a live bed waits so long for a network that does not answer")
+    ] = 2.0
     bed: tuple[BedConfig, ...] = ()
     device: SuperviseConfig = SuperviseConfig()
     condition: ConditionConfig = ConditionConfig()
@@ -116,10 +132,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     history: HistoryConfig | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for key in ("site", "unit", "worker"):
             _check_name(key, getattr(self, key))
-        names = [self.name_of(bed) for bed in self.bed]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        if len(self.bed) > MOST_BEDS:
+            raise ConfigError(f"bed: {len(self.bed)} beds are more than the {MOST_BEDS} of one process; start several monitors")
+        names = Counter(self.name_of(bed) for bed in self.bed)
+        twice = sorted(name for name, times in names.items() if times > 1)
         if twice:
             raise ConfigError(f"bed: {', '.join(twice)} is configured more than once; give every bed an id of its own")
         for bed in self.bed:
@@ -169,12 +188,28 @@ def load_config(path: str | os.PathLike[str]) -> Config:
     ConfigError
         If there is no such file, if it is not TOML, and as :func:`parse_config`.
     """
+    return parse_config(read_table(path), os.fspath(path))
+
+
+def read_table(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a TOML file as a table, without looking at what it says.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such file, if it is not TOML, or larger or deeper than any configuration.
+    """
     try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        with Path(path).open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+        if len(content) > LARGEST_FILE:
+            raise ConfigError(f"{path}: is larger than the {LARGEST_FILE / 1e6:g} MB that a configuration may have")
+        return tomllib.loads(content.decode())
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot be read ({error.strerror}); `ecgnat run --example` prints one to start from"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError as error:
+        raise ConfigError(f"{path}: is not a configuration: tables within tables, more than can be read") from error
+    except ValueError as error:  # not TOML, not UTF-8, or a number of more digits than Python reads
         raise ConfigError(f"{path}: is not TOML: {error}") from error
-    return parse_config(table, os.fspath(path))

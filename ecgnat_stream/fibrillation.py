@@ -11,13 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import butter, sosfilt
 
+from ecgnat_stream.errors import ConfigError
+from ecgnat_stream.settings import Settings, Within
 from ecgnat_stream.signal import FRAME, FS, LEADS
 
 __all__ = [
@@ -70,7 +72,7 @@ _GRID = 40
 """Delay (0.5 s) and grid of the phase space (Amann, Tratnig and Unterkofler 2007)."""
 
 
-class FibrillationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class FibrillationConfig(Settings, frozen=True, kw_only=True):
     """How large a wave must be.
 
     Parameters
@@ -81,8 +83,21 @@ class FibrillationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
         Peak-to-peak amplitude from which the score counts in full.
     """
 
-    floor_mv: float = 0.12
-    full_mv: float = 0.2
+    section: ClassVar[str] = "fibrillation"
+
+    floor_mv: Annotated[
+        float,
+        Within(0.02, 0.15, "below it the noise of an asystole passes for fibrillation, above it fine fibrillation is missed"),
+    ] = 0.12
+    full_mv: Annotated[
+        float,
+        Within(0.05, 0.3, "a fibrillation that is larger than this has to count in full; smaller is the noise of an asystole"),
+    ] = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.floor_mv >= self.full_mv:
+            raise ConfigError(f"fibrillation.floor_mv = {self.floor_mv:g} must be below fibrillation.full_mv = {self.full_mv:g}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,14 @@ covers stays without an opinion. The stretch at both ends of a window, where the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from ecgnat_stream.codes import RHYTHMS
 from ecgnat_stream.errors import ConfigError
+from ecgnat_stream.settings import Settings, Within
 from ecgnat_stream.signal import FRAME, FRAME_S, FS, MODEL_FS, TOKEN_S
 
 __all__ = ["UNKNOWN", "RhythmConfig", "RhythmDecision", "RhythmTimeline", "label_text"]
@@ -32,7 +33,7 @@ _EVIDENCE_S = {"SINUS": 4.0, "AF": 8.0, "SVT": 4.0, "VT": 2.4, "VF": 2.4, "ASYST
 _URGENT = np.array([name in ("VT", "VF", "ASYSTOLE") for name in RHYTHMS])
 
 
-class RhythmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RhythmConfig(Settings, frozen=True, kw_only=True):
     """How predictions become the present rhythm.
 
     Parameters
@@ -53,24 +54,23 @@ class RhythmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         Unusable signal up to this length leaves the rhythm as it is; longer, it is unknown.
     """
 
-    history_s: float = 20.0
-    edge_s: float = 0.96
-    edge_weight: float = 0.25
-    enter: float = 0.5
-    leave: float = 0.25
-    margin: float = 0.1
-    hold_s: float = 3.0
-    blind_s: float = 1.0
+    section: ClassVar[str] = "rhythm"
+
+    history_s: Annotated[
+        float, Within(8, 600, "the rhythms need up to 8 s of evidence, and more than minutes only take memory")
+    ] = 20.0
+    edge_s: Annotated[float, Within(0, 5, "the network lacks context at the edges of a window only")] = 0.96
+    edge_weight: Annotated[float, Within(0.01, 1, "with none, the newest frames would have no opinion")] = 0.25
+    enter: Annotated[float, Within(0.2, 0.95, "below it a guess is a rhythm, beyond it hardly any window is one")] = 0.5
+    leave: Annotated[float, Within(0, 0.95, "it is a probability, not above enter")] = 0.25
+    margin: Annotated[float, Within(0, 0.5, "with more no class could take over")] = 0.1
+    hold_s: Annotated[float, Within(0, 10, "a rhythm that is over would be shown for longer")] = 3.0
+    blind_s: Annotated[float, Within(0, 5, "a rhythm that nobody sees would be shown for longer")] = 1.0
 
     def __post_init__(self) -> None:
-        bounds = {
-            "history_s": (max(_EVIDENCE_S.values()), 600.0), "edge_s": (0.0, 5.0), "edge_weight": (0.01, 1.0),
-            "enter": (0.2, 0.95), "leave": (0.0, self.enter), "margin": (0.0, 0.5), "hold_s": (0.0, 10.0), "blind_s": (0.0, 5.0),
-        }  # fmt: skip
-        for key, (low, high) in bounds.items():
-            value = getattr(self, key)
-            if not low <= value <= high:
-                raise ConfigError(f"rhythm.{key} = {value} is outside {low:g} to {high:g}")
+        super().__post_init__()
+        if self.leave > self.enter:
+            raise ConfigError(f"rhythm.leave = {self.leave:g} is above rhythm.enter = {self.enter:g}: a rhythm would never stay")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,13 @@ skips none.
 from __future__ import annotations
 
 from collections import deque
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from ecgnat_stream.errors import ConfigError
+from ecgnat_stream.settings import Settings, Within
 from ecgnat_stream.signal import FRAME, FRAME_S, FS, LEADS, MODEL_FS, Window
 
 __all__ = ["ScheduleConfig", "Scheduler"]
@@ -24,7 +24,7 @@ _STEP = FS // MODEL_FS
 _MODEL_FRAME = FRAME // _STEP
 
 
-class ScheduleConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ScheduleConfig(Settings, frozen=True, kw_only=True):
     """When a bed gets a prediction.
 
     Parameters
@@ -41,13 +41,18 @@ class ScheduleConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         Windows of one recording that may wait at a time.
     """
 
-    window_s: Annotated[float, msgspec.Meta(ge=4, le=60)] = 10.0
-    hop_s: Annotated[float, msgspec.Meta(ge=0.2, le=10)] = 1.0
-    first_s: Annotated[float, msgspec.Meta(ge=1, le=60)] = 5.0
-    max_batch: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 64
-    ahead: Annotated[int, msgspec.Meta(ge=1, le=256)] = 16
+    section: ClassVar[str] = "schedule"
+
+    window_s: Annotated[float, Within(4, 60, "the network needs a few beats, and knows windows of up to a minute")] = 10.0
+    hop_s: Annotated[float, Within(0.2, 3, "what the network said is not used once it is 3 s old")] = 1.0
+    first_s: Annotated[
+        float, Within(1, 60, "the network says nothing about shorter signal, and something before the first minute is over")
+    ] = 5.0
+    max_batch: Annotated[int, Within(1, 1024, "a larger batch makes every bed in it wait")] = 64
+    ahead: Annotated[int, Within(1, 256, "windows that wait take memory")] = 16
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("window_s", "hop_s"):
             value = getattr(self, name)
             if abs(value / FRAME_S - round(value / FRAME_S)) > 1e-6:

@@ -1,23 +1,82 @@
 """Settings from a table, as TOML or a caller gives it, into a frozen struct; every mistake is named with its path.
 
 Keys, tables and lists are walked here, value by value, so that what is said of a mistake does not hang on the texts of a library:
-``bed[0].lead: unknown key 'lead': did you mean lead_map?``.
+``bed[0].lead: unknown key 'lead': did you mean lead_map?``. Every number of a :class:`Settings` has bounds with a reason, which
+hold for a struct that is built in Python too. Infinity and NaN are refused everywhere in a table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
+from math import isfinite
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
 from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.suggest import unknown
 
-__all__ = ["read_settings"]
+__all__ = ["DEEPEST", "Settings", "Within", "bounds_of", "read_settings"]
 
 T = TypeVar("T")
+
+DEEPEST = 24
+"""Tables and lists may lie so deep within each other; none of ours lies deeper than five."""
+
+_LARGEST = 2**63
+"""No setting needs a whole number as large as this."""
+
+
+class Within(NamedTuple):
+    """Bounds of a number, both included, and why it may not lie beyond them: ``Annotated[float, Within(3, 10, "...")]``."""
+
+    low: float
+    high: float
+    reason: str
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The settings of one stage: a number outside its :class:`Within` is refused, however the struct is made.
+
+    ``section`` is the name of its table in the file.
+    """
+
+    section: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        """Check every number.
+
+        Raises
+        ------
+        ConfigError
+            Naming every one that is out of bounds, with the bounds and the reason.
+        """
+        bounds = bounds_of(type(self))
+        wrong = [(key, _beyond(getattr(self, key), within)) for key, within in bounds.items()]
+        mistakes = [f"{self.section}.{key}".lstrip(".") + f": {what}" for key, what in wrong if what]
+        if mistakes:
+            raise ConfigError("; ".join(mistakes))
+
+
+@cache
+def bounds_of(kind: type[msgspec.Struct]) -> dict[str, Within]:
+    """Return the bounds of the numbers of a struct, by their names."""
+    found: dict[str, Within] = {}
+    for field in msgspec.structs.fields(kind):
+        marked = [getattr(part, "__metadata__", ()) for part in (field.type, *get_args(field.type))]
+        within = [mark for marks in marked for mark in marks if isinstance(mark, Within)]
+        if within:
+            found[field.name] = within[0]
+    return found
+
+
+def _beyond(value: Any, within: Within) -> str:
+    """Say what is wrong with a number, nothing if it lies within its bounds; None stands for no number."""
+    if value is None or (isinstance(value, int | float) and within.low <= value <= within.high):
+        return ""
+    return f"{value} must be {within.low:g} to {within.high:g}: {within.reason}"
 
 
 def read_settings(table: Mapping[str, Any], kind: type[T], where: str = "", path: str = "") -> T:
@@ -37,13 +96,30 @@ def read_settings(table: Mapping[str, Any], kind: type[T], where: str = "", path
     ConfigError
         Naming the path of every key that is unknown, missing, of a wrong type or out of bounds.
     """
-    mistakes = [f"{place or 'top level'}: {wrong}" for place, wrong in _mistakes(table, kind, path)]
+    found = list(_no_numbers(table, path)) or list(_mistakes(table, kind, path))
+    mistakes = [f"{place or 'top level'}: {wrong}" for place, wrong in found]
     if mistakes:
         raise ConfigError(f"{where}{'; '.join(mistakes)}")
     try:
         return msgspec.convert(table, kind)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, ConfigError) as error:
         raise ConfigError(f"{where}{error}") from error
+
+
+def _no_numbers(value: Any, path: str, deep: int = 0) -> Iterator[tuple[str, str]]:
+    """Yield where a table holds what no setting can be: NaN, infinity, a number of twenty digits, a table without end."""
+    if isinstance(value, float) and not isfinite(value):
+        yield path, f"{value} is no number that anything can be set to"
+    elif isinstance(value, int) and abs(value) >= _LARGEST:
+        yield path, f"a whole number of {len(f'{abs(value):x}') * 4} bits is larger than anything can be set to"
+    elif isinstance(value, Mapping | list | tuple) and deep == DEEPEST:
+        yield path, f"tables within tables, more than {DEEPEST} deep"
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _no_numbers(part, f"{path}.{key}".lstrip("."), deep + 1)
+    elif isinstance(value, list | tuple):
+        for index, part in enumerate(value):
+            yield from _no_numbers(part, f"{path}[{index}]", deep + 1)
 
 
 def _mistakes(value: Any, kind: Any, path: str) -> Iterator[tuple[str, str]]:
@@ -57,9 +133,13 @@ def _mistakes(value: Any, kind: Any, path: str) -> Iterator[tuple[str, str]]:
     if within:
         return  # of the whole nothing else can be said
     try:
-        msgspec.convert(value, kind)
+        converted = msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         yield path, str(error)
+        return
+    for mark in getattr(kind, "__metadata__", ()):
+        if isinstance(mark, Within) and (wrong := _beyond(converted, mark)):
+            yield path, wrong
 
 
 def _mistakes_within(value: Any, meant: Any, path: str) -> Iterator[tuple[str, str]]:
@@ -92,9 +172,7 @@ def _mistakes_of_table(value: Any, kind: type[msgspec.Struct], path: str) -> Ite
 
 def _member(value: Any, kind: Any) -> Any:
     """Return what of a type a table or a list is meant to be: the struct or list of a union, without its bounds."""
-    members = [kind]
-    while any(get_origin(member) in (Union, UnionType, Annotated) for member in members):
-        members = [part for member in members for part in _parts(member)]
+    members = _members(kind)
     if isinstance(value, Mapping):
         fitting = [member for member in members if isinstance(member, type) and issubclass(member, msgspec.Struct)]
         fitting += [member for member in members if get_origin(member) is dict]
@@ -104,6 +182,14 @@ def _member(value: Any, kind: Any) -> Any:
         fitting = [member for member in members if len(members) == 1 and isinstance(member, type)]
         fitting = [member for member in fitting if issubclass(member, msgspec.Struct)]
     return fitting[0] if len(fitting) == 1 else kind
+
+
+def _members(kind: Any) -> list[Any]:
+    """Return what a type may be: the members of its unions, without their bounds."""
+    members = [kind]
+    while any(get_origin(member) in (Union, UnionType, Annotated) for member in members):
+        members = [part for member in members for part in _parts(member)]
+    return members
 
 
 def _parts(kind: Any) -> tuple[Any, ...]:

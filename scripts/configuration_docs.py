@@ -12,6 +12,7 @@ import msgspec
 
 from ecgnat_stream.config import BedConfig, Config
 from ecgnat_stream.device import adapter, device_names
+from ecgnat_stream.settings import bounds_of
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 
@@ -29,6 +30,10 @@ options = { path = "mitdb/100" }
 - `ecgnat run --example` prints a longer one to start from.
 - `ecgnat run --check CONFIG.toml` tries out everything that it names, and tells all faults in one go.
 - An unknown key, a wrong type or a value out of bounds is an error that names its path.
+- Every number has bounds with a reason. No value that is accepted can switch a high alarm off;
+  [how much one can delay it](alarms.md#what-can-delay-a-high-alarm) is proved by a test. The bounds hold for settings that are
+  made in Python too. NaN and infinity are refused everywhere.
+- A file may have 1 MB, a monitor 1000 beds.
 - Units stand in the names: `_s` seconds, `_hz` hertz, `_mv` millivolts, `_bpm` beats per minute.
 
 `python scripts/configuration_docs.py` writes this page from the settings themselves.
@@ -68,13 +73,16 @@ def table(title: str, kind: type[msgspec.Struct]) -> str:
     """Return the section of one table: its summary, then a row per key."""
     meaning = meanings(kind)
     summary = (inspect.getdoc(kind) or "").partition("\n\nParameters\n")[0]
-    lines = [f"## {title}", "", " ".join(summary.split()), "", "| key | default | meaning |", "|---|---|---|"]
+    lines = [f"## {title}", "", " ".join(summary.split()), "", "| key | default | bounds | meaning |", "|---|---|---|---|"]
     for field in msgspec.structs.fields(kind):
         if _structs(field.type) or field.name == "bed":
             continue
         if field.name not in meaning:
             sys.exit(f"{kind.__name__}.{field.name} has no entry in its docstring's Parameters")
-        lines.append(f"| `{field.encode_name}` | {_default(field)} | {meaning[field.name].replace('|', chr(92) + '|')} |")
+        within = bounds_of(kind).get(field.name)
+        bounds = f"{within.low:,g} to {within.high:,g}" if within else ""
+        text = meaning[field.name] + (f" *Bounds: {within.reason}.*" if within else "")
+        lines.append(f"| `{field.encode_name}` | {_default(field)} | {bounds} | {text.replace('|', chr(92) + '|')} |")
     return "\n".join(lines) + "\n"
 
 

@@ -5,9 +5,10 @@ A value out of bounds is refused with its key, the bounds and the reason. The fi
 
 from __future__ import annotations
 
-import msgspec
+from typing import Annotated, ClassVar
 
 from ecgnat_stream.errors import ConfigError
+from ecgnat_stream.settings import Settings, Within
 from ecgnat_stream.suggest import unknown
 
 __all__ = ["ALARM_WITHIN_S", "AlarmConfig"]
@@ -42,44 +43,9 @@ _TOO_LATE = "beyond it the alarm could come later than 10 s after the onset; bel
 _ADULT = "outside it the limit means nothing in a patient"
 _DELAY = "a longer delay hides the condition"
 _COMMON = "below it nearly every heart alarms, beyond it no patient does"
-_BOUNDS: dict[str, tuple[float, float, str]] = {
-    "asystole_s": (3, 10, _TOO_LATE),
-    "vf_s": (3, 6, _TOO_LATE),
-    "vf_score": (0.5, 0.95, "below it any rhythm would pass for fibrillation, beyond it none"),
-    "vt_beats": (3, 10, _TOO_LATE),
-    "vt_rate_bpm": (80, 150, _ADULT),
-    "vt_s": (2, 5, _TOO_LATE),
-    "extreme_tachy_bpm": (110, 220, _ADULT),
-    "extreme_tachy_beats": (5, 20, _TOO_LATE),
-    "extreme_brady_bpm": (20, 50, _ADULT),
-    "extreme_brady_beats": (3, 6, _TOO_LATE),
-    "hr_high_bpm": (80, 210, _ADULT),
-    "hr_low_bpm": (25, 80, _ADULT),
-    "hr_delay_s": (0, 30, _DELAY),
-    "af_delay_s": (5, 300, _DELAY),
-    "svt_rate_bpm": (110, 220, _ADULT),
-    "svt_beats": (5, 20, "fewer are a few early beats, more are not what is meant by a sudden onset"),
-    "svt_delay_s": (2, 60, _DELAY),
-    "rr_pause_s": (2, 5, "shorter follows many an early beat; longer than asystole_s is never reached"),
-    "missed_beat_ratio": (1.5, 2.5, "a missed beat doubles the interval; below 1.5 breathing and early beats would pass for one"),
-    "pvc_per_min": (1, 60, _COMMON),
-    "geminy_cycles": (3, 10, "fewer are chance, more come too rarely without a break"),
-    "r_on_t_share": (0.6, 1.1, "below it no beat follows another; above it lies behind the T wave"),
-    "irregular_share": (0.06, 0.4, _COMMON),
-    "event_s": (10, 120, "shorter is not read, longer shows what has passed as if it were present"),
-    "ectopy_off_s": (30, 300, "shorter makes every early beat an alarm, longer shows what has passed as if it were present"),
-    "off_delay_s": (2, 10, "shorter chatters, longer shows what has passed as if it were present"),
-    "leads_off_delay_s": (0, 10, _DELAY),
-    "noise_delay_s": (1, 10, "bad signal must be reported before an unseen asystole would have been"),
-    "noise_medium_s": (5, 60, _DELAY),
-    "gap_s": (0.2, 10, "shorter is a single late block, longer hides lost signal"),
-    "pause_s": (30, 180, "a pause ends before the reminder is due, after 2 to 3 minutes"),
-    "pause_max_s": (30, 180, "a pause ends before the reminder is due, after 2 to 3 minutes"),
-    "reminder_s": (120, 180, "a reminder comes after 2 to 3 minutes"),
-}
 
 
-class AlarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AlarmConfig(Settings, frozen=True, kw_only=True):
     """Limits and delays; the defaults follow the PhysioNet/CinC Challenge 2015 and ANSI/AAMI EC13.
 
     Parameters
@@ -155,46 +121,51 @@ class AlarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Conditions not to report, any of medium or low priority; the five of high priority cannot be switched off.
     """
 
-    asystole_s: float = 4.0
-    vf_s: float = 4.0
-    vf_score: float = 0.7
-    vt_beats: int = 5
-    vt_rate_bpm: float = 100.0
-    vt_s: float = 3.0
-    extreme_tachy_bpm: float = 140.0
-    extreme_tachy_beats: int = 10
-    extreme_brady_bpm: float = 42.0
-    extreme_brady_beats: int = 4
-    hr_high_bpm: float = 120.0
-    hr_low_bpm: float = 50.0
-    hr_delay_s: float = 10.0
-    af_delay_s: float = 15.0
-    svt_rate_bpm: float = 150.0
-    svt_beats: int = 8
-    svt_delay_s: float = 5.0
-    rr_pause_s: float = 3.0
-    missed_beat_ratio: float = 1.8
-    pvc_per_min: int = 10
-    geminy_cycles: int = 3
-    r_on_t_share: float = 0.9
-    irregular_share: float = 0.12
-    event_s: float = 30.0
-    ectopy_off_s: float = 60.0
-    off_delay_s: float = 5.0
-    leads_off_delay_s: float = 2.0
-    noise_delay_s: float = 3.0
-    noise_medium_s: float = 15.0
-    gap_s: float = 0.5
-    pause_s: float = 120.0
-    pause_max_s: float = 180.0
-    reminder_s: float = 150.0
+    section: ClassVar[str] = "alarm"
+
+    asystole_s: Annotated[float, Within(3, 10, _TOO_LATE)] = 4.0
+    vf_s: Annotated[float, Within(3, 6, _TOO_LATE)] = 4.0
+    vf_score: Annotated[float, Within(0.5, 0.95, "below it any rhythm would pass for fibrillation, beyond it none")] = 0.7
+    vt_beats: Annotated[int, Within(3, 10, _TOO_LATE)] = 5
+    vt_rate_bpm: Annotated[float, Within(80, 150, _ADULT)] = 100.0
+    vt_s: Annotated[float, Within(2, 5, _TOO_LATE)] = 3.0
+    extreme_tachy_bpm: Annotated[float, Within(110, 220, _ADULT)] = 140.0
+    extreme_tachy_beats: Annotated[int, Within(5, 20, _TOO_LATE)] = 10
+    extreme_brady_bpm: Annotated[float, Within(20, 50, _ADULT)] = 42.0
+    extreme_brady_beats: Annotated[int, Within(3, 6, _TOO_LATE)] = 4
+    hr_high_bpm: Annotated[float, Within(80, 210, _ADULT)] = 120.0
+    hr_low_bpm: Annotated[float, Within(25, 80, _ADULT)] = 50.0
+    hr_delay_s: Annotated[float, Within(0, 30, _DELAY)] = 10.0
+    af_delay_s: Annotated[float, Within(5, 300, _DELAY)] = 15.0
+    svt_rate_bpm: Annotated[float, Within(110, 220, _ADULT)] = 150.0
+    svt_beats: Annotated[int, Within(5, 20, "fewer are a few early beats, more are not what is meant by a sudden onset")] = 8
+    svt_delay_s: Annotated[float, Within(2, 60, _DELAY)] = 5.0
+    rr_pause_s: Annotated[float, Within(2, 5, "shorter follows many an early beat; longer than asystole_s is never reached")] = (
+        3.0
+    )
+    missed_beat_ratio: Annotated[
+        float, Within(1.5, 2.5, "a missed beat doubles the interval; below 1.5 breathing and early beats would pass for one")
+    ] = 1.8
+    pvc_per_min: Annotated[int, Within(1, 60, _COMMON)] = 10
+    geminy_cycles: Annotated[int, Within(3, 10, "fewer are chance, more come too rarely without a break")] = 3
+    r_on_t_share: Annotated[float, Within(0.6, 1.1, "below it no beat follows another; above it lies behind the T wave")] = 0.9
+    irregular_share: Annotated[float, Within(0.06, 0.4, _COMMON)] = 0.12
+    event_s: Annotated[float, Within(10, 120, "shorter is not read, longer shows what has passed as if it were present")] = 30.0
+    ectopy_off_s: Annotated[
+        float, Within(30, 300, "shorter makes every early beat an alarm, longer shows what has passed as if it were present")
+    ] = 60.0
+    off_delay_s: Annotated[float, Within(2, 10, "shorter chatters, longer shows what has passed as if it were present")] = 5.0
+    leads_off_delay_s: Annotated[float, Within(0, 10, _DELAY)] = 2.0
+    noise_delay_s: Annotated[float, Within(1, 10, "bad signal must be reported before an unseen asystole would have been")] = 3.0
+    noise_medium_s: Annotated[float, Within(5, 60, _DELAY)] = 15.0
+    gap_s: Annotated[float, Within(0.2, 10, "shorter is a single late block, longer hides lost signal")] = 0.5
+    pause_s: Annotated[float, Within(30, 180, "a pause ends before the reminder is due, after 2 to 3 minutes")] = 120.0
+    pause_max_s: Annotated[float, Within(30, 180, "a pause ends before the reminder is due, after 2 to 3 minutes")] = 180.0
+    reminder_s: Annotated[float, Within(120, 180, "a reminder comes after 2 to 3 minutes")] = 150.0
     disabled: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for key, (low, high, reason) in _BOUNDS.items():
-            value = getattr(self, key)
-            if not low <= value <= high:
-                raise ConfigError(f"alarm.{key} = {value} must be {low:g} to {high:g}: {reason}")
+        super().__post_init__()
         for condition in self.disabled:
             if condition in _NOT_SWITCHABLE:
                 raise ConfigError(f"alarm.disabled: {condition} is of high priority and cannot be switched off")

@@ -8,13 +8,14 @@ order of time, by :class:`~ecgnat_stream.beats.judge.Judge`. Nothing is decided 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
 
 from ecgnat_stream.beats.judge import FLOOR, NEVER, POINTS, Judge, Peaks
+from ecgnat_stream.settings import Settings, Within
 from ecgnat_stream.signal import FRAME, FS, LEADS
 
 __all__ = ["DECISION_S", "NEVER", "Accepted", "BeatFrame", "BeatsConfig", "QrsDetector", "collect", "rank", "refine"]
@@ -79,7 +80,7 @@ _SMALL_SHARE = 0.3
 """A lead does not place beats if they are smaller in it than this share of their size in another."""
 
 
-class BeatsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class BeatsConfig(Settings, frozen=True, kw_only=True):
     """What counts as a QRS complex.
 
     Parameters
@@ -94,10 +95,18 @@ class BeatsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Leads below this quality index are not used.
     """
 
-    floor_mv: float = 0.15
-    refractory_s: float = 0.195
-    threshold: float = -0.5
-    min_sqi: float = 0.05
+    section: ClassVar[str] = "beats"
+
+    floor_mv: Annotated[
+        float, Within(0.05, 0.25, "below it noise counts as beats and hides an asystole, above it small beats are missed")
+    ] = 0.15
+    refractory_s: Annotated[
+        float, Within(0.15, 0.25, "below it a wide beat counts twice, above it a rate of 240 bpm is halved")
+    ] = 0.195
+    threshold: Annotated[
+        float, Within(-2, 1, "below it noise counts as beats and hides an asystole, above it beats are missed")
+    ] = -0.5
+    min_sqi: Annotated[float, Within(0, 0.3, "above it leads that show the heart are left out")] = 0.05
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,8 +120,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _settings(arguments: argparse.Namespace) -> Config:
-    import tomllib
-
     from ecgnat_stream.errors import ConfigError
     from ecgnat_stream.model import check_model
     from ecgnat_stream.score.run import settings
@@ -132,10 +130,10 @@ def _settings(arguments: argparse.Namespace) -> Config:
         raise ConfigError("--snr needs --noise RECORD")
     table: dict[str, Any] = {}
     if arguments.config is not None:
-        from ecgnat_stream.config import load_config
+        from ecgnat_stream.config import load_config, read_table
 
         load_config(arguments.config)
-        table = tomllib.loads(arguments.config.read_text(encoding="utf-8"))
+        table = read_table(arguments.config)
     config = settings(table, arguments.model)
     check_model(config.model)
     return config

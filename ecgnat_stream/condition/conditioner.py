@@ -11,14 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import butter, iirnotch, sosfilt, tf2sos
 
 from ecgnat_stream.condition.pacing import CONTEXT, remove_spikes
+from ecgnat_stream.settings import Settings, Within
 from ecgnat_stream.signal import FRAME, FS, LEADS, Conditioned
 
 __all__ = ["ConditionConfig", "Conditioner", "Spikes", "condition_record", "condition_records"]
@@ -50,7 +50,7 @@ _FROM_I_II = np.array([[1, 0], [0, 1], [-1, 1], [-0.5, -0.5], [1, -0.5], [-0.5, 
 """The six limb leads from I and II (Einthoven's law, Goldberger's augmented leads)."""
 
 
-class ConditionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ConditionConfig(Settings, frozen=True, kw_only=True):
     """How the signal is filtered.
 
     Parameters
@@ -63,8 +63,15 @@ class ConditionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         Mains frequency to remove: 50, 60, or 0 for none. The low-pass alone already removes 60 Hz.
     """
 
-    low_hz: float = 0.5
-    high_hz: float = 42.0
+    section: ClassVar[str] = "condition"
+
+    low_hz: Annotated[
+        float,
+        Within(0.05, 1, "below it the line wanders for seconds after every movement, above it slow wide waves are cut away"),
+    ] = 0.5
+    high_hz: Annotated[float, Within(25, 60, "below it QRS complexes are cut away, above it the mains and muscles come in")] = (
+        42.0
+    )
     mains_hz: Literal[0, 50, 60] = 50
 
 

@@ -12,23 +12,21 @@ import random
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-import msgspec
 import numpy as np
 
 from ecgnat_stream.clock import Clock
 from ecgnat_stream.device.contract import FS_RANGE, Device
 from ecgnat_stream.errors import DeviceError
+from ecgnat_stream.settings import Settings, Within
 from ecgnat_stream.signal import SampleBlock, StreamInfo
 from ecgnat_stream.words import cleaned
 
 __all__ = ["LinkState", "SuperviseConfig", "supervise", "try_device"]
 
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
-
-class SuperviseConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SuperviseConfig(Settings, frozen=True, kw_only=True):
     """When a link counts as stalled, and how it is brought back.
 
     Parameters
@@ -49,13 +47,15 @@ class SuperviseConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         A link that has delivered for this long starts again with the first wait, in s.
     """
 
-    connect_s: Seconds = 10.0
-    stall_s: Seconds = 3.0
-    reconnect_s: Seconds = 10.0
-    backoff_first_s: Seconds = 0.5
-    backoff_max_s: Seconds = 30.0
-    jitter: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5
-    stable_s: Seconds = 10.0
+    section: ClassVar[str] = "device"
+
+    connect_s: Annotated[float, Within(0.1, 60, "a bed whose device never answers would be unwatched for longer")] = 10.0
+    stall_s: Annotated[float, Within(0.5, 10, "shorter is a network that hesitates, longer hides a bed that is lost")] = 3.0
+    reconnect_s: Annotated[float, Within(0.5, 60, "a device that is silent for so long does not come back by itself")] = 10.0
+    backoff_first_s: Annotated[float, Within(0.01, 10, "the first attempt to bring a lost bed back does not wait longer")] = 0.5
+    backoff_max_s: Annotated[float, Within(0.01, 60, "a bed whose device is back would be unwatched for longer")] = 30.0
+    jitter: Annotated[float, Within(0, 1, "it is a share of the wait")] = 0.5
+    stable_s: Annotated[float, Within(0, 300, "a link that has been good for minutes is good")] = 10.0
 
 
 async def try_device(open_link: Callable[[], Device], config: SuperviseConfig | None = None) -> StreamInfo:

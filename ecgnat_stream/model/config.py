@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
-import msgspec
+from ecgnat_stream.settings import Settings, Within
 
 __all__ = ["ModelConfig"]
 
 
-class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ModelConfig(Settings, frozen=True, kw_only=True):
     """Which model runs, and how.
 
     Parameters
@@ -30,9 +30,11 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Window length to warm up and compile for, s.
     """
 
+    section: ClassVar[str] = "model"
+
     name: str = "ecgnat-nano"
     compile: Literal["auto", "on", "off"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int = 1
-    max_batch: int = 64
-    window_s: float = 10.0
+    threads: Annotated[int, Within(0, 256, "0 leaves the choice to torch, and no machine has more")] = 1
+    max_batch: Annotated[int, Within(1, 1024, "a larger batch makes every bed in it wait")] = 64
+    window_s: Annotated[float, Within(4, 60, "the network needs a few beats, and knows windows of up to a minute")] = 10.0

@@ -74,7 +74,6 @@ def try_loading(config: ModelConfig) -> None:
     ConfigError, CheckpointError
         As :class:`Predictor`.
     """
-    _check(config)
     _choose_device(config.device)
     _limit_threads(config)
     load_checkpoint(find_checkpoint(config.name))
@@ -85,7 +84,6 @@ class Predictor:
 
     def __init__(self, config: ModelConfig | None = None) -> None:
         self.config = config or ModelConfig()
-        _check(self.config)
         _limit_threads(self.config)
         self.path = find_checkpoint(self.config.name)
         network, self.card = load_checkpoint(self.path)
@@ -254,14 +252,6 @@ def _choose_compile(wish: str, device: torch.device, static: bool) -> tuple[bool
 def _buckets(max_batch: int) -> tuple[int, ...]:
     sizes = [1 << power for power in range(max_batch.bit_length()) if 1 << power < max_batch]
     return (*sizes, max_batch)
-
-
-def _check(config: ModelConfig) -> None:
-    if config.max_batch < 1 or config.threads < 0 or config.window_s <= 0:
-        raise ConfigError(
-            f"model: want max_batch >= 1, threads >= 0, window_s > 0, "
-            f"got {config.max_batch=}, {config.threads=}, {config.window_s=}"
-        )
 
 
 def _check_windows(windows: NDArray[np.float32], beats: NDArray[np.float32] | None, needs_beats: bool) -> None:

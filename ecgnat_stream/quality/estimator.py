@@ -9,13 +9,14 @@ with the noise of a working input is asystole, not a fault; only an exactly cons
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from ecgnat_stream.quality.contact import ContactCheck
 from ecgnat_stream.quality.features import FEATURES, Features, shipped_weights, weigh
+from ecgnat_stream.settings import Settings, Within
 from ecgnat_stream.signal import LEADS
 
 __all__ = ["STATES", "QualityConfig", "QualityEstimator", "QualityFrame"]
@@ -60,7 +61,7 @@ _ORDER = np.array([LEADS.index(lead) for lead in ("II", "V5", "V2", "I", "V1", "
 """Leads in order of preference at equal quality."""
 
 
-class QualityConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class QualityConfig(Settings, frozen=True, kw_only=True):
     """When a lead is not to be trusted.
 
     Parameters
@@ -75,10 +76,21 @@ class QualityConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         Amplitude of 50 or 60 Hz in the device's samples from which a lead is said to have mains hum.
     """
 
-    flat_s: float = 1.0
-    range_mv: float = 8.0
-    max_noise: float = 0.7
-    mains_mv: float = 0.05
+    section: ClassVar[str] = "quality"
+
+    flat_s: Annotated[
+        float, Within(0.4, 3, "shorter takes a baseline for a lead that is off, longer takes a lead that is off for asystole")
+    ] = 1.0
+    range_mv: Annotated[float, Within(4, 20, "below it a large QRS complex makes a lead unusable, above it no artefact does")] = (
+        8.0
+    )
+    max_noise: Annotated[
+        float,
+        Within(
+            0.5, 0.95, "below it clean signal is called noise, and nothing is found in noise; above it noise passes for signal"
+        ),
+    ] = 0.7
+    mains_mv: Annotated[float, Within(0.005, 1, "below it every lead hums, above it none does")] = 0.05
 
 
 @dataclass(frozen=True, slots=True)

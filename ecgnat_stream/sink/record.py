@@ -13,9 +13,8 @@ import os
 import re
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,6 +24,7 @@ from ecgnat_stream.bus import Bus, Published
 from ecgnat_stream.clock import Clock
 from ecgnat_stream.errors import SinkError
 from ecgnat_stream.events import Event, Meta, Technical, Wave
+from ecgnat_stream.settings import Settings, Within
 
 __all__ = ["RecordConfig", "RecordSink"]
 
@@ -34,7 +34,7 @@ FINEST_UV = 10_000 / 32767
 """Finest step of a recording in microvolts: int16 then spans 10 mV either way. Finer devices are rounded to it."""
 
 
-class RecordConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RecordConfig(Settings, frozen=True, kw_only=True):
     """The recorder.
 
     Parameters
@@ -47,9 +47,11 @@ class RecordConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         Wait after a failure before recording is tried again, s.
     """
 
+    section: ClassVar[str] = "record"
+
     directory: str
-    max_gap_s: Annotated[float, msgspec.Meta(gt=0)] = 600.0
-    retry_s: Annotated[float, msgspec.Meta(gt=0)] = 5.0
+    max_gap_s: Annotated[float, Within(0.1, 86_400, "a gap is written as missing samples, which take room")] = 600.0
+    retry_s: Annotated[float, Within(0.01, 60, "nothing is recorded until it is tried again")] = 5.0
 
 
 class RecordSink:

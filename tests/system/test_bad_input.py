@@ -126,7 +126,7 @@ async def test_a_childs_heart_rate_is_read_right_and_judged_by_the_beds_own_limi
 
 
 def test_limits_of_a_bed_are_checked_before_anything_runs() -> None:
-    with pytest.raises(ConfigError, match=r"bed a: alarm\.asystole_s = 30.0 must be 3 to 10"):
+    with pytest.raises(ConfigError, match=r"bed a: alarm\.asystole_s: 30.0 must be 3 to 10"):
         parse_config({"bed": [bed(SINUS, alarm={"asystole_s": 30})]})
     with pytest.raises(ConfigError, match=r"bed a: alarm\.asystol_s: unknown key 'asystol_s': did you mean asystole_s"):
         parse_config({"bed": [bed(SINUS, alarm={"asystol_s": 5})]})

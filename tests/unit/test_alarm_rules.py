@@ -302,7 +302,7 @@ def test_no_high_condition_can_be_switched_off(condition: str) -> None:
     ],
 )  # fmt: skip
 def test_a_limit_out_of_bounds_is_refused_with_its_reason(key: str, value: float) -> None:
-    with pytest.raises(ConfigError, match=rf"alarm\.{key} = .* must be .* to .*: \w+"):
+    with pytest.raises(ConfigError, match=rf"alarm\.{key}: .* must be .* to .*: \w+"):
         AlarmConfig(**{key: value})
 
 

@@ -41,7 +41,7 @@ def test_the_example_is_a_configuration() -> None:
         ({"model_late_s": 9}, r"^x: model_late_s: .*5"),
         ({"bed": [{**BED, "id": "a/b"}]}, r"bed\.id = 'a/b': only letters"),
         ({"site": "a+b"}, r"site = 'a\+b'"),
-        ({"alarm": {"asystole_s": 30}}, r"alarm\.asystole_s = 30\.0 must be 3 to 10"),
+        ({"alarm": {"asystole_s": 30}}, r"alarm\.asystole_s: 30\.0 must be 3 to 10"),
     ],
 )
 def test_mistakes_are_named_with_their_path(table: dict[str, Any], message: str) -> None:
@@ -56,6 +56,47 @@ def test_a_file_that_is_missing_or_not_toml_is_named(tmp_path: Path) -> None:
     path.write_text("site = \n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"broken\.toml: is not TOML: .*line 1"):
         load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a = " + b"[" * 5000 + b"]" * 5000, "tables within tables"),
+        (b"a" + b".a" * 5000 + b" = 1", "tables within tables|more than 24 deep"),
+        (b"ring_s = 1" + b"0" * 10_000, "is not TOML: .*digits"),
+        (b"ring_s = 1" + b"0" * 400, "ring_s: a whole number of .* bits"),
+        (b"ring_s = 1e999", "ring_s: inf is no number"),
+        (b"[alarm]\nvf_s = nan", r"alarm\.vf_s: nan is no number"),
+        (b"[alarm]\nvf_s = 4\nvf_s = 5", "is not TOML: .*overwrite"),
+        (b"[alarm]\n[alarm]", "is not TOML: .*twice"),
+        (bytes(range(256)) * 10, "is not TOML"),
+        (b"\0" * 1000, "is not TOML"),
+        (b"# " + b"x" * 1_000_000, "is larger than the 1 MB"),
+    ],
+)
+def test_a_file_that_is_no_configuration_says_so(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "odd.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"odd\.toml: .*({said})"):
+        load_config(path)
+
+
+def test_a_monitor_has_so_many_beds_and_no_more() -> None:
+    beds = [{"id": str(number), "device": "simulate"} for number in range(1001)]
+    assert len(parse_config({"bed": beds[:1000]}).bed) == 1000
+    with pytest.raises(ConfigError, match="1001 beds are more than the 1000 of one process"):
+        parse_config({"bed": beds})
+
+
+def test_limits_that_do_not_fit_together_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"fibrillation\.floor_mv = 0\.15 must be below fibrillation\.full_mv = 0\.1"):
+        parse_config({"fibrillation": {"floor_mv": 0.15, "full_mv": 0.1}})
+    with pytest.raises(ConfigError, match=r"rhythm\.leave = 0\.6 is above rhythm\.enter = 0\.5"):
+        parse_config({"rhythm": {"leave": 0.6}})
+    with pytest.raises(ConfigError, match=r"bed\[0\]\.alarm\.vf_s: nan is no number"):
+        parse_config({"bed": [{**BED, "alarm": {"vf_s": float("nan")}}]})
+    with pytest.raises(ConfigError, match=r"bed a: lead_map: 'X' is mapped to an unknown lead 'VII'"):
+        parse_config({"bed": [{**BED, "lead_map": {"X": "VII"}}]})
 
 
 def test_a_unit_of_its_own_overrides_the_monitors() -> None:

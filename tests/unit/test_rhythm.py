@@ -167,7 +167,7 @@ def test_wrong_input_is_refused_with_its_values() -> None:
         timeline.add(ROW, np.array([0]), np.array([2500]), np.zeros((1, TOKENS, len(RHYTHMS)), np.float32))
     with pytest.raises(ValueError, match="history of 20"):
         timeline.recent(ROW, 21.0)
-    with pytest.raises(ConfigError, match=r"rhythm\.enter = 2\.0"):
+    with pytest.raises(ConfigError, match=r"rhythm\.enter: 2\.0 must be"):
         RhythmConfig(enter=2.0)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-import msgspec
+from ecgnat_stream.settings import Settings, Within
 
 __all__ = ["DashboardConfig"]
 
 
-class DashboardConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class DashboardConfig(Settings, frozen=True, kw_only=True):
     """The dashboard's options.
 
     Parameters
@@ -37,13 +37,15 @@ class DashboardConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         Length of the pause that the key p orders, s.
     """
 
+    section: ClassVar[str] = "dashboard"
+
     colour: Literal["auto", "16", "none"] = "auto"
     view: Literal["auto", "bed", "wall"] = "auto"
     bell: bool = True
-    speed_mm_s: Annotated[float, msgspec.Meta(ge=6.25, le=50)] = 25.0
-    gain_mm_mv: Annotated[float, msgspec.Meta(ge=2.5, le=80)] = 10.0
-    dots_per_mm: Annotated[float, msgspec.Meta(ge=0, le=4)] = 0.0
-    traces: Annotated[int, msgspec.Meta(ge=1, le=3)] = 3
-    fps: Annotated[float, msgspec.Meta(ge=1, le=30)] = 12.0
-    stale_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 10.0
-    pause_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 120.0
+    speed_mm_s: Annotated[float, Within(6.25, 50, "these are the speeds of ECG paper")] = 25.0
+    gain_mm_mv: Annotated[float, Within(2.5, 80, "outside it a QRS complex is a dot or fills the screen")] = 10.0
+    dots_per_mm: Annotated[float, Within(0, 4, "a terminal has no finer dots")] = 0.0
+    traces: Annotated[int, Within(1, 3, "more are too small to be read")] = 3
+    fps: Annotated[float, Within(1, 30, "slower is no sweep, faster is not seen")] = 12.0
+    stale_s: Annotated[float, Within(0.1, 60, "an older value is no longer true")] = 10.0
+    pause_s: Annotated[float, Within(30, 180, "no longer pause is accepted")] = 120.0

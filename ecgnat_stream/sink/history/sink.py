@@ -16,14 +16,13 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Annotated
-
-import msgspec
+from typing import Annotated, ClassVar
 
 from ecgnat_stream.bus import Bus, Published
 from ecgnat_stream.clock import Clock
 from ecgnat_stream.errors import ConfigError, SinkError
 from ecgnat_stream.events import Alarm, Command, CommandResult, Delivery, DeviceStatus, EngineStatus, Technical, Vitals
+from ecgnat_stream.settings import Settings, Within
 from ecgnat_stream.sink.history.read import unfinished
 from ecgnat_stream.sink.history.store import Store, Stored, Stretches, utc_text
 
@@ -38,7 +37,7 @@ _SAVE_S = 10.0
 _PRUNE_S = 3600.0
 
 
-class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class HistoryConfig(Settings, frozen=True, kw_only=True):
     """The alarm history, an SQLite file that `ecgnat alarms` reads.
 
     Parameters
@@ -55,13 +54,16 @@ class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         Events kept while the file cannot be written to; the oldest go first, and that is told and counted.
     """
 
+    section: ClassVar[str] = "history"
+
     path: str
-    keep_days: Annotated[float, msgspec.Meta(ge=0)] = 365.0
-    busy_s: Annotated[float, msgspec.Meta(gt=0, le=4)] = 2.0
-    retry_s: Annotated[float, msgspec.Meta(gt=0)] = 5.0
-    backlog: Annotated[int, msgspec.Meta(ge=1)] = 10_000
+    keep_days: Annotated[float, Within(0, 36_500, "a hundred years are enough")] = 365.0
+    busy_s: Annotated[float, Within(0.01, 4, "alarms wait for the file meanwhile")] = 2.0
+    retry_s: Annotated[float, Within(0.01, 60, "alarms wait for the file to be tried again")] = 5.0
+    backlog: Annotated[int, Within(1, 1_000_000, "what waits takes memory, about 1 KB an event")] = 10_000
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.path:
             raise ConfigError("history.path is empty: name a file")
 

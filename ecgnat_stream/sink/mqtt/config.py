@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 from aiomqtt import TLSParameters
 
 from ecgnat_stream.errors import ConfigError
+from ecgnat_stream.settings import Settings, Within
 
 __all__ = ["BrokerAccess", "MqttConfig", "broker_access"]
 
 USER, PASSWORD = "ECGNAT_MQTT_USER", "ECGNAT_MQTT_PASSWORD"
 
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
-Count = Annotated[int, msgspec.Meta(ge=1)]
 
-
-class MqttConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class MqttConfig(Settings, frozen=True, kw_only=True):
     """The MQTT sink.
 
     User and password come from the environment (``ECGNAT_MQTT_USER``, ``ECGNAT_MQTT_PASSWORD``) or from ``credentials_file``,
@@ -63,6 +61,8 @@ class MqttConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Wave frames, beats and technical events that may wait; the oldest go first.
     """
 
+    section: ClassVar[str] = "mqtt"
+
     url: str = "mqtt://127.0.0.1:1883"
     embedded: bool = False
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
@@ -71,17 +71,17 @@ class MqttConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     cert_file: str = ""
     key_file: str = ""
     client_id: str = ""
-    keepalive_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 15
-    timeout_s: Seconds = 5.0
+    keepalive_s: Annotated[int, Within(1, 60, "the loss of a monitor is told after 1.5 times it")] = 15
+    timeout_s: Annotated[float, Within(0.1, 30, "alarms wait for an acknowledgement that does not come")] = 5.0
     wave: bool = True
     home_assistant: bool = False
-    wave_expiry_s: Annotated[int, msgspec.Meta(ge=1, le=60)] = 3
-    bed_wills: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 64
-    backoff_first_s: Seconds = 0.5
-    backoff_max_s: Seconds = 30.0
-    linger_s: Seconds = 3.0
-    alarm_backlog: Count = 10_000
-    stream_backlog: Count = 2_000
+    wave_expiry_s: Annotated[int, Within(1, 60, "an older wave is no longer live")] = 3
+    bed_wills: Annotated[int, Within(0, 10_000, "each is a connection to the broker")] = 64
+    backoff_first_s: Annotated[float, Within(0.01, 10, "alarms wait for the broker to be tried again")] = 0.5
+    backoff_max_s: Annotated[float, Within(0.01, 60, "alarms wait for the broker to be tried again")] = 30.0
+    linger_s: Annotated[float, Within(0, 8, "a monitor ends within 10 s of being told to")] = 3.0
+    alarm_backlog: Annotated[int, Within(1, 1_000_000, "what waits takes memory, about 2 KB an event")] = 10_000
+    stream_backlog: Annotated[int, Within(1, 1_000_000, "what waits takes memory, about 2 KB an event")] = 2_000
 
 
 class BrokerAccess(msgspec.Struct, frozen=True):

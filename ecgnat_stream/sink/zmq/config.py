@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-import msgspec
 import zmq.auth
 
 from ecgnat_stream.errors import SinkError
 from ecgnat_stream.exposure import refuse_exposed
+from ecgnat_stream.settings import Settings, Within
 
 __all__ = ["ZmqConfig", "check_exposure", "host_of", "own_keys"]
 
 
-class ZmqConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ZmqConfig(Settings, frozen=True, kw_only=True):
     """The ZeroMQ publisher.
 
     Parameters
@@ -38,14 +38,16 @@ class ZmqConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Wait before binding is tried again, s.
     """
 
+    section: ClassVar[str] = "zmq"
+
     bind: str = "tcp://127.0.0.1:5556"
     insecure: bool = False
-    high_water_mark: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 10_000
-    peers: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 128
+    high_water_mark: Annotated[int, Within(1, 1_000_000, "what waits takes memory, for every subscriber")] = 10_000
+    peers: Annotated[int, Within(1, 4096, "each takes a socket and memory")] = 128
     wave: bool = True
     secret_key_file: str = ""
     clients_dir: str = ""
-    retry_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 5.0
+    retry_s: Annotated[float, Within(0.01, 60, "alarms wait for the endpoint to be tried again")] = 5.0
 
 
 def host_of(bind: str) -> str:

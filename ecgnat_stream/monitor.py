@@ -33,7 +33,7 @@ from ecgnat_stream.device import Device, LinkState, open_device, supervise
 from ecgnat_stream.errors import ConfigError, DeviceError, EcgnatError, SinkError
 from ecgnat_stream.events import Command, EngineStatus, Event, Technical, Trace, Wave
 from ecgnat_stream.model import Predictor, monitoring
-from ecgnat_stream.signal import MODEL_FS, Conditioned, SampleBlock, StreamInfo, Window
+from ecgnat_stream.signal import MODEL_FS, Conditioned, SampleBlock, StreamInfo, Window, assign_leads
 from ecgnat_stream.ward import BedProgress, Ward
 
 __all__ = ["Monitor", "Sink"]
@@ -302,8 +302,12 @@ class Monitor:
         """Carry one device's samples to the ward; what goes wrong with it concerns this bed only."""
         apart_s = min(_OPEN_APART_S, self.config.schedule.hop_s / len(self.beds))
         await self.clock.sleep_until(self.clock.monotonic_ns() + round(row * apart_s * 1e9))
+        lead_map = self.config.bed[row].lead_map
+        watched = supervise(
+            self._open_links[row], self.clock, self.config.device, accepts=lambda info: assign_leads(info.leads, lead_map)
+        )
         try:
-            async with aclosing(supervise(self._open_links[row], self.clock, self.config.device)) as link:
+            async with aclosing(watched) as link:
                 async for item in link:
                     await self._hand_over(row, item)
         except EcgnatError as error:

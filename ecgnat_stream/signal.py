@@ -27,6 +27,7 @@ __all__ = [
     "MONITORED_FIRST",
     "NOT_ECG",
     "TOKEN_S",
+    "UV_RANGE",
     "Conditioned",
     "SampleBlock",
     "StreamInfo",
@@ -60,6 +61,10 @@ FRAME = 40
 FRAME_S = FRAME / FS
 """Length of a frame in s."""
 
+UV_RANGE = (1e-9, 1e4)
+"""Microvolts per step that a source can have. One step of the largest is 10 mV, twice the range of +-5 mV that IEC 60601-2-27
+asks for; the smallest is what software writes for a line that is nearly flat. What lies beyond is a damaged header."""
+
 NOT_ECG = ("ABP", "ART", "BP", "CVP", "PAP", "PLETH", "PPG", "RESP", "SPO2", "CO2", "ICP", "COUNTER")
 """Signal names that are no ECG leads; they are left out, and the stream says so."""
 
@@ -89,6 +94,8 @@ class StreamInfo:
         True if the source cannot wait (a patient); False for a recording, which then waits for a slow receiver.
     total
         Number of samples the source will deliver, if known.
+    pace
+        Multiple of real time at which it delivers: other than 1 only for a recording that is played slower or faster.
     """
 
     fs: float
@@ -97,6 +104,7 @@ class StreamInfo:
     uv_per_lsb: float = 1.0
     live: bool = True
     total: int | None = None
+    pace: float = 1.0
 
     @property
     def ends(self) -> bool:

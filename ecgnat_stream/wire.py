@@ -39,6 +39,7 @@ from ecgnat_stream.signal import FRAME_S
 
 __all__ = [
     "HEADER",
+    "MAX_LEADS",
     "MISSING",
     "RETAINED",
     "ROOT",

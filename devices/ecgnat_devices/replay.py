@@ -113,6 +113,7 @@ class ReplayDevice:
             device=f"replay {record.path.name}{left_out}",
             uv_per_lsb=record.uv_per_lsb,
             live=options.speed != "max",
+            pace=1.0 if options.speed == "max" else options.speed,
             total=None if options.loop else stop - start,
         )
         self._total = stop - start

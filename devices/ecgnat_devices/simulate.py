@@ -85,6 +85,7 @@ class SimulateDevice:
             leads=self._patient.leads,
             device=f"simulate {script} seed {options.seed}",
             live=options.speed != "max",
+            pace=1.0 if options.speed == "max" else options.speed,
             total=self._patient.total,
         )
 

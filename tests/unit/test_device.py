@@ -230,14 +230,6 @@ async def test_an_unusable_stream_ends(run: Begin, info: StreamInfo) -> None:
     assert one.task.done()
 
 
-async def test_what_is_no_device_error_comes_through() -> None:
-    clock = InstantClock()
-    options = ScriptedOptions(info=INFO, steps=(Step(0.1, ZeroDivisionError("a bug")),))
-    with pytest.raises(ZeroDivisionError):
-        async for _ in supervise(lambda: ScriptedDevice(options, clock), clock):
-            pass
-
-
 async def test_a_slow_receiver_holds_a_recording_back() -> None:
     clock = InstantClock()
     device = ScriptedDevice(ScriptedOptions(info=replace(INFO, live=False), steps=_steps(100)), clock)

@@ -33,6 +33,7 @@ from ecgnat_stream.sink.mqtt.config import MqttConfig
 from ecgnat_stream.sink.record import RecordConfig
 from ecgnat_stream.sink.zmq import ZmqConfig
 from ecgnat_stream.suggest import unknown
+from ecgnat_stream.watchdog import WatchdogConfig
 
 __all__ = ["BedConfig", "Config", "load_config", "parse_config", "read_table"]
 
@@ -125,6 +126,7 @@ class Config(Settings, frozen=True, kw_only=True):
     model: ModelConfig = ModelConfig()
     rhythm: RhythmConfig = RhythmConfig()
     alarm: AlarmConfig = AlarmConfig()
+    watchdog: WatchdogConfig = WatchdogConfig()
     dashboard: DashboardConfig = DashboardConfig()
     mqtt: MqttConfig | None = None
     zmq: ZmqConfig | None = None
@@ -147,6 +149,13 @@ class Config(Settings, frozen=True, kw_only=True):
             raise ConfigError(
                 f"rhythm.history_s = {self.rhythm.history_s:g} must be at least two hops longer than schedule.window_s"
             )
+
+    @property
+    def patience_s(self) -> float:
+        """Longest time that a stage may rightly take before it says why a bed is not being judged, and 2 s; in s."""
+        alarms = [self.alarm, *map(self.alarm_of, self.bed)]
+        delays = [max(alarm.noise_delay_s, alarm.leads_off_delay_s) for alarm in alarms]
+        return max(self.device.stall_s, self.model_late_s, *delays) + 2.0
 
     def name_of(self, bed: BedConfig) -> str:
         """Return ``site/unit/bed``."""

@@ -7,7 +7,16 @@ as text they are cleaned, one line each.
 
 from ecgnat_stream.words import cleaned
 
-__all__ = ["CheckpointError", "ConfigError", "DeviceError", "EcgnatError", "FrameError", "InputError", "SinkError"]
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DeviceError",
+    "EcgnatError",
+    "FrameError",
+    "InputError",
+    "SinkError",
+    "WatchdogError",
+]
 
 _LONGEST = 4000
 """An error that proposes something may list every file, lead or setting that there is."""
@@ -52,3 +61,7 @@ class CheckpointError(EcgnatError):
 
 class SinkError(EcgnatError):
     """A sink that cannot be started: a path that is not writable, a port in use."""
+
+
+class WatchdogError(EcgnatError):
+    """The monitor cannot be trusted to say what it does not see: it has to be started again."""

@@ -318,7 +318,14 @@ class Delivery(Event, frozen=True, kw_only=True):
 
 
 class EngineStatus(Event, frozen=True, kw_only=True):
-    """The worker itself: ``bed`` is empty."""
+    """The worker itself: ``bed`` is empty.
+
+    Parameters
+    ----------
+    judged, explained, ended
+        Of its ``beds``, how many are being judged, how many are not and an alarm says why, and how many have ended. What is
+        left of ``beds`` has only just begun.
+    """
 
     site: str
     worker: str
@@ -326,6 +333,9 @@ class EngineStatus(Event, frozen=True, kw_only=True):
     session: int
     model: str = ""
     beds: int = 0
+    judged: int = 0
+    explained: int = 0
+    ended: int = 0
     windows: int = 0
     skipped_windows: int = 0
     detail: str = ""

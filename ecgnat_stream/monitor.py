@@ -6,8 +6,9 @@
                                    '-> bus -> sinks: dashboard, MQTT, ZeroMQ, recorder, history, JSON lines
 
 The ward holds all beds: their signal, the rhythm that the network's answers add up to, and an alarm engine each. One task per
-device and per sink; one task that works on frames, one that feeds the network, one that ticks. All of them live in one event
-loop; only the network has a thread of its own. A task that fails becomes a technical alarm here, and the others go on.
+device and per sink; one task that works on frames, one that feeds the network, one that ticks, one that only watches whether
+all this is so (``watchdog``). All of them live in one event loop; only the network has a thread of its own. A task that fails
+becomes a technical alarm here, and the others go on; a sink that fails is started again.
 """
 
 from __future__ import annotations
@@ -21,20 +22,21 @@ from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar, cast
 
 import numpy as np
 from msgspec.structs import replace
 
-from ecgnat_stream.bus import Bus, Policy
+from ecgnat_stream.bus import Bus, Policy, Subscription
 from ecgnat_stream.clock import Clock, SystemClock
 from ecgnat_stream.config import BedConfig, Config, load_config
 from ecgnat_stream.device import Device, LinkState, open_device, supervise
-from ecgnat_stream.errors import ConfigError, DeviceError, EcgnatError, SinkError
+from ecgnat_stream.errors import ConfigError, DeviceError, EcgnatError, SinkError, WatchdogError
 from ecgnat_stream.events import Command, EngineStatus, Event, Technical, Trace, Wave
 from ecgnat_stream.model import Predictor, monitoring
 from ecgnat_stream.signal import MODEL_FS, Conditioned, SampleBlock, StreamInfo, Window, assign_leads
 from ecgnat_stream.ward import BedProgress, Ward
+from ecgnat_stream.watchdog import Accountable, Watchdog
 
 __all__ = ["Monitor", "Sink"]
 
@@ -54,12 +56,23 @@ _TICK_S = 1.0
 _STATUS_TICKS = 10
 _CLOSE_S = 5.0
 """Sinks that have not read out their queue so long after the end are cut off, and named."""
+_LEAVE_S = 1.5
+"""Tasks that have not heeded their cancellation after this time are left behind, and named."""
+
+_SETTLED_S = 5.0
+_AGAIN_S = (0.5, 30.0)
+"""First and longest wait before a sink that has failed is started again; one that has worked for the longest begins anew."""
 
 _E = TypeVar("_E", bound=Event | Wave | Trace)
 
 
 class Sink(Protocol):
-    """A receiver of events: subscribes when it is built, reads until the bus is closed."""
+    """A receiver of events: subscribes when it is built, reads until the bus is closed.
+
+    One that keeps what it reads as ``subscription`` is run again when :meth:`run` has raised: it goes on where it was, and an
+    event that it could not handle does not come again. One that also counts ``alarms_delivered`` and ``alarms_lost`` is held to
+    account for its alarms (:class:`~ecgnat_stream.watchdog.Accountable`).
+    """
 
     async def run(self) -> None:
         """Consume until the bus is closed and the queue is read out."""
@@ -116,13 +129,16 @@ class Monitor:
         self._sink_tasks: list[asyncio.Task[None]] | None = None
         self._running: asyncio.Task[None] | None = None
         self._begun = self._ended = False
-        self._wake, self._due, self._passed, self._stop = (asyncio.Event() for _ in range(4))
+        self._wake, self._due, self._passed, self._stop, self._closing = (asyncio.Event() for _ in range(5))
         self._finished = np.zeros(len(self.beds), bool)
         self._windows = 0
         self._stumbles: Counter[str] = Counter()
         self._session = int(self.clock.utc().timestamp())
         self._commands = self.bus.subscribe("commands", Command, capacity=1000)
         self.bus.listen(self._technical, Technical)
+        self._watchdog = Watchdog(
+            self.config.watchdog, self.config.patience_s, self.bus, self.clock, self._ward.truths, self.bus.publish
+        )
 
     def _opener(self, bed: BedConfig, device: Device | Callable[[], Device] | None) -> Callable[[], Device]:
         if device is None:
@@ -150,6 +166,11 @@ class Monitor:
             _log.warning("%s: %s", what, why)
         if by_itself and self.beds and all(bed in self.failures for bed in self.beds):
             raise DeviceError("; ".join(f"{bed}: {self.failures[bed]}" for bed in self.beds), permanent=True)
+
+    @property
+    def watched_ns(self) -> int:
+        """Monotonic time at which the watchdog last looked at every bed: who guards the process looks at this."""
+        return self._watchdog.checked_ns
 
     def events(self, *types: type[_E], policy: Policy = Policy.KEEP) -> AsyncGenerator[_E]:
         """Return what is published from now on, until the monitor ends.
@@ -258,45 +279,93 @@ class Monitor:
         self._ward.restore(alarms, sequences)
 
     async def _work_until_done(self) -> None:
+        """Run every task until the work is done, the end is asked for, or one fails that nothing can do without."""
+        work = [asyncio.create_task(self._intake(row), name=f"intake {bed}") for row, bed in enumerate(self.beds)]
+        vital = [asyncio.create_task(t(), name=t.__name__) for t in (self._predict, self._tick, self._obey, self._watch)]
+        ends = [asyncio.create_task(self._advance(), name="advance"), asyncio.create_task(self._stop.wait(), name="stop")]
         try:
-            async with asyncio.TaskGroup() as group:
-                work = [group.create_task(self._intake(row), name=f"intake {bed}") for row, bed in enumerate(self.beds)]
-                work += [group.create_task(task(), name=task.__name__) for task in (self._predict, self._tick, self._obey)]
-                done = group.create_task(self._advance(), name="advance")
-                stopped = group.create_task(self._stop.wait(), name="stop")
-                await asyncio.wait((done, stopped), return_when=asyncio.FIRST_COMPLETED)
-                for task in (*work, done, stopped):
-                    task.cancel()
-        except* EcgnatError as failures:
+            await asyncio.wait((*vital, *ends), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            failed = [why for task in (*vital, *ends) if (why := _failure(task)) is not None]
+            await self._leave(*work, *vital, *ends)
+        if failed:
             self.stop()  # nobody is to look at a monitor that has failed: the reason is told where it ends
-            errors = failures.exceptions
-            raise errors[0] if len(errors) == 1 else EcgnatError("; ".join(map(str, errors))) from None
+            raise failed[0]
+
+    async def _leave(self, *tasks: asyncio.Task[Any]) -> None:
+        """Cancel tasks and wait for them, but not for ever."""
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, stuck = await asyncio.wait(tasks, timeout=_LEAVE_S)
+            for task in stuck:
+                self.failures[task.get_name()] = f"did not end within {_LEAVE_S:g} s"
 
     async def _run_sink(self, sink: Sink, essential: bool) -> None:
-        name = type(sink).__name__
-        try:
-            await sink.run()
-        except Exception as error:  # noqa: BLE001 - the task border: a sink that fails is a technical alarm, the others go on
-            _log.info("%s has failed", name, exc_info=True)
-            self.failures[name] = f"{error}"
-            self._report("sink-stuck", f"{name} has failed: {error}")
+        """Run a sink, again whenever it fails; what it has subscribed to waits for it meanwhile."""
+        name, wait_s = type(sink).__name__, _AGAIN_S[0]
+        subscription: Subscription | None = getattr(sink, "subscription", None)
+        if hasattr(sink, "alarms_delivered"):
+            self._watchdog.hold_to_account(cast(Accountable, sink))
+        while True:
+            begun_ns = self.clock.monotonic_ns()
+            settling = asyncio.create_task(self._settle(name), name=f"{name} settles")
+            try:
+                await sink.run()
+                break
+            except (Exception, asyncio.CancelledError) as error:
+                # The task border: a sink that fails is a technical alarm, the others go on.
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    raise
+                _log.info("%s has failed", name, exc_info=True)
+                self.failures[name] = f"{error}"
+                self._watchdog.sink_failed(name, f"has failed: {type(error).__name__}: {error}")
+            finally:
+                settling.cancel()
+            if subscription is None or self._closing.is_set():
+                break  # what has no queue that waits for it cannot go on
+            self.bus.forget(subscription, absent=True)
+            if self.clock.monotonic_ns() - begun_ns > _AGAIN_S[1] * 1e9:
+                wait_s = _AGAIN_S[0]
+            await self._pause(wait_s)
+            wait_s = min(2 * wait_s, _AGAIN_S[1])
+            self.bus.forget(subscription, absent=False)
+        if subscription is not None:
+            self.bus.unsubscribe(subscription)
         if essential:
             self.stop()
+
+    async def _settle(self, name: str) -> None:
+        """Call a sink sound again that has failed, when it has worked for some seconds."""
+        await self.clock.sleep_until(self.clock.monotonic_ns() + round(_SETTLED_S * 1e9))
+        self._watchdog.sink_works(name)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not beyond the end of the monitoring."""
+        waits = [
+            asyncio.ensure_future(self.clock.sleep_until(self.clock.monotonic_ns() + round(seconds * 1e9))),
+            asyncio.ensure_future(self._closing.wait()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def _close(self, sinks: Sequence[asyncio.Task[None]]) -> None:
         self._ward.close("the monitor has ended")
         self._say_status(online=False)
+        self._closing.set()
         self.bus.close()
         if not sinks:
             return
         if any(essential for _, essential in self._sinks):
             # The recordings may have ended, but a person still looks; an essential sink that ends sets the event too.
             await self._stop.wait()
-        _, stuck = await asyncio.wait(sinks, timeout=_CLOSE_S)
-        for task in stuck:
+        _, late = await asyncio.wait(sinks, timeout=_CLOSE_S)
+        for task in late:
             self.failures[task.get_name()] = f"did not deliver everything within {_CLOSE_S:g} s of the end"
-            task.cancel()
-        await asyncio.gather(*sinks, return_exceptions=True)
+        await self._leave(*late)
 
     async def _intake(self, row: int) -> None:
         """Carry one device's samples to the ward; what goes wrong with it concerns this bed only."""
@@ -411,18 +480,25 @@ class Monitor:
         if self.failures.pop("model", None) is not None:
             self._report("model-failed", "", present=False)
 
+    async def _watch(self) -> None:
+        """Once a second: is it true that every bed is watched? This task does nothing else; the monitor ends with it."""
+        try:
+            while True:
+                self._watchdog.check()
+                await self.clock.sleep_until(self.clock.monotonic_ns() + round(_TICK_S * 1e9))
+        except WatchdogError:
+            raise
+        except Exception as error:
+            raise WatchdogError(f"the watchdog has failed: {type(error).__name__}: {error}") from error
+
     async def _tick(self) -> None:
-        """Once a second: pauses, reminders, stuck sinks; now and then the worker's own status."""
-        stuck: tuple[str, ...] = ()
+        """Once a second: pauses, reminders; now and then the worker's own status."""
         count = 0
         next_ns = self.clock.monotonic_ns()
         while True:
             next_ns += round(_TICK_S * 1e9)
             await self.clock.sleep_until(next_ns)
             self._guarded("tick", self._ward.tick)
-            if self.bus.overfull != stuck:
-                stuck = self.bus.overfull
-                self._report("sink-stuck", ", ".join(stuck), present=bool(stuck))
             count += 1
             if count % _STATUS_TICKS == 0:
                 self._say_status(online=True)
@@ -464,6 +540,7 @@ class Monitor:
         self.bus.publish(Technical(bed="", time=self.clock.utc(), condition=condition, present=present, detail=detail))
 
     def _say_status(self, *, online: bool, detail: str = "") -> None:
+        judged, explained, ended = self._watchdog.count()
         event = EngineStatus(
             bed="",
             time=self.clock.utc(),
@@ -473,6 +550,9 @@ class Monitor:
             session=self._session,
             model=self.model,
             beds=len(self.beds),
+            judged=judged,
+            explained=explained,
+            ended=ended,
             windows=self._windows,
             skipped_windows=self._ward.skipped_windows,
             detail=detail,
@@ -482,6 +562,20 @@ class Monitor:
     def progress(self) -> list[BedProgress]:
         """Return how far each bed has come."""
         return self._ward.progress()
+
+
+def _failure(task: asyncio.Task[Any]) -> EcgnatError | None:
+    """Return why a task has ended that should not have, None if it still runs or has done its work."""
+    if not task.done():
+        return None
+    if task.cancelled():
+        return WatchdogError(f"{task.get_name()} was cancelled")
+    error = task.exception()
+    return (
+        error
+        if error is None or isinstance(error, EcgnatError)
+        else EcgnatError(f"{task.get_name()}: {type(error).__name__}: {error}")
+    )
 
 
 def _settings(config: Config | str | os.PathLike[str] | None) -> Config:

@@ -81,6 +81,7 @@ class Scheduler:
         self._beats: list[deque[float]] = [deque() for _ in range(rows)]
         self._waiting: list[deque[Window]] = [deque() for _ in range(rows)]
         self._turn: deque[int] = deque()
+        self.cut = np.zeros(rows, np.int64)
         self.skipped = np.zeros(rows, np.int64)
 
     def reset(self, row: int) -> None:
@@ -141,6 +142,7 @@ class Scheduler:
                 cut_ns=now_ns,
                 beats=self._beats_from(row, stop - self._length),
             )
+            self.cut[row] += 1
             waiting = self._waiting[row]
             if live[i] and waiting:
                 self.skipped[row] += len(waiting)

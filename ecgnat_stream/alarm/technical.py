@@ -17,6 +17,8 @@ TECHNICAL: dict[str, Condition] = {
     "worker-lost": Condition("high", False, "the monitoring worker is lost"),
     "model-failed": Condition("high", False, "the network has failed: rhythm is judged by beats and the fibrillation detector"),
     "alarms-lost": Condition("high", False, "alarm events are being lost"),
+    "unwatched": Condition("high", False, "the bed is not being watched"),
+    "overload": Condition("high", False, "the monitor is too slow for its beds"),
     "sink-stuck": Condition("high", False, "an alarm receiver does not take its alarms"),
     "unconfirmed": Condition("high", False, "no receiver confirms the alarms"),
     "no-data": Condition("medium", False, "no data from the device"),

@@ -18,14 +18,17 @@ from ecgnat_stream import __version__
 from ecgnat_stream.cli import alarms, analyse, command, completion, demo, devices, doctor, models, replay, run, score
 from ecgnat_stream.cli.live import NOT_A_DEVICE
 from ecgnat_stream.cli.logs import add_logging, logging_as_told
-from ecgnat_stream.errors import CheckpointError, ConfigError, EcgnatError
+from ecgnat_stream.errors import CheckpointError, ConfigError, EcgnatError, WatchdogError
 from ecgnat_stream.suggest import unknown
 
 __all__ = ["main", "parser"]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one command and exit: 0 done, 1 something failed, 2 wrong usage or configuration."""
+    """Run one command and exit.
+
+    0 done, 1 something failed, 2 wrong usage or configuration, 70 the monitor could not be trusted any more: start it again.
+    """
     known = parser()
     if completion.asked_by_the_shell():
         completion.answer_the_shell(known)
@@ -36,6 +39,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (ConfigError, CheckpointError) as error:
         print(f"ecgnat: {error}", file=sys.stderr)
         code = 2
+    except WatchdogError as error:
+        from ecgnat_stream.cli.guard import DIED
+
+        print(f"ecgnat: {error}", file=sys.stderr)
+        code = DIED
     except EcgnatError as error:
         print(f"ecgnat: {error}", file=sys.stderr)
         code = 1

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from ecgnat_stream import __version__
@@ -71,6 +71,7 @@ async def _run_monitor(config: Config, arguments: argparse.Namespace) -> int:
     import asyncio
     import signal
 
+    from ecgnat_stream.cli.guard import guarded
     from ecgnat_stream.clock import SystemClock
     from ecgnat_stream.monitor import Monitor
 
@@ -98,17 +99,20 @@ async def _run_monitor(config: Config, arguments: argparse.Namespace) -> int:
     loop = asyncio.get_running_loop()
     terminals = [descriptor for descriptor in range(3) if os.isatty(descriptor)]
 
-    def hung_up() -> None:
-        _let_go(terminals)
+    def asked_to_end(number: int) -> None:
+        if number == signal.SIGHUP:
+            _let_go(terminals)
         stop()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
-    loop.add_signal_handler(signal.SIGHUP, hung_up)
+    def heard(number: int) -> None:
+        with suppress(RuntimeError):  # the loop is closed: it has ended already
+            loop.call_soon_threadsafe(asked_to_end, number)
+
     if arguments.seconds:
         loop.call_later(arguments.seconds, stop)
-    async with progress_shown(instance) if arguments.headless else nullcontext():
-        await instance.run()
+    with guarded(heard, lambda: instance.watched_ns, config.watchdog.loop_s):
+        async with progress_shown(instance) if arguments.headless else nullcontext():
+            await instance.run()
     for what, why in instance.failures.items():
         print(f"ecgnat: {cleaned(f'{what}: {why}', 1000)}", file=sys.stderr)
     return 1 if instance.failures else 0

@@ -23,6 +23,7 @@ from ecgnat_stream.device import LinkState
 from ecgnat_stream.events import DeviceStatus, Technical, Wave
 from ecgnat_stream.signal import LEADS, SampleBlock, StreamInfo, assign_leads
 from ecgnat_stream.ward import reports
+from ecgnat_stream.watchdog import BedTruth, explains
 
 __all__ = ["Bed", "Moment"]
 
@@ -67,8 +68,8 @@ class Bed:
         Of the connection to the device: never below the unix time in s at which it began, and one more at least than that of the
         one before. So it also grows over restarts of the process, without any file.
     judged_ns
-        Host monotonic time of the newest sample that the alarm engine has really observed; until then, of the bed's making.
-        It stands still when the alarm engine gets nothing, whatever the link says.
+        Host monotonic time of the newest usable sample that the alarm engine has really observed; until then, of the bed's
+        making. It stands still when the alarm engine gets nothing, whatever the link says.
     ended
         Why the bed will see nothing more: its recording is over, or the monitor ends it. Empty while it goes on. A bed whose
         device was given up is not ended: it stays lost, under ``no-data``.
@@ -277,8 +278,13 @@ class Bed:
             self._evidence = None
             self.at_s = moment.at_s
             self.say(self.alarms.observe(observation, moment.time, self._clock.monotonic_ns()))
-            if self.alarms.at_s == moment.at_s:
+            if moment.usable and self.alarms.at_s == moment.at_s:
                 self.judged_ns = max(self.judged_ns, self.arrival_ns(moment.at_s))
+
+    def truth(self) -> BedTruth:
+        """Return what is true of this bed now, for the watchdog."""
+        told = frozenset(alarm.condition for alarm in self.alarms.active() if explains(alarm))
+        return BedTruth(self.name, self.live, self.judged_ns, told, bool(self.ended))
 
     def technical(self, condition: str, *, present: bool, detail: str = "") -> None:
         """Tell the alarm engine what a stage noticed about this bed."""

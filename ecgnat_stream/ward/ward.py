@@ -27,14 +27,17 @@ from ecgnat_stream.signal import FRAME, FRAME_S, FS, MODEL_FS, SampleBlock, Stre
 from ecgnat_stream.suggest import unknown
 from ecgnat_stream.ward import reports
 from ecgnat_stream.ward.bed import Bed, Moment
+from ecgnat_stream.ward.load import Load
 from ecgnat_stream.ward.signal_path import FrameResult, SignalPath
+from ecgnat_stream.watchdog import BedTruth
 
 __all__ = ["BedProgress", "Ward"]
 
 _SECOND = round(1 / FRAME_S)
 
 _FRAMES_PER_CALL = 10
-"""Frames worked on before the caller gets its turn back: at most 2 s of signal of every bed."""
+_CALL_NS = 50_000_000
+"""Frames worked on before the caller gets its turn back: at most 2 s of signal of every bed, and none begun after 50 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,8 @@ class Ward:
         self._scheduler = Scheduler(rows, config.schedule)
         self._timeline = RhythmTimeline(rows, config.rhythm)
         self._late: set[int] = set()
+        self._load = Load()
+        self._asked = False
 
     def is_live(self, row: int) -> bool:
         """Whether a bed's source cannot wait."""
@@ -114,6 +119,10 @@ class Ward:
             BedProgress(bed.name, self._path.done_s(row), bed.info.total / bed.fs if bed.info and bed.info.total else None)
             for row, bed in enumerate(self._beds)
         ]
+
+    def truths(self) -> list[BedTruth]:
+        """Return what is true of every bed, for the watchdog."""
+        return [bed.truth() for bed in self._beds]
 
     def restore(self, alarms: Mapping[str, Sequence[Alarm]], sequences: Mapping[str, int]) -> None:
         """Go on with what an earlier process has left open, per bed ("" is the worker), before any stream begins."""
@@ -210,12 +219,15 @@ class Ward:
 
     def advance(self) -> bool:
         """Work on the frames that are ready, all beds together; say whether there is more to do at once."""
+        until_ns = self._clock.monotonic_ns() + _CALL_NS
         for _ in range(_FRAMES_PER_CALL):
             ready = self._path.ready()
             for rows in ready:
                 self._work(rows)
             if not ready:
                 return False
+            if self._clock.monotonic_ns() >= until_ns:
+                break
         return True
 
     def _work(self, rows: NDArray[np.intp]) -> None:
@@ -277,6 +289,7 @@ class Ward:
 
     def next_batch(self) -> list[Window]:
         """Return the next windows for the network; empty if none is due. :meth:`apply` or :meth:`fail` answers."""
+        self._asked = True
         windows = self._scheduler.next_batch()
         for window in windows:
             self._in_flight[window.row] += 1
@@ -334,6 +347,17 @@ class Ward:
                 bed.technical("model-late", present=True, detail=detail)
             bed.say(bed.alarms.tick(now_ns, bed.now()))
         self._say(self._engine.tick(now_ns, utc))
+        if self._asked:  # while the network is being loaded nothing is skipped for want of time
+            self._check_load()
+
+    def _check_load(self) -> None:
+        """Tell that the monitor is too slow for its beds, with the figure, or that it keeps up again."""
+        before = self._load.overload
+        share = self._load.tick(int(self._scheduler.cut.sum()), self.skipped_windows)
+        if self._load.overload != before:
+            detail = f"{100 * share:.0f} % of the windows of {len(self._beds)} beds are skipped" if self._load.overload else ""
+            utc = self._clock.utc()
+            self._publish(Technical(bed="", time=utc, condition="overload", present=bool(detail), detail=detail))
 
     def technical(self, event: Technical) -> None:
         """Take what a stage or sink noticed, of one bed or (no bed named) of the worker."""

@@ -1,0 +1,134 @@
+"""The guard of the process: a thread that ends it when its event loop stands still, or does not end when it is told to.
+
+The watchdog looks whether the beds are watched; the guard looks whether the watchdog looks. It needs nothing of the event loop:
+signals reach it through a socket that the operating system's handler writes to. Whoever started the process (systemd with
+``Restart=on-failure``, a container with a restart policy) starts it again after exit code 70.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import select
+import signal
+import socket
+import sys
+import termios
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["DIED", "LEAVE_S", "guarded"]
+
+DIED = 70
+"""Exit code of a process that could not be trusted any more (EX_SOFTWARE of sysexits.h)."""
+
+LEAVE_S = 9.0
+"""A process that was told to end is ended after this time: SIGTERM is obeyed within 10 s, whatever hangs."""
+
+_LOOK_S = 0.5
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def guarded(stop: Callable[[int], None], watched_ns: Callable[[], int], loop_s: float) -> Iterator[None]:
+    """Guard the process from here on; when the block is left it has ``LEAVE_S`` to end by itself.
+
+    Parameters
+    ----------
+    stop
+        Called in the guard's thread with the number of a signal that asks for the end.
+    watched_ns
+        Returns when the beds were last looked at, monotonic ns.
+    loop_s
+        How long that may be ago, s.
+    """
+    inside, outside = socket.socketpair()
+    for end in (inside, outside):
+        end.setblocking(False)
+    guard = _Guard(inside, stop, watched_ns, loop_s)
+    former = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+    former_fd = signal.set_wakeup_fd(outside.fileno(), warn_on_full_buffer=False)
+    guard.start()
+    _notify("READY=1")
+    try:
+        yield
+    finally:
+        guard.leave()
+        _notify("STOPPING=1")
+        signal.set_wakeup_fd(former_fd)
+        for number, handler in former.items():
+            signal.signal(number, handler)
+        outside.close()
+
+
+class _Guard(threading.Thread):
+    def __init__(self, signals: socket.socket, stop: Callable[[int], None], watched_ns: Callable[[], int], loop_s: float) -> None:
+        super().__init__(name="guard", daemon=True)
+        self._signals, self._stop, self._watched_ns, self._loop_s = signals, stop, watched_ns, loop_s
+        self._until: float | None = None
+        self._terminal = _terminal()
+
+    def leave(self) -> None:
+        """Take note that the process is ending."""
+        self._until = self._until or time.monotonic() + LEAVE_S
+
+    def run(self) -> None:
+        """Look, twice a second, until the process has ended."""
+        held_up_s = 0.0
+        while True:
+            asked = time.monotonic()
+            self._hear()
+            now = time.monotonic()
+            # A process that was stopped as a whole (a debugger, a machine that slept) has not looked, and could not.
+            held_up_s = now - asked if now - asked > 4 * _LOOK_S else max(0.0, held_up_s - _LOOK_S)
+            if self._until is not None:
+                if now > self._until:
+                    self._end(f"it did not end within {LEAVE_S:g} s")
+                continue
+            still_s = (time.monotonic_ns() - self._watched_ns()) / 1e9
+            if still_s > self._loop_s + held_up_s:
+                self._end(f"nobody has looked at the beds for {still_s:.0f} s: the event loop stands still")
+            _notify("WATCHDOG=1")
+
+    def _hear(self) -> None:
+        """Wait for a signal, or until it is time to look again."""
+        if not select.select([self._signals], [], [], _LOOK_S)[0]:
+            return
+        heard = self._signals.recv(64)
+        if not heard:
+            time.sleep(_LOOK_S)  # the other end is closed: the monitoring is over
+        for number in heard:
+            if number in _SIGNALS:
+                self.leave()
+                self._stop(number)
+
+    def _end(self, why: str) -> None:
+        if self._terminal is not None:
+            descriptor, state = self._terminal
+            termios.tcsetattr(descriptor, termios.TCSANOW, state)
+            os.write(descriptor, b"\x1b[?1049l\x1b[?1000l\x1b[?1003l\x1b[?25h\r\n")
+        os.write(2, f"ecgnat: the process is ended: {why}. Where each thread is:\n".encode())
+        faulthandler.dump_traceback(2, all_threads=True)
+        os._exit(DIED)
+
+
+def _terminal() -> tuple[int, list[Any]] | None:
+    """Return the terminal and how it was before the dashboard drew on it."""
+    if not sys.stderr.isatty():
+        return None
+    return sys.stderr.fileno(), termios.tcgetattr(sys.stderr.fileno())
+
+
+def _notify(state: str) -> None:
+    """Tell systemd, if it wants to know (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as service:
+            try:
+                service.connect("\0" + address[1:] if address.startswith("@") else address)
+                service.send(state.encode())
+            except OSError:
+                os.environ.pop("NOTIFY_SOCKET")  # nobody listens there: it is not asked again

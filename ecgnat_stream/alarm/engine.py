@@ -56,11 +56,6 @@ class AlarmEngine:
         self._covered_s: dict[str, float] = {}
         self._momentary_ns: dict[str, int] = {}
 
-    @property
-    def at_s(self) -> float:
-        """How far on the stream the engine has seen; -inf before it has seen anything."""
-        return self._at_s
-
     def active(self) -> list[Alarm]:
         """Return the latest event of every alarm that has not ended, the most urgent first: for whoever connects late."""
         return self._machine.active()

@@ -77,7 +77,7 @@ def files_of(recording: Path) -> set[Path]:
         return {recording}
     files = {recording, *(recording.with_suffix(suffix) for suffix in WFDB_SUFFIXES[1:])}
     first, *others = _header_lines(recording, most=-1) or [[""]]
-    named = [recording.parent / words[0] for words in others if words[0] not in ("~", "-")]
+    named = [recording.parent / words[0] for words in others if _is_name(words[0])]
     if "/" not in first[0]:
         return files | set(named)
     segments = {Path(f"{segment}.hea") for segment in named} - files
@@ -88,6 +88,11 @@ def _header_lines(path: Path, most: int = _LOOK_BYTES) -> list[list[str]]:
     return [line.split() for line in _beginning(path, most).splitlines() if line.strip() and not line.startswith("#")]
 
 
+def _is_name(word: str) -> bool:
+    """Return whether a word of a header can be the name of a file; "~" and "-" are none in header(5)."""
+    return word not in ("~", "-") and "\0" not in word
+
+
 def _look_at_header(path: Path, segments: set[Path]) -> str | None:
     """Add the segments that a header names; say why it describes no recording, or return None. header(5) of the WFDB guide."""
     lines = _header_lines(path)
@@ -95,7 +100,7 @@ def _look_at_header(path: Path, segments: set[Path]) -> str | None:
         return None  # whatever it is, its reader says
     _, several, _ = lines[0][0].partition("/")
     if several:
-        segments |= {path.with_name(f"{words[0]}.hea") for words in lines[1:] if words[0] != "~"}
+        segments |= {path.parent / f"{words[0]}.hea" for words in lines[1:] if _is_name(words[0])}
     return "describes no signals" if lines[0][1] == "0" else None
 
 

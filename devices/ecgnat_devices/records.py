@@ -7,9 +7,12 @@ permanent :class:`~ecgnat_stream.errors.DeviceError` that names the file, what i
 from __future__ import annotations
 
 import math
+import struct
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import tokenize
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +22,7 @@ import soundfile
 import wfdb
 from numpy.typing import NDArray
 
-from ecgnat_stream.errors import DeviceError, InputError
+from ecgnat_stream.errors import DeviceError, EcgnatError, InputError
 from ecgnat_stream.recordings import SINGLE_FILES, WFDB_SUFFIXES, Format, decimal_comma
 from ecgnat_stream.signal import ecg_signals, is_time, mv_per, same_rate, twice
 from ecgnat_stream.suggest import proposal
@@ -125,24 +128,59 @@ def open_record(
     kind = SINGLE_FILES.get(path.suffix.lower(), "wfdb") if fmt == "auto" else fmt
     if kind != "wfdb" and not path.is_file():
         raise _wrong(path, f"does not exist{_proposal(path)}")
-    if kind == "wfdb":
-        record = _open_wfdb(_wfdb_name(path), fs, units, leads, strict)
-    elif kind == "edf":
-        record = _open_edf(path, fs, units, leads, strict)
-    else:
-        if fs is None or units is None:
-            missing = " and ".join(name for name, value in (("fs", fs), ("units", units)) if value is None)
-            raise _wrong(
-                path,
-                f"does not say its {missing}: give fs in Hz and units (uV, mV or V); on the command line --fs 250 --units mV",
-            )
-        table = _load_csv if kind == "csv" else _load_npy
-        record = _from_table(path, table(path), fs, units, scale, leads)
+    with _border(path, "cannot be read"):
+        record = _open(path, kind, fs, units, scale, leads, strict)
     if not (math.isfinite(record.fs) and record.fs > 0):
         raise _wrong(path, f"states a sampling rate of {record.fs:g} Hz: give fs in Hz, on the command line --fs")
     if record.total < 1:
         raise _wrong(path, "holds no samples")
-    return record
+
+    def read(start: int, stop: int) -> Samples:
+        with _border(path, f"cannot be read at sample {start}"):
+            return record.read(start, stop)
+
+    return replace(record, read=read)
+
+
+_TROUBLE = (
+    *(ValueError, TypeError, LookupError, AttributeError, OSError, ArithmeticError, EOFError, MemoryError, RecursionError),
+    *(SyntaxError, tokenize.TokenError, struct.error, soundfile.LibsndfileError),
+)
+"""What the libraries that read files raise for broken ones, each in its way."""
+
+
+@contextmanager
+def _border(path: Path, what: str) -> Iterator[None]:
+    """Turn whatever a library raises for a broken file into what this module promises."""
+    try:
+        yield
+    except EcgnatError:
+        raise
+    except _TROUBLE as error:
+        raise _wrong(path, f"{what} ({str(error) or type(error).__name__})") from error
+
+
+def _open(
+    path: Path,
+    kind: str,
+    fs: float | None,
+    units: Units | None,
+    scale: float,
+    leads: Sequence[str] | None,
+    strict: bool,
+) -> OpenRecord:
+    if kind == "wfdb":
+        return _open_wfdb(_wfdb_name(path), fs, units, leads, strict)
+    if kind == "edf":
+        return _open_edf(path, fs, units, leads, strict)
+    if fs is None or units is None:
+        missing = " and ".join(name for name, value in (("fs", fs), ("units", units)) if value is None)
+        raise _wrong(
+            path,
+            f"does not say its {missing}: give fs in Hz and units (uV, mV or V); on the command line --fs 250 --units mV",
+        )
+    table = _load_csv if kind == "csv" else _load_npy
+    return _from_table(path, table(path), fs, units, scale, leads)
 
 
 def _wrong(path: Path, what: str) -> DeviceError:
@@ -223,14 +261,11 @@ def _is_recording(file: Path) -> bool:
     return file.suffix == ".hea" or file.suffix.lower() in SINGLE_FILES
 
 
-_HEADER_TROUBLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OSError, ZeroDivisionError, OverflowError)
-
-
 def _open_wfdb(path: Path, fs: float | None, units: Units | None, leads: Sequence[str] | None, strict: bool) -> OpenRecord:
     header_name = f"{path.name}.hea"
     try:
         header = wfdb.rdheader(str(path), rd_segments=True)
-    except _HEADER_TROUBLE as error:
+    except _TROUBLE as error:
         raise _wrong(path.with_name(header_name), f"is no WFDB header ({error})") from error
     if not header.n_sig:
         raise _wrong(path.with_name(header_name), "describes no signals")
@@ -252,7 +287,7 @@ def _open_wfdb(path: Path, fs: float | None, units: Units | None, leads: Sequenc
         part_of = {"sampfrom": start, "sampto": stop} if header.sig_len else {}
         try:
             part = wfdb.rdrecord(str(path), channels=chosen, m2s=True, **part_of)
-        except (*_HEADER_TROUBLE, soundfile.LibsndfileError) as error:
+        except _TROUBLE as error:
             raise _wrong(path, f"cannot be read at sample {start} ({error})") from error
         if part.p_signal is None or part.p_signal.shape != (stop - start, len(chosen)):
             raise _wrong(path, f"cannot be read from sample {start} to {stop}")
@@ -371,7 +406,7 @@ class _Table:
 def _load_npy(path: Path) -> _Table:
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except _TROUBLE as error:
         raise _wrong(path, f"is no NPY file ({error})") from error
     if values.ndim == 1:
         values = values[None]
@@ -406,6 +441,8 @@ def _load_csv(path: Path) -> _Table:
         raise _wrong(path, f"is no table of numbers ({error})") from error
     if values.size == 0:
         raise _wrong(path, "holds no samples")
+    if names and len(names) != len(values):
+        raise _wrong(path, f"names {len(names)} columns in its first line, but the lines below have {len(values)}")
     if names and is_time(names[0]):
         return _Table(values[1:], names[1:])
     return _Table(values, names)

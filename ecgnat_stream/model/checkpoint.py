@@ -145,7 +145,7 @@ def load_checkpoint(path: Path | str) -> tuple[Network, ModelCard]:
 def _read_card(path: Path) -> ModelCard:
     try:
         card = msgspec.json.decode(path.read_bytes(), type=ModelCard)
-    except (msgspec.DecodeError, ValueError, OSError) as error:
+    except (msgspec.DecodeError, ValueError, OSError, RecursionError) as error:
         raise CheckpointError(f"{path} is not a model configuration: {error}") from error
     for kind, classes in (("rhythm", RHYTHMS), ("beat", BEATS), ("screen", SCREENS)):
         if (own := getattr(card.model, f"{kind}_classes")) != classes:

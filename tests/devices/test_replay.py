@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -374,3 +375,38 @@ def test_a_recording_that_is_not_there_is_refused_with_what_may_be_meant(path: s
         (tmp_path / "ward" / name).touch()
     with pytest.raises(DeviceError, match=said):
         open_record(tmp_path / path, fs=250, units="mV")
+
+
+def broken_npy(folder: Path) -> Path:
+    path = folder / "x.npy"
+    np.save(path, np.zeros((1, 100), np.float32))
+    path.write_bytes(path.read_bytes().replace(b"(1, 100)", b"(1, (((("))
+    return path
+
+
+def negative_npy(folder: Path) -> Path:
+    path = folder / "x.npy"
+    np.save(path, np.zeros((1, 100), np.float32))
+    path.write_bytes(path.read_bytes().replace(b"(1, 100)", b"(-9,100)"))
+    return path
+
+
+def too_many_names(folder: Path) -> Path:
+    path = folder / "x.csv"
+    path.write_text("time,I,II,V1\n0,0.1,0.2\n0.004,0.2,0.3\n")
+    return path
+
+
+def header_of_several_without_a_layout(folder: Path) -> Path:
+    (folder / "x.hea").write_text("x/2 2 250 500\ns1 250\ns2 250\n")
+    for name in ("s1", "s2"):
+        (folder / f"{name}.hea").write_text(f"{name} 0 250 250\n")
+    return folder / "x"
+
+
+@pytest.mark.parametrize("spoil", [broken_npy, negative_npy, too_many_names, header_of_several_without_a_layout])
+def test_whatever_a_library_raises_for_a_broken_file_names_the_file(spoil: Callable[[Path], Path], tmp_path: Path) -> None:
+    path = spoil(tmp_path)
+    with pytest.raises(DeviceError, match=f"{path.name}.*: ") as told:
+        open_record(path, fs=250.0, units="mV").read(0, 10)
+    assert told.value.permanent

@@ -96,3 +96,11 @@ def test_decimal_commas_are_named(text: str, number: str, tmp_path: Path) -> Non
     if number:
         with pytest.raises(DeviceError, match="has decimal commas"):
             open_record(tmp_path / "a b.csv", fs=200, units="mV")
+
+
+@pytest.mark.parametrize("name", ["s1/2", "s\0x", "../s", "~", "-", "/"])
+def test_a_header_that_names_odd_segments_is_passed_over(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.hea"
+    path.write_text(f"m/2 1 250 500\n{name} 250\n~ 250\n")
+    assert path in find_recordings(tmp_path).recordings
+    assert path in files_of(path)

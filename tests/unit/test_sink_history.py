@@ -585,6 +585,27 @@ async def test_a_file_of_the_first_schema_is_read_and_brought_up_to_date(tmp_pat
     assert (way.published, way.confirmed, way.confirmed_by) == (None, at(2), "central-1")
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE event SET body = '{}'",
+        "UPDATE event SET body = x'ff'",
+        "UPDATE alarm SET started = 'noon'",
+        "UPDATE alarm SET kind = 7",
+        "UPDATE numbering SET sequence = 'many'",
+    ],
+)
+async def test_what_a_damaged_file_holds_is_told_as_such(damage: str, tmp_path: Path) -> None:
+    path = tmp_path / "alarms.db"
+    await keep(path, alarm(1))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(damage)
+    with pytest.raises(SinkError, match="cannot be read as an alarm history"), History(path) as history:
+        history.alarms()
+        history.events()
+        history.unfinished()
+
+
 async def test_the_way_of_what_is_forgotten_is_forgotten(tmp_path: Path) -> None:
     path, day = tmp_path / "alarms.db", 86_400.0
     await keep(path, alarm(1), went(1, "at-broker", 1), end(2, 2), alarm(3, 3), went(3, "at-broker", 4))

@@ -16,7 +16,7 @@ import msgspec
 
 from ecgnat_stream import wire
 from ecgnat_stream.codes import Priority
-from ecgnat_stream.errors import SinkError
+from ecgnat_stream.errors import FrameError, SinkError
 from ecgnat_stream.events import Alarm, Kind, Phase, Presence
 from ecgnat_stream.sink.history.store import schema_version, utc_text
 
@@ -182,7 +182,8 @@ class History:
     def _told(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, FrameError, ValueError, TypeError, AttributeError) as error:
+            # A damaged file may hold whatever it likes where a time, a number or an event belongs.
             raise SinkError(f"{self._path}: cannot be read as an alarm history: {error}") from error
 
     def _rows(self, query: str, values: Iterable[Any] = ()) -> list[sqlite3.Row]:
@@ -203,7 +204,8 @@ class History:
             f"WHERE {where} ORDER BY started, id",
             values,
         )
-        return [_record(row) for row in rows]
+        with self._told():
+            return [_record(row) for row in rows]
 
     def events(self, selection: Selection = Selection(), after: int = 0) -> list[tuple[int, Alarm]]:  # noqa: B008
         """Return alarm events in the order in which they were written, each with its number, after the one numbered ``after``."""
@@ -211,7 +213,8 @@ class History:
         if selection.active:
             where += " AND alarm IN (SELECT id FROM alarm WHERE ended IS NULL)"
         rows = self._rows(f"SELECT id, body FROM event WHERE {where} AND id > ? ORDER BY id", [*values, after])
-        return [(row["id"], _event(row["body"])) for row in rows]
+        with self._told():
+            return [(row["id"], _event(row["body"])) for row in rows]
 
     def newest(self) -> int:
         """Return the number of the newest event, 0 if there is none."""
@@ -222,11 +225,12 @@ class History:
         where, values = selection.where_bed()
         rows = self._rows(f"SELECT bed, started, stopped FROM monitored WHERE {where} AND bed <> ''", values)
         total: dict[str, float] = {}
-        for bed, started, stopped in rows:
-            begin, end = datetime.fromisoformat(started), datetime.fromisoformat(stopped)
-            begin = max(begin, selection.since or begin)
-            end = min(end, selection.until or end)
-            total[bed] = total.get(bed, 0.0) + max(0.0, (end - begin).total_seconds())
+        with self._told():
+            for bed, started, stopped in rows:
+                begin, end = datetime.fromisoformat(started), datetime.fromisoformat(stopped)
+                begin = max(begin, selection.since or begin)
+                end = min(end, selection.until or end)
+                total[bed] = total.get(bed, 0.0) + max(0.0, (end - begin).total_seconds())
         return total
 
     def commands(self, selection: Selection = Selection()) -> list[CommandRecord]:  # noqa: B008
@@ -239,7 +243,8 @@ class History:
             f"WHERE {where} ORDER BY id, answer",
             values,
         )
-        return [msgspec.convert(dict(row), CommandRecord, strict=False) for row in rows]
+        with self._told():
+            return [msgspec.convert(dict(row), CommandRecord, strict=False) for row in rows]
 
     def deliveries(self, selection: Selection = Selection()) -> list[DeliveryRecord]:  # noqa: B008
         """Return how far alarm events have come, in the order in which they were written; none of before schema 2."""
@@ -261,23 +266,26 @@ class History:
             f"coalesce({step('confirmed', 'receiver')}, '') AS confirmed_by FROM event WHERE {where} ORDER BY id",
             values,
         )
-        return [msgspec.convert(dict(row), DeliveryRecord) for row in rows]
+        with self._told():
+            return [msgspec.convert(dict(row), DeliveryRecord) for row in rows]
 
     def lost(self) -> int:
         """Return how many events could not be kept, in all runs together."""
-        return int(sum(row[0] for row in self._rows("SELECT lost FROM run")))
+        with self._told():
+            return int(sum(row[0] for row in self._rows("SELECT lost FROM run")))
 
     def unfinished(self) -> tuple[dict[str, list[Alarm]], dict[str, int]]:
         """Return what :func:`unfinished` does."""
-        rows = self._rows("SELECT bed, sequence FROM numbering")
         alarms: dict[str, list[Alarm]] = {}
-        for row in self._rows(
-            "SELECT body FROM event WHERE id IN "
-            "(SELECT (SELECT max(id) FROM event WHERE event.alarm = alarm.id) FROM alarm WHERE ended IS NULL) ORDER BY id"
-        ):
-            event = _event(row["body"])
-            alarms.setdefault(event.bed, []).append(event)
-        return alarms, {row[0]: row[1] for row in rows}
+        with self._told():
+            numbers = {str(row[0]): int(row[1]) for row in self._rows("SELECT bed, sequence FROM numbering")}
+            for row in self._rows(
+                "SELECT body FROM event WHERE id IN "
+                "(SELECT (SELECT max(id) FROM event WHERE event.alarm = alarm.id) FROM alarm WHERE ended IS NULL) ORDER BY id"
+            ):
+                event = _event(row["body"])
+                alarms.setdefault(event.bed, []).append(event)
+        return alarms, numbers
 
 
 def unfinished(path: Path) -> tuple[dict[str, list[Alarm]], dict[str, int]]:
@@ -303,7 +311,8 @@ def unfinished(path: Path) -> tuple[dict[str, list[Alarm]], dict[str, int]]:
 
 def _event(body: str) -> Alarm:
     event = wire.decode_json(body.encode())
-    assert isinstance(event, Alarm)
+    if not isinstance(event, Alarm):
+        raise FrameError(f"a {type(event).__name__} stands where an alarm belongs")
     return event
 
 

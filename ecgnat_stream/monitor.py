@@ -498,10 +498,18 @@ class Monitor:
         while True:
             next_ns += round(_TICK_S * 1e9)
             await self.clock.sleep_until(next_ns)
+            self._guarded("clock", self._follow_clock)
             self._guarded("tick", self._ward.tick)
             count += 1
             if count % _STATUS_TICKS == 0:
                 self._say_status(online=True)
+
+    def _follow_clock(self) -> None:
+        """Take over a wall clock that was set, and say so."""
+        step = self.clock.follow()
+        if step is not None:
+            self._ward.clock_set(step)
+            self._report("clock-jump", str(step))
 
     async def _obey(self) -> None:
         """Carry out commands, in order."""

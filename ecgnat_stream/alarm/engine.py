@@ -170,6 +170,10 @@ class AlarmEngine:
         events = self._machine.set(reported(report), stamp)
         return events + self._unverified(stamp)
 
+    def clock_set(self, step_s: float, time: datetime, now_ns: int) -> list[Alarm]:
+        """Take note that the wall clock was set by ``step_s``; ``time`` is by the new one. What a pause lasts stays the same."""
+        return self._machine.clock_set(step_s, self._stamp(time, now_ns))
+
     def begin(self, time: datetime, now_ns: int) -> list[Alarm]:
         """Begin another stream of the same bed at 0 s; what is latched stays, the event numbers run on."""
         events = self._unverified(self._stamp(time, now_ns))

@@ -197,6 +197,15 @@ class AlarmMachine:
                 events.append(self._emit(alarm, "continue", stamp))
         return events
 
+    def clock_set(self, step_s: float, stamp: Stamp) -> list[Alarm]:
+        """Say the ends of pauses anew: the wall clock was set, and they are where they were on the monotonic one."""
+        events = []
+        for alarm in self._alarms.values():
+            if alarm.paused_until is not None:
+                alarm.paused_until += timedelta(seconds=step_s)
+                events.append(self._emit(alarm, "update", stamp))
+        return events
+
     def _chosen(self, condition: str | None) -> Iterable[tuple[str, _Active]]:
         return [(name, alarm) for name, alarm in self._alarms.items() if condition in (None, name)]
 

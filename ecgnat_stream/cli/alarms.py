@@ -149,7 +149,7 @@ def _alarms(arguments: argparse.Namespace) -> int:
         elif arguments.events:
             from ecgnat_stream.events import Alarm
 
-            events = sorted((event for _, event in history.events(selection)), key=lambda event: event.time)
+            events = [event for _, event in history.events(selection)]
             _print(arguments, Alarm, events, lambda: _events_table(events))
         elif arguments.delivery:
             ways = history.deliveries(selection)

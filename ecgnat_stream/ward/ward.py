@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ecgnat_stream.alarm import AlarmEngine, BeatMark, Evidence, pvc_per_min
 from ecgnat_stream.bus import Published
-from ecgnat_stream.clock import Clock, run_id
+from ecgnat_stream.clock import Clock, Step, run_id
 from ecgnat_stream.codes import RHYTHMS
 from ecgnat_stream.config import Config
 from ecgnat_stream.device import LinkState
@@ -358,6 +358,17 @@ class Ward:
             detail = f"{100 * share:.0f} % of the windows of {len(self._beds)} beds are skipped" if self._load.overload else ""
             utc = self._clock.utc()
             self._publish(Technical(bed="", time=utc, condition="overload", present=bool(detail), detail=detail))
+
+    def clock_set(self, step: Step) -> None:
+        """Take note that the wall clock was set, or that the machine slept: then no live bed was watched meanwhile."""
+        now_ns = self._clock.monotonic_ns()
+        self._say(self._engine.clock_set(step.step_s, self._clock.utc(), now_ns))
+        for bed in self._beds:
+            if bed.live and not bed.ended:
+                bed.say(bed.alarms.clock_set(step.step_s, bed.now(), now_ns))
+                if step.slept_s and bed.info is not None:
+                    bed.flush()
+                    bed.say(bed.alarms.disconnect(bed.now(), now_ns, str(step)))
 
     def technical(self, event: Technical) -> None:
         """Take what a stage or sink noticed, of one bed or (no bed named) of the worker."""

@@ -196,7 +196,7 @@ def status_text(board: Board, bed: BedState | None, width: int, palette: Palette
     if bed is not None and bed.status is not None:
         left = f" {bed.status.state}" + (f": {bed.status.detail}" if bed.status.detail else "")
     result = bed.result if bed is not None and bed.result is not None else board.system.result
-    if result is not None and (now - result.time).total_seconds() < _ANSWER_S:
+    if result is not None and abs((now - result.time).total_seconds()) < _ANSWER_S:
         answer = "accepted" if result.accepted else f"REFUSED: {result.reason}"
         left += f"   {result.action} {answer}"
     if note and cell_len(left) + cell_len(note) + cell_len(right) + 4 <= width:

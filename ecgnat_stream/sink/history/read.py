@@ -320,6 +320,7 @@ def _record(row: sqlite3.Row) -> AlarmRecord:
     values = {key: row[key] for key in row.keys() if key in AlarmRecord.__struct_fields__}  # noqa: SIM118 - a Row has no others
     started = datetime.fromisoformat(row["started"])
     acknowledged = row["acknowledged"] and datetime.fromisoformat(row["acknowledged"])
-    values["duration_s"] = (datetime.fromisoformat(row["seen"]) - started).total_seconds()
-    values["acknowledged_after_s"] = (acknowledged - started).total_seconds() if acknowledged else None
+    # Where the wall clock was set back meanwhile, nothing is known of how long it took.
+    values["duration_s"] = max(0.0, (datetime.fromisoformat(row["seen"]) - started).total_seconds())
+    values["acknowledged_after_s"] = max(0.0, (acknowledged - started).total_seconds()) if acknowledged else None
     return msgspec.convert(values, AlarmRecord)

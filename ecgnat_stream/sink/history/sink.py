@@ -208,18 +208,24 @@ class HistorySink:
 
 
 class _Watched:
-    """When each bed was watched: from ``online`` to the last sign of life before it was not."""
+    """When each bed was watched: from ``online`` to the last sign of life before it was not, or before the wall clock was set."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._open: dict[str, datetime] = {}
+        self._cut: set[str] = set()
         self._due: dict[tuple[str, str], str] = {}
 
     def note(self, event: Published) -> None:
-        """Note a sign of life."""
+        """Note a sign of life, or that the wall clock was set: what was before it and what comes after cannot be compared."""
+        if isinstance(event, Alarm) and event.condition == "clock-jump" and not event.bed:
+            self._cut.update(self._open)
         if isinstance(event, DeviceStatus | EngineStatus) and event.online:
             self._open.setdefault(event.bed, event.time)
         if isinstance(event, DeviceStatus | EngineStatus | Vitals) and event.bed in self._open:
+            if event.bed in self._cut:
+                self._cut.discard(event.bed)
+                self._open[event.bed] = event.time
             self._due[event.bed, utc_text(self._open[event.bed])] = utc_text(event.time)
             if len(self._due) > self._most:
                 del self._due[next(iter(self._due))]

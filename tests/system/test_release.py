@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -105,3 +107,44 @@ def test_the_sdist_is_the_checkout(tmp_path: Path) -> None:
         packed = {name.partition("/")[2] for name in content.getnames()}
     missing = {name for name in tracked if (ROOT / name).exists() and not name.startswith((".ci/", ".github/"))} - packed
     assert not missing
+
+
+def _locked() -> list[tuple[str, str, int]]:
+    """Return name, version and number of hashes of each line of the lock; some packages have several, for several Pythons."""
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    line = r"^([a-z0-9-]+)(?:\[[^]]*\])?==(\S+)[^\n]*((?:\n +--hash=sha256:[0-9a-f]{64}(?: \\)?)*)"
+    return [(name, version, hashes.count("sha256:")) for name, version, hashes in re.findall(line, text, flags=re.M)]
+
+
+def test_the_lock_has_what_pyproject_asks_for() -> None:
+    requirements = pytest.importorskip("packaging.requirements")
+    for line in PROJECT["project"]["dependencies"]:
+        asked = requirements.Requirement(line)
+        versions = [version for name, version, _ in _locked() if name == asked.name]
+        assert versions, f"{asked.name} is not in requirements.lock: run scripts/lock"
+        assert all(asked.specifier.contains(version) for version in versions), f"requirements.lock has {versions} for {line}"
+
+
+def test_the_lock_names_packages_and_hashes_and_no_place() -> None:
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line and not line.startswith((" ", "#"))]
+    locked = _locked()
+    assert len(locked) == len(lines) > 30
+    assert all(hashes for *_, hashes in locked)
+    assert not re.search(r"://|file:|^-|@", text, flags=re.M)
+
+
+@pytest.mark.skipif(
+    shutil.which("cyclonedx-py", path=str(Path(sys.executable).parent)) is None, reason="cyclonedx-bom is not installed"
+)
+def test_the_bill_of_materials_lists_the_lock_and_is_the_same_each_time(tmp_path: Path) -> None:
+    made = [tmp_path / "one.json", tmp_path / "two.json"]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for into in made:
+        subprocess.run([ROOT / "scripts" / "sbom", into], env=environment, check=True, capture_output=True, timeout=120)
+    assert made[0].read_bytes() == made[1].read_bytes()
+    bill = json.loads(made[0].read_text(encoding="utf-8"))
+    assert bill["bomFormat"] == "CycloneDX"
+    listed = [(one["name"], one["version"]) for one in bill["components"]]
+    assert sorted(listed) == sorted((name, version) for name, version, _ in _locked())
+    assert all("hashes" in one["externalReferences"][0] for one in bill["components"])

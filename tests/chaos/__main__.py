@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("--broker-kills", type=int, default=5)
     parser.add_argument("--kills", type=int, default=1, help="kill -9 of the monitor")
     parser.add_argument("--terms", type=int, default=1, help="SIGTERM to the monitor, then it is started again")
+    parser.add_argument("--stands", type=int, default=0, help="how often an adapter holds the event loop")
     parser.add_argument("--only", default="", help="only faults of these kinds, with commas between")
     parser.add_argument("--json", type=Path, default=Path("chaos.json"))
     parser.add_argument("--folder", type=Path, help="keep everything that is written here")
@@ -35,6 +36,7 @@ def main() -> int:
         broker_kills=options.broker_kills,
         kills=options.kills,
         terms=options.terms,
+        stands=options.stands,
         only=tuple(filter(None, options.only.split(","))),
     )
     with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as folder:

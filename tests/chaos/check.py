@@ -7,11 +7,15 @@ signal, nor a technical alarm that says why not.
 
 from __future__ import annotations
 
+import bisect
+import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from ecgnat_stream.events import Alarm
 from tests.chaos.conduct import Life, Log
 from tests.chaos.evidence import Presence, Span, loop_lines, meets, true_spans
 from tests.chaos.plan import Fault, Onset, bed_name
@@ -42,6 +46,9 @@ CUT_S = 1.0
 
 SAID_S = 12.0
 """A device's fault must have raised a technical alarm of its bed after this time."""
+
+STUCK_CODE, STUCK_S = 70, 45.0
+"""A process whose event loop is held ends itself with this code, within this time."""
 
 EXPLAINS = ("no-data", "leads-off", "signal-missing", "noise", "unwatched", "overload", "worker-lost")
 LIVE = (JSONL, MQTT, ZMQ)
@@ -80,7 +87,7 @@ class Findings:
     exit_s: list[float] = field(default_factory=list)
     loop_late_s: list[float] = field(default_factory=list)
     loop_own_s: list[float] = field(default_factory=list)
-    stands: list[dict[str, object]] = field(default_factory=list)
+    stands: list[dict[str, Any]] = field(default_factory=list)
     first_judged_s: list[float] = field(default_factory=list)
 
     def count(self, what: str) -> int:
@@ -104,14 +111,12 @@ def check(log: Log) -> Findings:
         *_wills(log),
         *_stale_states(log, by_sink[MQTT]),
         *(Item("control", 0, "", text.split(":")[0], text) for text in log.ledger.control),
-        *(Item("ended", life.ended, "", "", f"the monitor ended by itself with {life.code}") for life in _by_itself(log)),
+        *_ended(log, found),
     ]
     if log.files:
         found.items.append(Item("files", 0, "", RECORD, f"{log.files} folders for beds that nobody has"))
     _delivery(log, by_sink, found)
     _loop(log, found)
-    found.exit_s = [life.ended - life.told for life in log.lives if life.told is not None and not life.how.startswith("kill")]
-    found.items += [Item("ended", 0, "", "", f"SIGTERM took {s:.1f} s") for s in found.exit_s if s > WITHIN_S]
     found.down_s = sum(b.began - a.ended for a, b in zip(log.lives, log.lives[1:], strict=False))
     return found
 
@@ -121,8 +126,32 @@ def _begun(life: Life) -> float:
     return min(life.said or math.inf, life.began + SILENT_S) + START_S
 
 
-def _by_itself(log: Log) -> list[Life]:
-    return [life for life in log.lives if life.how == "by itself"]
+def _ended(log: Log, found: Findings) -> Iterator[Item]:
+    """Yield ends of the monitor that were none of the plan's, or slow; one whose loop is held must end itself with code 70."""
+    held = [fault for fault in log.plan.faults if fault.kind == "blocks"]
+    for life in log.lives:
+        if life.how == "by itself":
+            if not (life.code == STUCK_CODE and any(fault.at_s <= life.ended <= fault.at_s + STUCK_S for fault in held)):
+                yield Item("ended", life.ended, "", "", f"the monitor ended by itself with {life.code}")
+        elif life.told is not None and not life.how.startswith("kill"):
+            found.exit_s.append(life.ended - life.told)
+            if life.ended - life.told > WITHIN_S:
+                yield Item("ended", life.ended, "", "", f"SIGTERM took {life.ended - life.told:.1f} s")
+    for fault in held:
+        if _lived(log, fault.at_s, fault.at_s + STUCK_S):
+            yield Item("ended", fault.at_s, fault.target, "", "its adapter holds the event loop, and the monitor lives on")
+
+
+def _lived(log: Log, start: float, stop: float) -> bool:
+    """Return whether one process watched from ``start`` to ``stop``."""
+    return any(_begun(life) <= start and (life.told or life.ended) >= stop for life in log.lives)
+
+
+def _died(life: Life) -> float | None:
+    """Return when a process was killed, or ended itself since it was stuck; None if it ended in order."""
+    if life.how == "by itself":
+        return life.ended
+    return life.told if life.how.startswith("kill") else None
 
 
 # Hearts.
@@ -171,7 +200,7 @@ def _due(log: Log, sink: str, bed: str, seen: float) -> float | None:
         if _refused(log, bed, seen, due + 20):
             return None
     # A monitor that was killed meanwhile could not deliver: what it had seen is judged anew by the next one.
-    if any(seen < life.ended <= due and life.how.startswith("kill") for life in log.lives):
+    if any(seen < life.ended <= due and _died(life) is not None for life in log.lives):
         return None
     return due
 
@@ -189,7 +218,7 @@ def _lost_events(log: Log, by_sink: dict[str, list[Heard]], found: Findings) -> 
     for event_id, (t, alarm) in _first_heard(log, by_sink).items():
         found.events += 1
         for sink, there in ids.items():
-            if event_id in there or _not_asked(log, sink, alarm.bed, t):
+            if event_id in there or _not_asked(log, sink, t):
                 continue
             if sink == MQTT and _refused(log, alarm.bed.rsplit("/", 1)[-1], t, t + 0.01):
                 found.refused += 1
@@ -199,19 +228,19 @@ def _lost_events(log: Log, by_sink: dict[str, list[Heard]], found: Findings) -> 
                 yield Item("lost", t, alarm.bed.rsplit("/", 1)[-1], sink, f"event {event_id}: {alarm.condition} {alarm.phase}")
 
 
-def _first_heard(log: Log, by_sink: dict[str, list[Heard]]) -> dict[str, tuple[float, Heard]]:
+def _first_heard(log: Log, by_sink: dict[str, list[Heard]]) -> dict[str, tuple[float, Alarm]]:
     """Return for each event when it was said: when the first sink had it, or by its own time if only files have it."""
-    first: dict[str, tuple[float, object]] = {}
+    first: dict[str, tuple[float, Alarm]] = {}
     offset = log.ledger.utc_s() - log.ledger.now_s()
     for sink in (*LIVE, HISTORY, RECORD):
         for heard in by_sink[sink]:
             t = heard.t if sink in LIVE else heard.alarm.time.timestamp() - offset
             if heard.alarm.event_id not in first or (sink in LIVE and t < first[heard.alarm.event_id][0]):
                 first[heard.alarm.event_id] = (t, heard.alarm)
-    return first  # type: ignore[return-value]
+    return first
 
 
-def _not_asked(log: Log, sink: str, bed: str, t: float) -> bool:
+def _not_asked(log: Log, sink: str, t: float) -> bool:
     """Return whether a sink need not have an event: its subscriber was not there yet, or its disk was full."""
     if sink == ZMQ:
         starts = [life.began for life in log.lives if life.began <= t + 1]
@@ -225,16 +254,16 @@ def _not_asked(log: Log, sink: str, bed: str, t: float) -> bool:
 def _cut(log: Log, sink: str, t: float) -> bool:
     """Return whether a kill -9 came before an event could be out of the monitor's hands."""
     for life in log.lives:
-        if life.how.startswith("kill") and life.told is not None and t <= life.told + 0.5:
-            if t >= life.told - CUT_S:
-                return True
-            if sink == MQTT and any(
-                start <= life.told and stop >= t and stop + RETURN_S >= life.told for start, stop, _ in log.path_down
-            ):
-                return any(begun.began <= t for begun in log.lives if begun is life)
-            full = [(began, ended + 15) for fault, began, ended in log.done if fault.kind == "disk-full"]
-            if sink == HISTORY and life.began <= t and any(start <= life.told and stop >= t for start, stop in full):
-                return True
+        died = _died(life)
+        if died is None or not life.began <= t <= died + 0.5:
+            continue
+        if t >= died - CUT_S:
+            return True
+        # While the way to the broker was down, or the disk full, all waited in the process that was then killed.
+        down = [(start, stop + RETURN_S) for start, stop, _ in log.path_down] if sink == MQTT else []
+        full = [(began, ended + 15) for fault, began, ended in log.done if fault.kind == "disk-full"] if sink == HISTORY else []
+        if any(start <= died <= stop and t <= stop for start, stop in (*down, *full)):
+            return True
     return False
 
 
@@ -292,8 +321,6 @@ def _unwatched(log: Log, presence: dict[str, Presence], found: Findings) -> Iter
 
 
 def _around(times: list[float], t: float) -> list[float]:
-    import bisect
-
     index = bisect.bisect_right(times, t)
     return times[max(0, index - 1) : index]
 
@@ -306,8 +333,7 @@ def _unsaid(log: Log, presence: dict[str, Presence]) -> Iterator[Item]:
     state = presence[JSONL]
     for fault in log.plan.faults:
         window = (fault.at_s, fault.at_s + max(SAID_S, fault.seconds))
-        lived = any(_begun(life) <= window[0] and (life.told or life.ended) >= window[1] for life in log.lives)
-        if fault.target not in log.plan.beds or not lived or fault.kind == "blocks":
+        if fault.target not in log.plan.beds or not _lived(log, *window) or fault.kind == "blocks":
             continue
         bed = bed_name(fault.target)
         if state.first_on(bed, state.conditions(bed, "technical"), *window) is None:
@@ -330,8 +356,6 @@ def _wills(log: Log) -> Iterator[Item]:
 
 def _stale_states(log: Log, heard: Sequence[Heard]) -> Iterator[Item]:
     """Yield retained alarm states that contradict the last event of the alarm."""
-    import json
-
     last = {(item.alarm.bed, item.alarm.condition): item for item in heard}
     for topic, payload in log.ledger.states.items():
         if not payload:
@@ -372,14 +396,14 @@ def _delivery(log: Log, by_sink: dict[str, list[Heard]], found: Findings) -> Non
 
 def _loop(log: Log, found: Findings) -> None:
     for line in loop_lines(log):
-        t = float(line["t"])  # type: ignore[arg-type]
+        t = float(line["t"])
         if not any(_begun(life) <= t <= (life.told or life.ended) for life in log.lives):
             continue
         if "stands" in line:
             found.stands.append(line)
         else:
-            found.loop_late_s.append(float(line["late_s"]))  # type: ignore[arg-type]
-            found.loop_own_s.append(float(line["own_s"]))  # type: ignore[arg-type]
+            found.loop_late_s.append(float(line["late_s"]))
+            found.loop_own_s.append(float(line["own_s"]))
 
 
 def near(fault: Fault, began: float, ended: float, item: Item) -> bool:

@@ -23,7 +23,7 @@ from tests.chaos.broker import Mosquitto, Proxy, free_port
 from tests.chaos.hearts import write_hearts
 from tests.chaos.plan import Fault, Plan, bed_name
 from tests.chaos.receivers import JSONL, Ledger, read_history, read_recordings, receive_mqtt, receive_zmq
-from tests.chaos.worker import UNREAD_FD
+from tests.chaos.worker import NOTES, UNREAD_FD
 
 __all__ = ["Life", "Log", "conduct"]
 
@@ -44,6 +44,8 @@ directory = "{disk}/recordings"
 [history]
 path = "{disk}/alarms.db"
 """
+
+_LIGHT = {"OMP_NUM_THREADS": "1"}
 
 ENDS_WITHIN_S = 20.0
 """A monitor that has not ended so long after SIGTERM is killed; it should take 10 s at most."""
@@ -140,7 +142,7 @@ class _Stage:
         await self._start()
         lanes: dict[str, list[Fault]] = {}
         for fault in self.plan.faults:
-            if fault.target not in self.plan.beds:
+            if fault.target not in (*self.plan.beds, "stdout"):
                 lanes.setdefault(fault.target, []).append(fault)
         async with asyncio.TaskGroup() as group:
             for faults in lanes.values():
@@ -176,7 +178,7 @@ class _Stage:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             pass_fds=(self._unread[1],),
-            env=os.environ | {UNREAD_FD: str(self._unread[1]), "OMP_NUM_THREADS": "1"},
+            env=os.environ | _LIGHT | self._second_pipe,
             limit=2**24,
         )
         self.log.lives.append(Life(self.now_s()))
@@ -197,6 +199,10 @@ class _Stage:
             if life.code != 0 and len(self.log.lives) < 1000:
                 await asyncio.sleep(0.1)
                 await self._start()
+
+    @property
+    def _second_pipe(self) -> dict[str, str]:
+        return {UNREAD_FD: str(self._unread[1])} if self.plan.of("stdout") else {}
 
     async def _end(self, how: str, number: signal.Signals) -> None:
         process, life = self._process, self.log.lives[-1]
@@ -252,6 +258,7 @@ class _Stage:
             "kill-monitor": partial(self._again, fault, signal.SIGKILL),
             "end-monitor": partial(self._again, fault, signal.SIGTERM),
             "disk-full": partial(self._disk, fault),
+            "twin": partial(self._twin, fault),
             "zmq-subscriptions": partial(peers.zmq_flood, self.endpoint, "subscriptions"),
             "zmq-big": partial(peers.zmq_flood, self.endpoint, "big"),
             "commands-invented": partial(peers.command_flood, port),
@@ -298,6 +305,20 @@ class _Stage:
         await asyncio.to_thread(self.disk.fill, pid)
         await asyncio.sleep(fault.seconds)
         self.disk.free(pid)
+
+    async def _twin(self, fault: Fault) -> None:
+        """Start a second monitor with the same configuration, and end it after a while."""
+        notes = self.folder / f"twin-{fault.at_s:.0f}"
+        notes.mkdir()
+        nothing = subprocess.DEVNULL
+        command = (sys.executable, "-m", "tests.chaos.worker", str(self.folder))
+        env = os.environ | _LIGHT | {NOTES: notes.name}
+        twin = await asyncio.create_subprocess_exec(*command, stdout=nothing, stderr=nothing, env=env)
+        try:
+            await asyncio.sleep(fault.seconds)
+        finally:
+            twin.kill()
+            await twin.wait()
 
     def _read(self) -> None:
         """Read the files that are left."""

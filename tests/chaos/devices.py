@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ecgnat_stream.errors import DeviceError
 from ecgnat_stream.signal import SampleBlock, StreamInfo
@@ -140,11 +141,11 @@ def _raised(name: str) -> BaseException:
     return kind(f"{name} of the adapter")
 
 
-def _faster(samples: np.ndarray, factor: float) -> np.ndarray:
+def _faster(samples: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
     return np.repeat(samples, round(factor), axis=1) if factor > 1 else samples[:, :: round(1 / factor)].copy()
 
 
-def _garbage(kind: str, place: int, samples: np.ndarray, t_ns: int) -> object:
+def _garbage(kind: str, place: int, samples: NDArray[np.float32], t_ns: int) -> object:
     match kind:
         case "None":
             return None
@@ -153,5 +154,6 @@ def _garbage(kind: str, place: int, samples: np.ndarray, t_ns: int) -> object:
         case "shape":
             return SampleBlock(place, samples[0], t_ns)
         case "dtype":
-            return SampleBlock(place, samples.astype(np.complex64), t_ns)  # type: ignore[arg-type]
+            complex_ones: Any = samples.astype(np.complex64)
+            return SampleBlock(place, complex_ones, t_ns)
     return SampleBlock(place, samples[:, :0], t_ns)

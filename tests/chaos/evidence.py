@@ -7,6 +7,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from tests.chaos.conduct import Life, Log
 from tests.chaos.receivers import Heard
@@ -43,12 +44,12 @@ def _alive(span: Span, lives: Iterable[Life]) -> list[Span]:
     return [part for life in lives if (part := meets(span, (life.began, life.told or life.ended)))]
 
 
-def loop_lines(log: Log) -> list[dict[str, object]]:
+def loop_lines(log: Log) -> list[dict[str, Any]]:
     """Return what the monitor's loop watch has noted."""
     return _json_lines(log.folder / "loop.jsonl")
 
 
-def _json_lines(path: Path) -> list[dict[str, object]]:
+def _json_lines(path: Path) -> list[dict[str, Any]]:
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("}")]
 

@@ -39,7 +39,7 @@ class Heart:
 
     def place(self) -> int:
         """Return how many samples the heart has given by now."""
-        return min(max(0, int(self.now_s() * FS)), self._samples.shape[1])
+        return min(max(0, int(self.now_s() * FS)), int(self._samples.shape[1]))
 
     def ns(self, place: int) -> int:
         """Return the monotonic time at which a sample was given."""

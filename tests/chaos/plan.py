@@ -48,8 +48,9 @@ PEER_FAULTS: dict[str, float] = {
     "commands-escape": 2.0,
     "commands-malformed": 2.0,
     "disk-full": 10.0,
-    "acl": 12.0,
+    "twin": 15.0,
 }
+"""Faults of everything else around the monitor; ``twin`` is a second one with the same configuration."""
 
 DETAILS: dict[str, tuple[str, ...]] = {
     "raises": (
@@ -137,7 +138,15 @@ def _segment(onset: Onset) -> Segment:
 
 
 def make_plan(
-    seed: int, seconds: float, *, beds: int = 8, broker_kills: int = 0, kills: int = 0, terms: int = 0, only: tuple[str, ...] = ()
+    seed: int,
+    seconds: float,
+    *,
+    beds: int = 8,
+    broker_kills: int = 0,
+    kills: int = 0,
+    terms: int = 0,
+    stands: int = 0,
+    only: tuple[str, ...] = (),
 ) -> Plan:
     """Make a plan: hearts that fail again and again, and every kind of fault in turn at random times.
 
@@ -145,6 +154,8 @@ def make_plan(
     ----------
     broker_kills, kills, terms
         How often the broker is killed, the monitor is killed (-9), and the monitor is told to end (SIGTERM) and started again.
+    stands
+        How often an adapter holds the event loop.
     only
         Kinds of fault to keep; all if empty.
     """
@@ -155,7 +166,10 @@ def make_plan(
         *_bed_faults(names, seconds, rng),
         *_path_faults(seconds, broker_kills, rng),
         *_ends(seconds, kills, terms, rng),
-        *_peer_faults(names, seconds, rng),
+        *_peer_faults(seconds, rng),
+        *_refusals(onsets, names[-1]),
+        *_stands(onsets, names[-1], stands),
+        Fault("unread", 0.0, seconds, "stdout"),
     ]
     kept = [fault for fault in faults if not only or fault.kind in only]
     return Plan(seed, seconds, names, onsets, tuple(sorted(kept, key=lambda fault: fault.at_s)))
@@ -195,6 +209,13 @@ def _bed_faults(beds: tuple[str, ...], seconds: float, rng: random.Random) -> It
         at[bed] += length + rng.uniform(30, 50)
 
 
+def _stands(onsets: tuple[Onset, ...], bed: str, count: int) -> Iterator[Fault]:
+    """An adapter holds the event loop for a minute, some seconds after its heart was in trouble."""
+    ended = [onset.stop_s for onset in onsets if onset.bed == bed][1::2]
+    for stop_s in ended[:count]:
+        yield Fault("blocks", stop_s + 8, 60.0, bed)
+
+
 def _path_faults(seconds: float, broker_kills: int, rng: random.Random) -> Iterator[Fault]:
     """On the way to the broker one thing goes wrong at a time."""
     span = seconds - CALM_FIRST_S - CALM_LAST_S
@@ -221,7 +242,13 @@ def _ends(seconds: float, kills: int, terms: int, rng: random.Random) -> Iterato
         yield Fault(kind, round(at, 2), round(rng.uniform(0.1, 1.0), 2), "monitor")
 
 
-def _peer_faults(beds: tuple[str, ...], seconds: float, rng: random.Random) -> Iterator[Fault]:
+def _refusals(onsets: tuple[Onset, ...], bed: str) -> Iterator[Fault]:
+    """The broker refuses one bed's alarm events while its heart fails, every third time."""
+    for onset in [onset for onset in onsets if onset.bed == bed][::3]:
+        yield Fault("acl", onset.at_s - 1, 14.0, "broker-acl", bed)
+
+
+def _peer_faults(seconds: float, rng: random.Random) -> Iterator[Fault]:
     kinds = list(PEER_FAULTS)
     rng.shuffle(kinds)
     at, number = CALM_FIRST_S + 5.0, 0
@@ -229,7 +256,6 @@ def _peer_faults(beds: tuple[str, ...], seconds: float, rng: random.Random) -> I
         kind = kinds[number % len(kinds)]
         if at + PEER_FAULTS[kind] + 15 > seconds - CALM_LAST_S:
             return
-        target = {"acl": "broker-acl", "disk-full": "disk"}.get(kind, "peers")
-        yield Fault(kind, round(at, 2), PEER_FAULTS[kind], target, beds[-1] if kind == "acl" else "")
+        yield Fault(kind, round(at, 2), PEER_FAULTS[kind], "disk" if kind == "disk-full" else "peers")
         at += PEER_FAULTS[kind] + rng.uniform(4, 12)
         number += 1

@@ -18,7 +18,20 @@ from ecgnat_stream import wire
 from ecgnat_stream.errors import FrameError
 from ecgnat_stream.events import Alarm, Event, Quality
 
-__all__ = ["JSONL", "MQTT", "ZMQ", "Heard", "Judged", "Ledger", "read_history", "read_recordings", "receive_mqtt", "receive_zmq"]
+__all__ = [
+    "HISTORY",
+    "JSONL",
+    "MQTT",
+    "RECORD",
+    "ZMQ",
+    "Heard",
+    "Judged",
+    "Ledger",
+    "read_history",
+    "read_recordings",
+    "receive_mqtt",
+    "receive_zmq",
+]
 
 JSONL, MQTT, ZMQ, HISTORY, RECORD = "json lines", "mqtt", "zeromq", "history", "recordings"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -115,14 +128,14 @@ def _mqtt(message: aiomqtt.Message, ledger: Ledger) -> None:
 
 def receive_zmq(endpoint: str, beds: Iterable[str], ledger: Ledger, stop: threading.Event) -> None:
     """Subscribe to every bed's alarms and qualities, and to the worker's alarms, until told to stop; for a thread."""
-    topics = [f"ecg/v1/{bed}/{what}" for bed in beds for what in ("alarm/event", "quality")]
+    wanted = [f"ecg/v1/{bed}/{what}" for bed in beds for what in ("alarm/event", "quality")]
     with zmq.Context() as context, context.socket(zmq.SUB) as socket:
         socket.set(zmq.RCVHWM, 0)
         socket.set(zmq.RECONNECT_IVL, 50)
         socket.set(zmq.LINGER, 0)
         socket.connect(endpoint)
-        for topic in topics:
-            socket.subscribe(topic.encode())
+        for prefix in wanted:
+            socket.subscribe(prefix.encode())
         seen: dict[bytes, bytes] = {}
         while not stop.is_set():
             if socket.poll(100):

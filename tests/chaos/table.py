@@ -17,7 +17,8 @@ COLUMNS = ("lost", "late", "doubled", "unwatched", "unsaid", "will", "stale", "c
 
 
 def _happened(log: Log) -> list[tuple[Fault, float, float]]:
-    beds = [(fault, fault.at_s, fault.stop_s) for fault in log.plan.faults if fault.target in log.plan.beds]
+    by_themselves = (*log.plan.beds, "stdout")
+    beds = [(fault, fault.at_s, fault.stop_s) for fault in log.plan.faults if fault.target in by_themselves]
     return beds + log.done
 
 

@@ -30,6 +30,8 @@ BEAT_S = 0.02
 STANDS_S = 0.2
 UNREAD_FD = "ECGNAT_CHAOS_UNREAD"
 """Number of a pipe that nobody reads: another receiver of JSON lines."""
+NOTES = "ECGNAT_CHAOS_NOTES"
+"""Folder within the harness's for the notes of the devices and of the loop watch."""
 
 
 class LoopWatch:
@@ -82,9 +84,10 @@ class LoopWatch:
 async def monitor(folder: Path) -> None:
     """Monitor until told to end."""
     plan = read_plan(folder / "plan.json")
-    watch = LoopWatch(folder / "loop.jsonl", plan.t0_ns)
+    notes = folder / os.environ.get(NOTES, "")
+    watch = LoopWatch(notes / "loop.jsonl", plan.t0_ns)
     hearts = {bed: Heart(folder, bed, plan.t0_ns) for bed in plan.beds}
-    truth = Truth(folder / "truth.jsonl", hearts[plan.beds[0]].now_s)
+    truth = Truth(notes / "truth.jsonl", hearts[plan.beds[0]].now_s)
     devices = {bed: partial(HeartDevice, bed, hearts[bed], plan.of(bed), truth) for bed in plan.beds}
     instance = Monitor(load_config(folder / "monitor.toml"), SystemClock(), devices=devices)
     instance.add(JsonLinesSink(instance.bus, sys.stdout), essential=True)

@@ -1,0 +1,33 @@
+"""The harness's short form: three minutes of faults around one monitor with eight hearts; nothing lost, doubled, unwatched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.broker import MOSQUITTO
+from tests.chaos.check import check
+from tests.chaos.conduct import conduct
+from tests.chaos.plan import make_plan
+from tests.chaos.table import table
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
+
+SHORT = (
+    "kill-broker", "cut", "refuse", "delay", "nan", "silent", "garbage", "counter", "kill-monitor", "end-monitor",
+    "commands-malformed",
+)  # fmt: skip
+
+
+async def test_no_patient_is_unwatched_in_silence(tmp_path: Path) -> None:
+    if not MOSQUITTO:
+        pytest.skip("mosquitto is not installed")
+    plan = make_plan(3, 165.0, broker_kills=5, kills=1, terms=1, only=SHORT)
+    log = await conduct(plan, tmp_path)
+    found = check(log)
+    print(table(log, found))
+    assert found.hearts >= 15
+    assert found.events >= 40
+    assert found.bed_seconds >= 500
+    assert not found.items, "\n".join(f"{item.what} {item.t:.1f} {item.bed} {item.sink} {item.text}" for item in found.items)

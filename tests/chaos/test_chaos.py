@@ -15,7 +15,7 @@ from tests.chaos.table import table
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 SHORT = (
-    "kill-broker", "cut", "refuse", "delay", "nan", "silent", "garbage", "counter", "kill-monitor", "end-monitor",
+    "kill-broker", "cut", "refuse", "delay", "nan", "silent", "garbage", "kill-monitor", "end-monitor",
     "commands-malformed",
 )  # fmt: skip
 

@@ -17,10 +17,9 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, cast
 
@@ -32,7 +31,7 @@ from ecgnat_stream.clock import Clock, SystemClock
 from ecgnat_stream.config import BedConfig, Config, load_config
 from ecgnat_stream.device import Device, LinkState, open_device, supervise
 from ecgnat_stream.errors import ConfigError, DeviceError, EcgnatError, SinkError, WatchdogError
-from ecgnat_stream.events import Command, EngineStatus, Event, Technical, Trace, Wave
+from ecgnat_stream.events import Alarm, Command, EngineStatus, Event, Technical, Trace, Wave
 from ecgnat_stream.model import Predictor, monitoring
 from ecgnat_stream.signal import MODEL_FS, Conditioned, SampleBlock, StreamInfo, Window, assign_leads
 from ecgnat_stream.ward import BedProgress, Ward
@@ -257,22 +256,24 @@ class Monitor:
         if config.record is not None:
             from ecgnat_stream.sink.record import RecordSink
 
-            self.add(RecordSink(config.record, bus, clock))
+            recorder = RecordSink(config.record, bus, clock, beds=self.beds)
+            await recorder.prepare()
+            self.add(recorder)
         if config.history is not None:
             from ecgnat_stream.sink.history import HistorySink
 
-            self.add(HistorySink(config.history, bus, clock))
-            await self._restore(Path(config.history.path))
+            history = HistorySink(config.history, bus, clock)
+            await history.prepare()
+            self.add(history)
+            await self._restore(history.unfinished)
 
     def _start(self, sink: Sink, essential: bool) -> asyncio.Task[None]:
         return asyncio.create_task(self._run_sink(sink, essential), name=type(sink).__name__)
 
-    async def _restore(self, history: Path) -> None:
+    async def _restore(self, unfinished: Callable[[], Awaitable[tuple[dict[str, list[Alarm]], dict[str, int]]]]) -> None:
         """Take up the alarms that a monitor which was killed has left in the history: what was latched stays so."""
-        from ecgnat_stream.sink.history import unfinished
-
         try:
-            alarms, sequences = await asyncio.to_thread(unfinished, history)
+            alarms, sequences = await unfinished()
         except SinkError as error:
             self.failures["history"] = f"earlier alarms are not taken up: {error}"
             return

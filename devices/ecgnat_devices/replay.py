@@ -1,12 +1,12 @@
 """The ``replay`` adapter: a recording as if it were a device, at any multiple of real time.
 
-Samples are read in pieces in a thread, so that neither a long record nor a slow disk holds the monitor up.
+Samples are read in pieces in a thread of its own, so that neither a long record nor a slow disk holds the monitor up.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from types import TracebackType
 from typing import Annotated, ClassVar
 
@@ -16,6 +16,7 @@ from ecgnat_devices.pace import BlockSeconds, Pace, Speed
 from ecgnat_devices.records import Format, Samples, Units, open_record
 from ecgnat_stream.clock import Clock
 from ecgnat_stream.errors import DeviceError, InputError
+from ecgnat_stream.sidethread import SideThread
 from ecgnat_stream.signal import SampleBlock, StreamInfo
 
 __all__ = ["ReplayDevice", "ReplayOptions"]
@@ -73,6 +74,7 @@ class ReplayDevice:
     def __init__(self, options: ReplayOptions, clock: Clock) -> None:
         self._options = options
         self._clock = clock
+        self._thread = SideThread(f"replay {options.path}")
         self._read: Callable[[int, int], Samples] | None = None
         self._fs, self._total = 0.0, 0
 
@@ -122,7 +124,7 @@ class ReplayDevice:
     async def __aenter__(self) -> StreamInfo:
         """Open the recording and check it."""
         try:
-            info, self._read = await asyncio.to_thread(self.open)
+            info, self._read = await self._thread.do(self.open)
         except InputError as error:
             raise DeviceError(str(error), permanent=True) from error
         self._fs = info.fs
@@ -144,7 +146,7 @@ class ReplayDevice:
         while True:
             for piece_start in range(0, self._total, piece):
                 piece_stop = min(self._total, piece_start + piece)
-                samples = await asyncio.to_thread(read, piece_start, piece_stop)
+                samples = await self._thread.do(partial(read, piece_start, piece_stop))
                 for cut in range(0, piece_stop - piece_start, block):
                     part = samples[:, cut : cut + block]
                     t_ns = await pace.until(at + part.shape[1])

@@ -91,12 +91,23 @@ async def _brokers(config: Config) -> AsyncIterator[str]:
 
 
 def _files(config: Config) -> Iterator[str]:
-    if config.record is not None and (why := _unwritable(Path(config.record.directory))):
-        yield f"record.directory: {why}"
+    from ecgnat_stream.sink.files import holder, taken
+
+    if config.record is not None:
+        from ecgnat_stream.sink.record.sink import lock_of as lock_of_recordings
+
+        folder = Path(config.record.directory)
+        if why := _unwritable(folder):
+            yield f"record.directory: {why}"
+        elif process := holder(lock_of_recordings(folder)):
+            yield taken(f"record.directory: {folder}", process)
     if config.history is not None:
         from ecgnat_stream.sink.history.read import History
+        from ecgnat_stream.sink.history.sink import lock_of
 
         path = Path(config.history.path)
+        if process := holder(lock_of(path)):
+            yield taken(f"history.path: {path}", process)
         if path.is_dir():
             yield f"history.path: {path} is a folder: name a file"
         elif why := _unwritable(path if path.exists() else path.parent):

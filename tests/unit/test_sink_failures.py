@@ -13,7 +13,7 @@ import pytest
 from ecgnat_stream.bus import Bus
 from ecgnat_stream.clock import ManualClock
 from ecgnat_stream.events import Beat
-from ecgnat_stream.sink import mqtt, record, zmq
+from ecgnat_stream.sink import mqtt, zmq
 from ecgnat_stream.sink.dashboard import Dashboard
 from ecgnat_stream.sink.jsonl import JsonLinesSink
 
@@ -44,10 +44,6 @@ def zmq_sink(bus: Bus, _: Path) -> Any:
     return zmq.ZmqSink(zmq.ZmqConfig(bind="tcp://127.0.0.1:*"), bus, ManualClock())
 
 
-def record_sink(bus: Bus, folder: Path) -> Any:
-    return record.RecordSink(record.RecordConfig(directory=str(folder)), bus, ManualClock())
-
-
 def jsonl_sink(bus: Bus, _: Path) -> Any:
     return JsonLinesSink(bus, BrokenStream())  # type: ignore[arg-type]
 
@@ -55,12 +51,11 @@ def jsonl_sink(bus: Bus, _: Path) -> Any:
 BREAK: dict[Callable[[Bus, Path], Any], tuple[str, ...]] = {
     mqtt_sink: ("ecgnat_stream.sink.mqtt.sink.wire.topic",),
     zmq_sink: ("ecgnat_stream.sink.zmq.sink.wire.topic",),
-    record_sink: ("ecgnat_stream.sink.record.wire.encode_json",),
     jsonl_sink: (),
 }
 
 
-@pytest.mark.parametrize("make", [mqtt_sink, zmq_sink, record_sink, jsonl_sink])
+@pytest.mark.parametrize("make", [mqtt_sink, zmq_sink, jsonl_sink])
 async def test_a_recording_does_not_wait_for_a_sink_that_has_failed(
     make: Callable[[Bus, Path], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -184,11 +184,12 @@ async def test_what_is_written_again_after_a_failure_that_was_none_is_kept_once(
 ) -> None:
     path, clock, ordinary, failures = tmp_path / "alarms.db", ManualClock(), history_store.Store.write, list[int]()
 
-    def write(store: history_store.Store, events: Any, stretches: Any, lost: int) -> None:
-        ordinary(store, events, stretches, lost)
+    def write(store: history_store.Store, events: Any, stretches: Any, lost: int) -> Any:
+        refused = ordinary(store, events, stretches, lost)
         if events and not failures:
             failures.append(1)
             raise sqlite3.OperationalError("the disk did not say that it had done it")
+        return refused
 
     monkeypatch.setattr(history_store.Store, "write", write)
     command = Command(bed="", time=at(1), action="reset", source="desk", correlation="c1")
@@ -485,24 +486,39 @@ async def test_a_folder_that_cannot_be_made_is_an_alarm(tmp_path: Path) -> None:
     assert "file" in heard[0].detail
 
 
-async def test_beyond_the_backlog_the_oldest_are_lost_and_that_is_told_once_and_counted(tmp_path: Path) -> None:
+async def test_beyond_the_backlog_others_go_before_alarms_and_that_is_told_once_and_counted(tmp_path: Path) -> None:
     path, clock, heard = tmp_path / "alarms.db", ManualClock(), list[Any]()
     path.write_text("not a database, for now" * 100)
-    async with keeping(path, clock, backlog=10, retry_s=5.0) as bus:
-        bus.listen(heard.append, Technical)
-        await until(lambda: bool(heard))
-        for number in range(1, 31):
-            bus.publish(alarm(number, number, phase="update"))
-        await until(lambda: len(heard) > 1)
-        await flushed(bus)
-        path.unlink()
-        await clock.advance(5.0)
-        await until(lambda: len(heard) > 2)
-    assert [(t.present, "events are being lost" in t.detail) for t in heard] == [(True, False), (True, True), (False, False)]
-    kept_numbers = [event.sequence for event in kept(path)]
-    assert kept_numbers == list(range(21, 31))
+    bus = Bus()
+    sink = HistorySink(HistoryConfig(path=str(path), backlog=10, retry_s=5.0), bus, clock)
+    running = asyncio.create_task(sink.run())
+    bus.listen(heard.append, Technical)
+    await until(lambda: bool(heard))
+    for second in range(5):
+        bus.publish(Command(bed=BED, time=at(second), action="reset", source="desk"))
+    for number in range(1, 10):
+        bus.publish(alarm(number, number, phase="update"))
+    await flushed(bus)
+    assert [t.condition for t in heard] == ["history-failed", "history-failed"]
+    assert (sink.lost, sink.alarms_lost) == (4, 0)
+    for number in range(10, 31):
+        bus.publish(alarm(number, number, phase="update"))
+    await until(lambda: len(heard) > 2)
+    await flushed(bus)
+    path.unlink()
+    await clock.advance(5.0)
+    await until(lambda: len(heard) > 4)
+    bus.close()
+    await running
+    assert [(t.condition, t.present) for t in heard[2:]] == [
+        ("alarms-lost", True),
+        ("alarms-lost", False),
+        ("history-failed", False),
+    ]
+    assert [event.sequence for event in kept(path)] == list(range(21, 31))
+    assert (sink.alarms_delivered, sink.alarms_lost, sink.subscription.alarms) == (10, 20, 30)
     with History(path) as history:
-        assert history.lost() == 20
+        assert history.lost() == 25
 
 
 async def test_a_slow_disk_holds_a_recording_back_and_loses_nothing(tmp_path: Path) -> None:
@@ -643,35 +659,122 @@ async def test_an_empty_file_is_an_empty_history(tmp_path: Path) -> None:
     assert len(records(path)) == 1
 
 
-async def test_a_defect_leaves_the_bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("poison", [{"sequence": 2**70}, {"alarm_id": object()}])
+async def test_an_event_that_cannot_be_stored_keeps_no_other_waiting_and_is_told(poison: dict[str, Any], tmp_path: Path) -> None:
+    path, heard, bus = tmp_path / "alarms.db", list[Any](), Bus()
+    bus.listen(heard.append, Technical)
+    sink = HistorySink(HistoryConfig(path=str(path)), bus, ManualClock())
+    for event in (alarm(1), alarm(**{"sequence": 2, "event_id": "p", "alarm_id": "p"} | poison), end(3, 5)):
+        bus.publish(event)
+    bus.close()
+    await sink.run()
+    assert [event.sequence for event in kept(path)] == [1, 3]
+    assert [(t.condition, t.present) for t in heard] == [("alarms-lost", True)]
+    assert (sink.alarms_delivered, sink.alarms_lost) == (2, 1)
+
+
+async def test_a_sink_that_failed_goes_on_where_it_was_when_it_is_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Broken(Exception):  # noqa: N818 - stands for a defect that nothing foresees
         pass
 
     def break_down(*_: object) -> None:
         raise Broken
 
-    monkeypatch.setattr("ecgnat_stream.sink.history.store.wire.encode_json", break_down)
     bus = Bus()
     sink = HistorySink(HistoryConfig(path=str(tmp_path / "alarms.db")), bus, ManualClock())
     bus.publish(alarm(1))
-    with pytest.raises(ExceptionGroup):
-        await asyncio.wait_for(sink.run(), 15)
+    with monkeypatch.context() as broken:
+        broken.setattr(history_store.Store, "write", break_down)
+        with pytest.raises(ExceptionGroup):
+            await asyncio.wait_for(sink.run(), 15)
+    bus.publish(end(2, 5))
+    bus.close()
+    await sink.run()
+    assert [event.sequence for event in kept(tmp_path / "alarms.db")] == [1, 2]
     assert bus.statistics() == {}
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("history")]
 
 
-async def test_a_cancelled_sink_leaves_no_thread_and_no_lock(tmp_path: Path) -> None:
+async def test_a_cancelled_sink_leaves_no_lock_and_goes_on_when_it_is_run_again(tmp_path: Path) -> None:
     path = tmp_path / "alarms.db"
     bus = Bus()
-    running = asyncio.create_task(HistorySink(HistoryConfig(path=str(path)), bus, ManualClock()).run())
+    sink = HistorySink(HistoryConfig(path=str(path)), bus, ManualClock())
+    running = asyncio.create_task(sink.run())
     bus.publish(alarm(1))
     await flushed(bus)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("history")]
     await keep(path, alarm(1))
     assert len(kept(path)) == 1
+    bus.publish(end(2, 4))
+    bus.close()
+    await sink.run()
+    assert len(kept(path)) == 2
+
+
+async def test_a_disk_that_hangs_keeps_neither_the_loop_nor_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hang, bus = threading.Event(), Bus()
+    ordinary = history_store.Store.write
+
+    def write(*given: Any) -> Any:
+        hang.wait(30)
+        return ordinary(*given)
+
+    monkeypatch.setattr(history_store.Store, "write", write)
+    sink = HistorySink(HistoryConfig(path=str(tmp_path / "alarms.db")), bus, ManualClock())
+    bus.publish(alarm(1))
+    running = asyncio.create_task(sink.run())
+    await flushed(bus)
+    assert (sink.subscription.alarms, sink.alarms_delivered, sink.alarms_lost) == (1, 0, 0)
+    running.cancel()
+    _, late = await asyncio.wait([running], timeout=5)
+    assert not late
+    hang.set()
+    bus.close()
+    await sink.run()
+    assert (sink.alarms_delivered, len(kept(tmp_path / "alarms.db"))) == (1, 1)
+
+
+async def test_a_second_monitor_on_the_same_file_is_refused_and_the_first_one_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "alarms.db"
+    async with keeping(path) as bus:
+        await until(path.exists)
+        second = HistorySink(HistoryConfig(path=str(path)), Bus(), ManualClock())
+        with pytest.raises(SinkError, match=rf"alarms\.db: another monitor writes there \(process {os.getpid()}\)"):
+            await second.prepare()
+        bus.publish(alarm(1))
+    await second.prepare()
+    assert len(kept(path)) == 1
+
+
+@pytest.mark.parametrize(("group", "modes"), [(False, (0o600, 0o700)), (True, (0o640, 0o750))])
+async def test_the_file_is_private_or_the_groups_whatever_the_umask(
+    group: bool, modes: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "new" / "alarms.db"
+    before = os.umask(0)
+    try:
+        async with keeping(path, group=group) as bus:
+            bus.publish(alarm(1))
+            await until(lambda: path.exists() and len(kept(path)) == 1)
+            names = {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
+    finally:
+        os.umask(before)
+    lock = names.pop("alarms.db.lock")
+    assert lock == 0o600
+    assert names == dict.fromkeys(("alarms.db", "alarms.db-wal", "alarms.db-shm"), modes[0])
+    assert path.parent.stat().st_mode & 0o777 == modes[1]
+
+
+async def test_a_file_that_others_may_read_is_named_and_left_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "alarms.db"
+    path.touch(0o644)
+    path.chmod(0o644)
+    await keep(path, alarm(1))
+    assert "alarms.db can be read by others (mode 644)" in caplog.text
+    assert path.stat().st_mode & 0o777 == 0o644
 
 
 def test_a_history_without_a_file_is_refused() -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
 import sys
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +22,7 @@ import wfdb
 from ecgnat_stream.bus import Bus
 from ecgnat_stream.clock import ManualClock
 from ecgnat_stream.errors import SinkError
-from ecgnat_stream.events import Beat, Meta, Quality, Technical, Vitals, Wave
+from ecgnat_stream.events import Alarm, Beat, CommandResult, Meta, Quality, Technical, Vitals, Wave
 from ecgnat_stream.signal import SampleBlock
 from ecgnat_stream.sink.record import RecordConfig, RecordSink
 from ecgnat_stream.testing import flushed
@@ -36,6 +40,12 @@ def meta(session: int = 1) -> Meta:
 
 def wave(start: int, samples: np.ndarray, t_ns: int = 1_000_000_000, bed: str = BED) -> Wave:
     return Wave(bed, NOW, 250.0, LEADS, 5.0, SampleBlock(start, samples.astype(np.float32), t_ns))
+
+
+def alarm(sequence: int, bed: str = BED) -> Alarm:
+    ids: Any = {"sequence": sequence, "alarm_id": f"a{sequence}", "event_id": f"e{sequence}"}
+    about: Any = {"condition": "asystole", "kind": "physiological", "priority": "high", "phase": "start", "presence": "on"}
+    return Alarm(bed=bed, time=NOW, text="asystole", **about, **ids)
 
 
 def steps(first: int, length: int) -> np.ndarray:
@@ -183,10 +193,10 @@ async def test_a_killed_process_leaves_a_readable_record(tmp_path: Path) -> None
     np.testing.assert_allclose(recorded.p_signal[:, 0], np.arange(recorded.sig_len) % 1000 * 0.005, atol=1e-6)
 
 
-def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+async def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SinkError, match=r"record\.directory: cannot write in .*file"):
-        RecordSink(RecordConfig(directory=str(tmp_path / "file")), Bus(), ManualClock())
+        await RecordSink(RecordConfig(directory=str(tmp_path / "file")), Bus(), ManualClock()).prepare()
 
 
 async def test_a_failing_disk_is_told_once_and_recording_comes_back(tmp_path: Path) -> None:
@@ -218,3 +228,199 @@ async def test_a_failing_disk_is_told_once_and_recording_comes_back(tmp_path: Pa
     assert [t.present for t in heard] == [True, False]
     assert len(found(blocker, "*.hea")) == 1
     assert sink.lost >= 2
+
+
+class Disk:
+    """A disk with so much room left; the recorder's writes go through it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.room = 10**9
+        self._ordinary = os.pwrite
+        monkeypatch.setattr("ecgnat_stream.sink.files.os.pwrite", self.write)
+
+    def write(self, descriptor: int, data: Any, at: int) -> int:
+        more = max(0, at + len(data) - os.fstat(descriptor).st_size)
+        if more and not self.room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        cut = max(0, more - self.room)
+        written = self._ordinary(descriptor, data[: len(data) - cut], at)
+        self.room -= max(0, more - cut)
+        return written
+
+
+@asynccontextmanager
+async def recording(
+    folder: Path, clock: ManualClock | None = None, **options: Any
+) -> AsyncIterator[tuple[Bus, RecordSink, Callable[..., Awaitable[None]]]]:
+    """A bus with a recorder on it, and a function that publishes and waits until that is written."""
+    bus, beds = Bus(), options.pop("beds", ())
+    sink = RecordSink(RecordConfig(directory=str(folder), **options), bus, clock or ManualClock(), beds=beds)
+    running = asyncio.create_task(sink.run())
+
+    async def write(*events: Any) -> None:
+        for event in events:
+            bus.publish(event)
+        await flushed(bus)
+        bus.publish(Vitals(bed="", time=NOW, heart_rate_bpm=1.0))
+        await flushed(bus)  # the reader takes this one only when the batch before it is on the disk
+
+    try:
+        yield bus, sink, write
+        bus.close()
+        await running
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.parametrize("room", [0, 1, 37, 400, 777, 1234, 2000])
+async def test_a_full_disk_leaves_no_empty_file_and_recording_goes_on_in_the_same_files(
+    room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, clock, heard = Disk(monkeypatch), ManualClock(), list[Any]()
+    async with recording(tmp_path, clock, retry_s=5.0) as (bus, sink, write):
+        bus.listen(heard.append, Technical)
+        disk.room = room
+        await write(meta(), alarm(1))
+        for start in range(0, 500, 50):
+            await write(wave(start, steps(start, 50)), alarm(2 + start))
+            await clock.advance(6.0)
+        full = [file for file in found(tmp_path, "*.*") if not file.stat().st_size and file.name != ".lock"]
+        assert full == []
+        assert sum(bed_file.parent.name == "1" for bed_file in found(tmp_path, "*.jsonl")) <= 1
+        disk.room = 10**9
+        await clock.advance(6.0)
+        await write(wave(500, steps(500, 50)), beat(510), alarm(1000))
+        await write(wave(550, steps(550, 50)), alarm(1001))
+    (header,) = found(tmp_path, "*.hea")
+    recorded = read(header).p_signal.T
+    end = steps(500, 100)
+    np.testing.assert_allclose(recorded[:, -100:], end, atol=1e-9)
+    kept_samples = ~np.isnan(recorded[0])
+    np.testing.assert_allclose(recorded[0][kept_samples][:-100], steps(0, 500)[0][: kept_samples.sum() - 100], atol=1e-9)
+    assert wfdb.rdann(str(header.with_suffix("")), "ecg").symbol.count("N") == 1
+    (bed_file,) = found(tmp_path / "home", "*.jsonl")
+    events = [json.loads(line) for line in bed_file.read_text().splitlines()]
+    assert [event["sequence"] for event in events if event["type"] == "alarm"] == [1, *range(2, 502, 50), 1000, 1001]
+    assert (sink.alarms_delivered, sink.alarms_lost, sink.subscription.alarms) == (13, 0, 13)
+    told = [(t.condition, t.present, "not recorded" in t.detail) for t in heard if t.bed == BED]
+    assert told == [("recorder-failed", True, False), ("recorder-failed", False, True)]
+    assert {file.suffix for file in header.parent.iterdir()} == {".hea", ".dat", ".ecg", ".jsonl"}
+
+
+async def test_events_wait_for_a_failing_disk_in_a_bounded_queue_and_alarms_go_last_and_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, clock, heard = Disk(monkeypatch), ManualClock(), list[Any]()
+    async with recording(tmp_path, clock, beds=(BED,)) as (bus, sink, write):
+        bus.listen(heard.append, Technical)
+        disk.room = 0
+        await write(*(beat(k) for k in range(3000)))
+        await write(*(alarm(k) for k in range(1500)))
+        assert sink.alarms_lost == 0
+        await write(*(alarm(k) for k in range(1500, 3000)))
+        assert [(t.condition, t.present) for t in heard if t.condition == "alarms-lost"] == [("alarms-lost", True)]
+        disk.room = 10**9
+        await clock.advance(6.0)
+        await write(alarm(3000))
+    (bed_file,) = found(tmp_path / "home", "*.jsonl")
+    kept = [json.loads(line) for line in bed_file.read_text().splitlines()]
+    alarms = [event["sequence"] for event in kept if event["type"] == "alarm"]
+    assert alarms == list(range(3001 - len(alarms), 3001))
+    assert (sink.alarms_delivered, sink.alarms_lost) == (len(alarms), 3001 - len(alarms))
+    beats = sum(event["type"] == "beat" for event in kept)
+    assert sink.lost == 3000 - beats + sink.alarms_lost + 1, "what the disk does to this bed was said in it, too"
+    assert [(t.condition, t.present) for t in heard if t.condition == "alarms-lost"][-1] == ("alarms-lost", False)
+
+
+async def test_a_bed_whose_signal_cannot_be_written_concerns_no_other_bed_and_comes_back(tmp_path: Path) -> None:
+    heard: list[Any] = []
+    async with recording(tmp_path) as (bus, sink, write):
+        bus.listen(heard.append, Technical)
+        spoiled = Wave(BED, NOW, 250.0, LEADS, 0.0, SampleBlock(0, object(), 1))  # type: ignore[arg-type]
+        await write(spoiled, alarm(1), wave(0, steps(0, 50), bed="home/icu/2"))
+        await write(wave(0, steps(0, 50)), alarm(2))
+    assert [(t.bed, t.condition, t.present) for t in heard] == [(BED, "recorder-failed", True), (BED, "recorder-failed", False)]
+    assert sorted(read(header).sig_len for header in found(tmp_path, "*.hea")) == [50, 50]
+    assert (sink.alarms_delivered, sink.alarms_lost) == (2, 0)
+
+
+async def test_beds_that_are_not_here_get_no_folder_and_few_lines(tmp_path: Path) -> None:
+    async with recording(tmp_path, beds=(BED,)) as (_, sink, write):
+        for k in range(10):
+            await write(
+                *(
+                    CommandResult(bed=f"home/icu/x{k}-{n}", time=NOW, accepted=False, action="reset", reason="no such bed")
+                    for n in range(1000)
+                )
+            )
+        await write(alarm(1))
+    assert {file.parent for file in found(tmp_path, "*.jsonl")} == {tmp_path, tmp_path / "home" / "icu" / "1"}
+    (own,) = (file for file in found(tmp_path, "*.jsonl") if file.parent == tmp_path)
+    assert sum("no such bed" in line for line in own.read_text().splitlines()) == 999
+    assert sink.lost == 9001
+
+
+async def test_a_second_monitor_on_the_same_folder_is_refused_and_the_first_one_goes_on(tmp_path: Path) -> None:
+    async with recording(tmp_path) as (_, _, write):
+        await write(wave(0, steps(0, 5)))
+        second = RecordSink(RecordConfig(directory=str(tmp_path)), Bus(), ManualClock())
+        with pytest.raises(SinkError, match=rf"another monitor writes there \(process {os.getpid()}\)"):
+            await second.prepare()
+        await write(wave(5, steps(5, 5)))
+    await second.prepare()
+    (header,) = found(tmp_path, "*.hea")
+    assert read(header).sig_len == 10
+
+
+@pytest.mark.parametrize(("group", "file_mode", "folder_mode"), [(False, 0o600, 0o700), (True, 0o640, 0o750)])
+async def test_recordings_are_private_or_the_groups_whatever_the_umask(
+    group: bool, file_mode: int, folder_mode: int, tmp_path: Path
+) -> None:
+    before = os.umask(0)
+    try:
+        async with recording(tmp_path / "a" / "recordings", group=group) as (_, _, write):
+            await write(meta(), wave(0, steps(0, 500)), beat(100), alarm(1))
+    finally:
+        os.umask(before)
+    files = {path: path.stat().st_mode & 0o777 for path in (tmp_path / "a").rglob("*") if path.is_file() and path.name != ".lock"}
+    assert {path.suffix for path in files} == {".hea", ".dat", ".ecg", ".jsonl"}
+    assert set(files.values()) == {file_mode}
+    folders = [tmp_path / "a", *(path for path in (tmp_path / "a").rglob("*") if path.is_dir())]
+    assert {path.stat().st_mode & 0o777 for path in folders} == {folder_mode}
+
+
+async def test_a_folder_that_others_may_read_is_named_and_left_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    folder.chmod(0o755)
+    await record(folder, wave(0, steps(0, 5)))
+    assert "recordings can be read by others (mode 755)" in caplog.text
+    assert folder.stat().st_mode & 0o777 == 0o755
+
+
+async def test_a_disk_that_hangs_keeps_neither_the_loop_nor_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hang, ordinary = threading.Event(), os.pwrite
+
+    def write(*given: Any) -> int:
+        hang.wait(30)
+        return ordinary(*given)
+
+    bus = Bus()
+    sink = RecordSink(RecordConfig(directory=str(tmp_path)), bus, ManualClock())
+    await sink.prepare()
+    monkeypatch.setattr("ecgnat_stream.sink.files.os.pwrite", write)
+    running = asyncio.create_task(sink.run())
+    bus.publish(alarm(1, bed=""))
+    await flushed(bus)
+    bus.publish(alarm(2, bed=""))
+    assert (sink.subscription.alarms, sink.alarms_delivered, sink.alarms_lost) == (2, 0, 0)
+    running.cancel()
+    _, late = await asyncio.wait([running], timeout=5)
+    assert not late
+    hang.set()
+    bus.close()
+    await sink.run()
+    (own,) = (file for file in found(tmp_path, "*.jsonl") if file.parent == tmp_path)
+    assert [json.loads(line)["sequence"] for line in own.read_text().splitlines()] == [1, 2]
+    assert sink.alarms_delivered == 2

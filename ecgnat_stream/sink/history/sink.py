@@ -1,8 +1,9 @@
 """The alarm history: every alarm event, every command and its answer, kept in an SQLite file.
 
-In come alarm events, commands and answers, and the signs of life that tell when a bed was watched. One thread writes them, all
-that waits in one transaction. A file that cannot be written to (disk full, locked, read-only, not a history) is a technical
-condition, and writing is tried again; meanwhile events wait in a bounded queue, and those that have to be dropped are counted.
+In come alarm events, commands and answers, and the signs of life that tell when a bed was watched. A thread of its own writes
+them, all that waits in one transaction. A file that cannot be written to (disk full, locked, read-only, not a history) is a
+technical condition, and writing is tried again; meanwhile events wait in a bounded queue, and those that have to be dropped,
+alarm events last, are counted and told. One monitor writes to a file: the second one does not start.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import asyncio
 import logging
 import sqlite3
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -23,10 +25,12 @@ from ecgnat_stream.clock import Clock
 from ecgnat_stream.errors import ConfigError, SinkError
 from ecgnat_stream.events import Alarm, Command, CommandResult, Delivery, DeviceStatus, EngineStatus, Technical, Vitals
 from ecgnat_stream.settings import Settings, Within
+from ecgnat_stream.sidethread import SideThread
+from ecgnat_stream.sink.files import Claim, make_folder, warn_of_readers
 from ecgnat_stream.sink.history.read import unfinished
 from ecgnat_stream.sink.history.store import Store, Stored, Stretches, utc_text
 
-__all__ = ["HistoryConfig", "HistorySink", "unfinished"]
+__all__ = ["HistoryConfig", "HistorySink", "lock_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +39,8 @@ _BATCH = 500
 _SAVE_S = 10.0
 """How long beds have been watched is written down so often, and with whatever else is."""
 _PRUNE_S = 3600.0
+_PREPARE_S = 5.0
+"""The start of the monitor waits so long for the disk; monitoring does not."""
 
 
 class HistoryConfig(Settings, frozen=True, kw_only=True):
@@ -51,7 +57,11 @@ class HistoryConfig(Settings, frozen=True, kw_only=True):
     retry_s
         Wait after a failure before writing is tried again, s.
     backlog
-        Events kept while the file cannot be written to; the oldest go first, and that is told and counted.
+        Events kept while the file cannot be written to; then others go before alarm events, the oldest first, and that is told
+        and counted.
+    group
+        Members of the folder's group may read the file (0640); otherwise only the account of the monitor (0600), whatever the
+        umask.
     """
 
     section: ClassVar[str] = "history"
@@ -61,11 +71,18 @@ class HistoryConfig(Settings, frozen=True, kw_only=True):
     busy_s: Annotated[float, Within(0.01, 4, "alarms wait for the file meanwhile")] = 2.0
     retry_s: Annotated[float, Within(0.01, 60, "alarms wait for the file to be tried again")] = 5.0
     backlog: Annotated[int, Within(1, 1_000_000, "what waits takes memory, about 1 KB an event")] = 10_000
+    group: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.path:
             raise ConfigError("history.path is empty: name a file")
+
+
+def lock_of(path: Path) -> Path:
+    """Return the file that a monitor which writes to a history has locked."""
+    real = path.resolve()
+    return real.with_name(f"{real.name}.lock")
 
 
 class HistorySink:
@@ -74,65 +91,111 @@ class HistorySink:
     def __init__(self, config: HistoryConfig, bus: Bus, clock: Clock) -> None:
         self._config, self._bus, self._clock = config, bus, clock
         types = (Alarm, Command, CommandResult, Delivery, DeviceStatus, EngineStatus, Vitals)
-        self._subscription = bus.subscribe("history", *types)
+        self.subscription = bus.subscribe("history", *types)
         self._path = Path(config.path)
         self._started = utc_text(clock.utc())
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="history")
+        self._thread = SideThread("history")
+        self._claim: Claim | None = None
         self._store: Store | None = None
         self._queue: deque[Stored] = deque()
         self._batch: list[Stored] = []
+        self._saving: Stretches = {}
+        self._writing: Future[list[Stored]] | None = None
         self._watched = _Watched(config.backlog)
         self._save_ns = self._prune_ns = clock.monotonic_ns()
         self._failed: str | None = None
-        self._losing = False
+        self._losing: str | None = None
         self._work, self._room, self._closing = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self.lost = 0
+        self.lost = self.alarms_delivered = self.alarms_lost = 0
+
+    async def prepare(self) -> None:
+        """Claim the file before the monitor starts; a disk that does not answer within 5 s is left to :meth:`run`.
+
+        Raises
+        ------
+        SinkError
+            If another monitor writes to it. What else is wrong with it is an alarm while monitoring.
+        """
+        with suppress(TimeoutError, OSError):
+            async with asyncio.timeout(_PREPARE_S):
+                await self._thread.do(self._take)
+
+    async def unfinished(self) -> tuple[dict[str, list[Alarm]], dict[str, int]]:
+        """Return what the monitor before this one left open (:func:`~ecgnat_stream.sink.history.unfinished`).
+
+        Raises
+        ------
+        SinkError
+            If there is a file and it cannot be read, or not within 5 s.
+        """
+        try:
+            async with asyncio.timeout(_PREPARE_S):
+                return await self._thread.do(partial(unfinished, self._path))
+        except TimeoutError:
+            raise SinkError(f"{self._path}: the disk did not answer within {_PREPARE_S:g} s") from None
 
     async def run(self) -> None:
         """Write until the bus is closed and everything is on the disk, or cannot be."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._write_all(), name="history writer")
-                async for event in self._subscription:
-                    await self._take(event)
+                while True:
+                    await self._room_made()
+                    try:
+                        self._take_in(await self.subscription.get())
+                    except StopAsyncIteration:
+                        break
                 self._closing.set()
                 self._work.set()
+            self._bus.unsubscribe(self.subscription)
+            await self._thread.do(self._close)
         finally:
-            self._bus.unsubscribe(self._subscription)
             self._thread.submit(self._close)
-            self._thread.shutdown()
 
-    async def _take(self, event: Published) -> None:
-        if not isinstance(event, Stored):
-            self._watched.note(event)
-            now_ns = self._clock.monotonic_ns()
-            if now_ns >= self._save_ns:
-                self._save_ns = now_ns + round(_SAVE_S * 1e9)
-                self._work.set()
-            return
+    async def _room_made(self) -> None:
+        """Wait while the disk is behind, but not stuck: let the bus hold what comes."""
         while len(self._queue) >= self._config.backlog and self._failed is None:
-            # Behind, but not stuck: let the bus hold what comes.
             self._room.clear()
             await self._room.wait()
-        if len(self._queue) >= self._config.backlog:
-            self._queue.popleft()
-            self.lost += 1
-            if not self._losing:
-                # Once only: the alarm that comes of it goes into the same queue.
-                self._losing = True
-                self._report(f"{self._failed}; events are being lost")
-        self._queue.append(event)
-        self._work.set()
+
+    def _take_in(self, event: Published) -> None:
+        if isinstance(event, Stored):
+            if len(self._queue) >= self._config.backlog:
+                self._drop_one()
+            self._queue.append(event)
+            self._work.set()
+            return
+        self._watched.note(event)
+        now_ns = self._clock.monotonic_ns()
+        if now_ns >= self._save_ns:
+            self._save_ns = now_ns + round(_SAVE_S * 1e9)
+            self._work.set()
+
+    def _drop_one(self) -> None:
+        """Give up the oldest event that is no alarm, or else the oldest alarm."""
+        index = next((i for i, event in enumerate(self._queue) if not isinstance(event, Alarm)), 0)
+        dropped = self._queue[index]
+        del self._queue[index]
+        self._lose([dropped], f"{self._failed}; events are being lost")
+
+    def _lose(self, events: Sequence[Stored], why: str) -> None:
+        alarms = sum(isinstance(event, Alarm) for event in events)
+        self.lost += len(events)
+        self.alarms_lost += alarms
+        # Once only: the alarm that comes of it goes into the same queue.
+        condition = "alarms-lost" if alarms else CONDITION
+        if self._losing is None or (alarms and self._losing != condition):
+            self._losing = condition
+            self._report(condition, why)
 
     async def _write_all(self) -> None:
         while True:
-            while len(self._batch) < _BATCH and self._queue:
+            while self._writing is None and len(self._batch) < _BATCH and self._queue:
                 self._batch.append(self._queue.popleft())
             self._room.set()
             self._work.clear()
-            stretches = self._watched.due()
             try:
-                await self._in_thread(partial(self._write, stretches))
+                refused = await self._written()
             except (sqlite3.Error, OSError, SinkError) as error:
                 self._fail(str(error) if isinstance(error, SinkError) else f"{self._path}: {error}")
                 if self._closing.is_set():
@@ -140,43 +203,73 @@ class HistorySink:
                     return
                 await self._wait()
                 continue
+            self.alarms_delivered += sum(isinstance(event, Alarm) for event in self._batch)
+            self.alarms_delivered -= sum(isinstance(event, Alarm) for event in refused)
             self._batch.clear()
-            self._watched.saved(stretches)
-            if self._failed is not None:
-                self._failed, self._losing = None, False
-                self._report(None)
+            self._watched.saved(self._saving)
+            self._recovered()
+            if refused:
+                self._lose(refused, f"{self._path}: {len(refused)} events cannot be stored: {refused[0]!r}")
             if self._closing.is_set() and not (self._queue or self._watched.due()):
                 return
             if not self._queue:
                 await self._work.wait()
 
-    async def _in_thread(self, work: Callable[[], None]) -> None:
-        """Run in the writer's thread; a cancellation waits for it, which would otherwise write on behind our back."""
-        writing = asyncio.get_running_loop().run_in_executor(self._thread, work)
-        try:
-            await asyncio.shield(writing)
-        except asyncio.CancelledError:
-            await asyncio.wait([writing])
-            raise
+    def _recovered(self) -> None:
+        if self._losing == "alarms-lost":
+            self._report("alarms-lost", None)
+        if self._failed is not None or self._losing == CONDITION:
+            self._report(CONDITION, None)
+        self._failed = self._losing = None
 
-    def _write(self, stretches: Stretches) -> None:
-        """Write what waits; on failure open the file anew the next time."""
+    async def _written(self) -> list[Stored]:
+        """Write the batch; after a cancellation the thread goes on, and the next call waits for it."""
+        if self._writing is None:
+            self._saving = self._watched.due()
+            self._writing = self._thread.submit(partial(self._write, tuple(self._batch), self._saving))
+        writing = asyncio.wrap_future(self._writing)
         try:
+            return await asyncio.shield(writing)
+        finally:
+            if writing.done():
+                self._writing = None
+
+    def _write(self, events: Sequence[Stored], stretches: Stretches) -> list[Stored]:
+        """Write what waits, return what cannot be stored; on failure open the file anew the next time."""
+        try:
+            self._take()
             if self._store is None:
-                self._store = Store(self._path, self._started, self._config.busy_s)
+                self._store = Store(self._path, self._started, self._config.busy_s, group=self._config.group)
             now_ns = self._clock.monotonic_ns()
             if self._config.keep_days and now_ns >= self._prune_ns:
                 self._prune_ns = now_ns + round(_PRUNE_S * 1e9)
                 self._store.prune(self._clock.utc() - timedelta(days=self._config.keep_days))
-            self._store.write(self._batch, stretches, self.lost)
+            return self._store.write(events, stretches, self.lost)
         except BaseException:
-            self._close()
+            self._close_store()
             raise
 
-    def _close(self) -> None:
+    def _take(self) -> None:
+        """Claim the file, in the thread."""
+        if self._claim is None:
+            lock = lock_of(self._path)
+            make_folder(lock.parent, group=self._config.group)
+            claim = Claim(lock, f"history.path: {self._path}")
+            claim.take()
+            self._claim = claim
+            if self._path.is_file():
+                warn_of_readers(self._path, group=self._config.group)
+
+    def _close_store(self) -> None:
         if self._store is not None:
             self._store.close()
             self._store = None
+
+    def _close(self) -> None:
+        self._close_store()
+        if self._claim is not None:
+            self._claim.release()
+            self._claim = None
 
     async def _wait(self) -> None:
         """Wait until it is time to try again, or the last chance to."""
@@ -192,6 +285,8 @@ class HistorySink:
     def _give_up(self) -> None:
         left = len(self._batch) + len(self._queue)
         self.lost += left
+        self.alarms_lost += sum(isinstance(event, Alarm) for event in (*self._batch, *self._queue))
+        self._batch.clear()
         self._queue.clear()
         _log.warning("%d alarm events and commands could not be written to the history: %s", left, self._failed)
 
@@ -199,11 +294,11 @@ class HistorySink:
         if detail != self._failed:
             self._failed = detail
             self._room.set()
-            self._report(detail)
+            self._report(CONDITION, detail)
 
-    def _report(self, detail: str | None) -> None:
+    def _report(self, condition: str, detail: str | None) -> None:
         self._bus.publish(
-            Technical(bed="", time=self._clock.utc(), condition=CONDITION, present=detail is not None, detail=detail or "")
+            Technical(bed="", time=self._clock.utc(), condition=condition, present=detail is not None, detail=detail or "")
         )
 
 

@@ -9,9 +9,11 @@ while a monitor writes, and a process that is killed leaves whole transactions.
 
 from __future__ import annotations
 
+import logging
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from ecgnat_stream import __version__, wire
 from ecgnat_stream.codes import URGENCY
 from ecgnat_stream.errors import SinkError
 from ecgnat_stream.events import Alarm, Command, CommandResult, Delivery
+from ecgnat_stream.sink.files import make_file, make_folder
 
 __all__ = ["MIGRATIONS", "Store", "Stored", "Stretches", "connect", "schema_version", "utc_text"]
 
@@ -65,6 +68,11 @@ MIGRATIONS = (
 )
 """The statements that lead from version i of the schema (``user_version``) to version i + 1."""
 
+
+_log = logging.getLogger(__name__)
+
+_UNFIT = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError)
+"""What SQLite raises for an event that it cannot hold; everything else that it raises is the file's fault."""
 
 SqlValue = str | int | float | None
 Stored = Alarm | Command | CommandResult | Delivery
@@ -146,8 +154,11 @@ class Store:
         If the file cannot be made or used.
     """
 
-    def __init__(self, path: Path, started: str, timeout_s: float) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def __init__(self, path: Path, started: str, timeout_s: float, *, group: bool = False) -> None:
+        make_folder(path.parent, group=group)
+        with suppress(FileExistsError):
+            # Made here, so that it is private from the first byte; SQLite gives its -wal and -shm the same mode.
+            os.close(make_file(path.resolve(), group=group))
         self._connection = connection = connect(path, timeout_s)
         try:
             # A monitor that opens its file again after a failure is still the same run.
@@ -165,32 +176,53 @@ class Store:
         assert row is not None
         return row
 
-    def write(self, events: Sequence[Stored], stretches: Stretches, lost: int) -> None:
+    def write(self, events: Sequence[Stored], stretches: Stretches, lost: int) -> list[Stored]:
         """Write all of it, or nothing; what is there already is left out.
 
         Parameters
         ----------
         lost
             How many events of this run could not be kept, so far.
+
+        Returns
+        -------
+        list of events
+            Those that cannot be stored, whatever the state of the file: text that is no Unicode, a number beyond 64 bits.
         """
         with _transaction(self._connection):
-            for event in events:
-                match event:
-                    case Alarm():
-                        self._alarm(event)
-                    case Command():
-                        self._command(event)
-                    case CommandResult():
-                        self._result(event)
-                    case Delivery():
-                        # Of an event that is sent again the first time counts.
-                        about = (event.event_id, event.step, event.by, utc_text(event.time))
-                        self._connection.execute("INSERT INTO delivery VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", about)
+            unfit = [event for event in events if not self._event(event)]
             self._connection.executemany(
                 "INSERT INTO monitored VALUES (?, ?, ?) ON CONFLICT (bed, started) DO UPDATE SET stopped = excluded.stopped",
                 [(bed, started, stopped) for (bed, started), stopped in stretches.items()],
             )
-            self._connection.execute("UPDATE run SET lost = ? WHERE id = ?", (lost, self._run))
+            self._connection.execute("UPDATE run SET lost = ? WHERE id = ?", (lost + len(unfit), self._run))
+        return unfit
+
+    def _event(self, event: Stored) -> bool:
+        """Write one event; return whether it can be stored at all. One that cannot must not keep the others waiting."""
+        self._connection.execute("SAVEPOINT event")
+        try:
+            match event:
+                case Alarm():
+                    self._alarm(event)
+                case Command():
+                    self._command(event)
+                case CommandResult():
+                    self._result(event)
+                case Delivery():
+                    # Of an event that is sent again the first time counts.
+                    about = (event.event_id, event.step, event.by, utc_text(event.time))
+                    self._connection.execute("INSERT INTO delivery VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", about)
+        except Exception as error:  # whatever one event does to the writer, the others are kept
+            if isinstance(error, sqlite3.Error | OSError | MemoryError) and not isinstance(error, _UNFIT):
+                raise
+            _log.error("an event cannot be stored: %r", event, exc_info=True)
+            self._connection.execute("ROLLBACK TO event")
+            return False
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("RELEASE event")
+        return True
 
     def _alarm(self, event: Alarm) -> None:
         execute, time = self._connection.execute, utc_text(event.time)

@@ -1,0 +1,73 @@
+"""Work that may hang, beside the event loop: a disk, a pipe, a recording on a share.
+
+The threads of an executor are waited for when the program ends, so one write that never returns would keep the process alive;
+and what shares the loop's own executor waits for one another. A side thread belongs to one part. It is left behind at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+__all__ = ["SideThread"]
+
+_IDLE_S = 10.0
+"""A thread that had nothing to do for so long ends; the next work begins another one."""
+
+_T = TypeVar("_T")
+
+
+class SideThread:
+    """One thread that does what it is given, in order; it begins with the first work.
+
+    Parameters
+    ----------
+    name
+        Name of the thread.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._work: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._changed = threading.Condition()
+        self._runs = False
+
+    def submit(self, work: Callable[[], _T]) -> Future[_T]:
+        """Queue work; never waits."""
+        future: Future[_T] = Future()
+        with self._changed:
+            self._work.append((future, work))
+            if self._runs:
+                self._changed.notify()
+            else:
+                self._runs = True
+                threading.Thread(target=self._serve, name=self._name, daemon=True).start()
+        return future
+
+    async def do(self, work: Callable[[], _T]) -> _T:
+        """Do work and return its result; a cancellation does not wait for the thread, which goes on."""
+        return await asyncio.shield(asyncio.wrap_future(self.submit(work)))
+
+    def _serve(self) -> None:
+        while (job := self._next()) is not None:
+            future, work = job
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                result = work()
+            except BaseException as error:  # noqa: BLE001 - it is raised where the result is awaited
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+            del job, future, work
+
+    def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
+        with self._changed:
+            if not self._work and not self._changed.wait_for(lambda: bool(self._work), _IDLE_S):
+                self._runs = False
+                return None
+            return self._work.popleft()

@@ -1,0 +1,108 @@
+"""A WFDB record that grows. Samples are appended first and the header is replaced after them: it describes what is there."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgnat_stream import wire
+from ecgnat_stream.annotate import END, Mark, encode
+from ecgnat_stream.events import Wave
+from ecgnat_stream.sink.files import Growing, make_file
+
+__all__ = ["FINEST_UV", "GrowingRecord"]
+
+FINEST_UV = 10_000 / 32767
+"""Finest step of a recording in microvolts: int16 then spans 10 mV either way. Finer devices are rounded to it."""
+
+
+class GrowingRecord:
+    """A WFDB record of format 16 (header(5) and signal(5) of the WFDB Applications Guide).
+
+    Parameters
+    ----------
+    header
+        Path of its header, which is not there yet.
+    wave
+        Its first samples, which are not taken yet.
+    first
+        The time of the first sample.
+    """
+
+    def __init__(self, header: Path, wave: Wave, first: datetime, *, group: bool = False) -> None:
+        self._header, self._group = header, group
+        self._fs, self._leads, self._first = wave.fs, wave.leads, first
+        self._uv_per_lsb = wave.uv_per_lsb
+        self._step = max(wave.uv_per_lsb, FINEST_UV)
+        self._start = self._next = self._written = self._described = wave.block.start
+        self._samples = Growing(header.with_suffix(".dat"), group=group)
+        self._annotations, self._marked = Growing(header.with_suffix(".ecg"), tail=END, group=group), 0
+        self._initial: list[int] = []
+        self._checksums = np.zeros(len(wave.leads), np.int64)
+        self._pending: list[NDArray[np.int16]] = []
+
+    def continues(self, wave: Wave, max_gap_s: float) -> bool:
+        """Return whether a wave belongs into this record."""
+        same = (wave.fs, wave.leads, wave.uv_per_lsb) == (self._fs, self._leads, self._uv_per_lsb)
+        return same and 0 <= wave.block.start - self._next <= max_gap_s * self._fs
+
+    def append(self, wave: Wave) -> None:
+        """Take a wave, with what is missing before it."""
+        gap = wave.block.start - self._next
+        if gap:
+            self._pending.append(np.full((gap, len(self._leads)), wire.MISSING, np.int16))
+        self._pending.append(wire.quantise(wave.block.samples, self._step).T)
+        self._next = wave.block.stop
+
+    def flush(self) -> None:
+        """Append the samples, then replace the header.
+
+        Raises
+        ------
+        OSError
+            Samples that could not be written are dropped, and become missing ones when others come after them.
+        """
+        if self._pending:
+            pending, self._pending = self._pending, []
+            codes = np.concatenate(pending)
+            reached, self._next = self._next, self._written
+            self._samples.append(codes.astype("<i2").tobytes())
+            self._next = self._written = reached
+            self._initial = self._initial or [int(code) for code in codes[0]]
+            self._checksums += codes.sum(axis=0, dtype=np.int64)
+        if self._described != self._written:
+            self._replace_header()
+            self._described = self._written
+
+    def _replace_header(self) -> None:
+        draft = self._header.with_suffix(".hea.tmp")
+        draft.unlink(missing_ok=True)
+        try:
+            with open(make_file(draft, group=self._group), "wb") as file:
+                file.write(self._text().encode("ascii", "replace"))
+            os.replace(draft, self._header)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
+
+    def annotate(self, marks: list[Mark]) -> None:
+        """Append marks; their samples count from the beginning of the stream."""
+        here = [mark._replace(sample=mark.sample - self._start) for mark in marks]
+        if here:
+            self._annotations.append(encode(here, self._marked))
+            self._marked = here[-1].sample
+
+    def _text(self) -> str:
+        total = self._written - self._start
+        lines = [
+            f"{self._header.stem} {len(self._leads)} {self._fs:.10g} {total} {self._first:%H:%M:%S.%f} {self._first:%d/%m/%Y}"
+        ]
+        gain = 1000 / self._step
+        for lead, initial, checksum in zip(self._leads, self._initial, self._checksums, strict=True):
+            wrapped = (int(checksum) + 2**15) % 2**16 - 2**15
+            lines.append(f"{self._samples.path.name} 16 {gain:.10g}(0)/mV 16 0 {initial} {wrapped} 0 {' '.join(lead.split())}")
+        return "\n".join(lines) + "\n"

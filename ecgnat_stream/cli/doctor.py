@@ -13,9 +13,11 @@ import sys
 import time
 from collections.abc import Coroutine, Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from ecgnat_stream.errors import EcgnatError
+from ecgnat_stream.cli.security import examine_security
+from ecgnat_stream.errors import ConfigError, EcgnatError
 
 __all__ = ["Check", "add", "examine"]
 
@@ -34,10 +36,20 @@ def add(commands: Any) -> None:
     """Add ``ecgnat doctor`` to the parser."""
     parser = commands.add_parser("doctor", help="check what is installed, compiled and reachable")
     parser.add_argument("--mqtt", metavar="URL", help="also try this broker, for example mqtt://localhost:1883")
+    parser.add_argument(
+        "--security", type=Path, metavar="CONFIG.toml", help="say what this configuration leaves open, and nothing else"
+    )
+    parser.add_argument("--json", action="store_true", help="print what --security finds as JSON")
     parser.set_defaults(command=_doctor)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
+    if arguments.security is not None:
+        return examine_security(arguments.security, as_json=arguments.json)
+    if arguments.json:
+        raise ConfigError(
+            "--json prints what --security finds: name a configuration, ecgnat doctor --security CONFIG.toml --json"
+        )
     return examine(arguments.mqtt)
 
 

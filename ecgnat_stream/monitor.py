@@ -17,16 +17,16 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 from msgspec.structs import replace
 
-from ecgnat_stream.bus import Bus, Policy, Subscription
+from ecgnat_stream.bus import Bus, Policy
 from ecgnat_stream.clock import Clock, SystemClock
 from ecgnat_stream.config import BedConfig, Config, load_config
 from ecgnat_stream.device import Device, LinkState, open_device, supervise
@@ -34,6 +34,7 @@ from ecgnat_stream.errors import ConfigError, DeviceError, EcgnatError, SinkErro
 from ecgnat_stream.events import Alarm, Command, EngineStatus, Event, Technical, Trace, Wave
 from ecgnat_stream.model import Predictor, monitoring
 from ecgnat_stream.signal import MODEL_FS, Conditioned, SampleBlock, StreamInfo, Window, assign_leads
+from ecgnat_stream.sink.keeper import Keeper, Sink, leave
 from ecgnat_stream.ward import BedProgress, Ward
 from ecgnat_stream.watchdog import Accountable, Watchdog
 
@@ -53,29 +54,10 @@ _STUMBLES = 20
 
 _TICK_S = 1.0
 _STATUS_TICKS = 10
-_CLOSE_S = 5.0
-"""Sinks that have not read out their queue so long after the end are cut off, and named."""
-_LEAVE_S = 1.5
-"""Tasks that have not heeded their cancellation after this time are left behind, and named."""
-
-_SETTLED_S = 5.0
-_AGAIN_S = (0.5, 30.0)
-"""First and longest wait before a sink that has failed is started again; one that has worked for the longest begins anew."""
+_LEAVE_S = 3.5
+"""Tasks that have not heeded their cancellation after this time are left behind, and named. A device may take 3 s to leave."""
 
 _E = TypeVar("_E", bound=Event | Wave | Trace)
-
-
-class Sink(Protocol):
-    """A receiver of events: subscribes when it is built, reads until the bus is closed.
-
-    One that keeps what it reads as ``subscription`` is run again when :meth:`run` has raised: it goes on where it was, and an
-    event that it could not handle does not come again. One that also counts ``alarms_delivered`` and ``alarms_lost`` is held to
-    account for its alarms (:class:`~ecgnat_stream.watchdog.Accountable`).
-    """
-
-    async def run(self) -> None:
-        """Consume until the bus is closed and the queue is read out."""
-        ...
 
 
 class Monitor:
@@ -124,11 +106,9 @@ class Monitor:
         self.model = ""
         self._open_links = [self._opener(bed, given.get(bed.id)) for bed in self.config.bed]
         self._ward = Ward(self.config, self.clock, self.bus.publish, traces=traces)
-        self._sinks: list[tuple[Sink, bool]] = []
-        self._sink_tasks: list[asyncio.Task[None]] | None = None
         self._running: asyncio.Task[None] | None = None
         self._begun = self._ended = False
-        self._wake, self._due, self._passed, self._stop, self._closing = (asyncio.Event() for _ in range(5))
+        self._wake, self._due, self._passed, self._stop = (asyncio.Event() for _ in range(4))
         self._finished = np.zeros(len(self.beds), bool)
         self._windows = 0
         self._stumbles: Counter[str] = Counter()
@@ -138,6 +118,7 @@ class Monitor:
         self._watchdog = Watchdog(
             self.config.watchdog, self.config.patience_s, self.bus, self.clock, self._ward.truths, self.bus.publish
         )
+        self._keeper = Keeper(self.bus, self.clock, self._sink_failed, self._sink_works, self.stop)
 
     def _opener(self, bed: BedConfig, device: Device | Callable[[], Device] | None) -> Callable[[], Device]:
         if device is None:
@@ -212,9 +193,9 @@ class Monitor:
 
     def add(self, sink: Sink, *, essential: bool = False) -> None:
         """Add a sink; when an ``essential`` one (what a person looks at) ends, the monitoring ends."""
-        self._sinks.append((sink, essential))
-        if self._sink_tasks is not None:
-            self._sink_tasks.append(self._start(sink, essential))
+        if hasattr(sink, "alarms_delivered"):
+            self._watchdog.hold_to_account(cast(Accountable, sink))
+        self._keeper.add(sink, essential=essential)
 
     def stop(self) -> None:
         """End the monitoring: devices are closed, what was published is delivered, sinks are closed."""
@@ -233,8 +214,8 @@ class Monitor:
         async with AsyncExitStack() as stack:
             stack.callback(self._end)
             await self._add_configured()
-            self._sink_tasks = [self._start(*sink) for sink in self._sinks]
-            stack.push_async_callback(self._close, self._sink_tasks)
+            self._keeper.start()
+            stack.push_async_callback(self._close)
             await self._work_until_done()
 
     def _end(self) -> None:
@@ -267,9 +248,6 @@ class Monitor:
             self.add(history)
             await self._restore(history.unfinished)
 
-    def _start(self, sink: Sink, essential: bool) -> asyncio.Task[None]:
-        return asyncio.create_task(self._run_sink(sink, essential), name=type(sink).__name__)
-
     async def _restore(self, unfinished: Callable[[], Awaitable[tuple[dict[str, list[Alarm]], dict[str, int]]]]) -> None:
         """Take up the alarms that a monitor which was killed has left in the history: what was latched stays so."""
         try:
@@ -288,85 +266,26 @@ class Monitor:
             await asyncio.wait((*vital, *ends), return_when=asyncio.FIRST_COMPLETED)
         finally:
             failed = [why for task in (*vital, *ends) if (why := _failure(task)) is not None]
-            await self._leave(*work, *vital, *ends)
+            for name in await leave(*work, *vital, *ends, within_s=_LEAVE_S):
+                self.failures[name] = f"did not end within {_LEAVE_S:g} s"
         if failed:
             self.stop()  # nobody is to look at a monitor that has failed: the reason is told where it ends
             raise failed[0]
 
-    async def _leave(self, *tasks: asyncio.Task[Any]) -> None:
-        """Cancel tasks and wait for them, but not for ever."""
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            _, stuck = await asyncio.wait(tasks, timeout=_LEAVE_S)
-            for task in stuck:
-                self.failures[task.get_name()] = f"did not end within {_LEAVE_S:g} s"
+    def _sink_failed(self, name: str, why: str) -> None:
+        self.failures[name] = why
+        self._watchdog.sink_failed(name, why)
 
-    async def _run_sink(self, sink: Sink, essential: bool) -> None:
-        """Run a sink, again whenever it fails; what it has subscribed to waits for it meanwhile."""
-        name, wait_s = type(sink).__name__, _AGAIN_S[0]
-        subscription: Subscription | None = getattr(sink, "subscription", None)
-        if hasattr(sink, "alarms_delivered"):
-            self._watchdog.hold_to_account(cast(Accountable, sink))
-        while True:
-            begun_ns = self.clock.monotonic_ns()
-            settling = asyncio.create_task(self._settle(name), name=f"{name} settles")
-            try:
-                await sink.run()
-                break
-            except (Exception, asyncio.CancelledError) as error:
-                # The task border: a sink that fails is a technical alarm, the others go on.
-                if (task := asyncio.current_task()) is not None and task.cancelling():
-                    raise
-                _log.info("%s has failed", name, exc_info=True)
-                self.failures[name] = f"{error}"
-                self._watchdog.sink_failed(name, f"has failed: {type(error).__name__}: {error}")
-            finally:
-                settling.cancel()
-            if subscription is None or self._closing.is_set():
-                break  # what has no queue that waits for it cannot go on
-            self.bus.forget(subscription, absent=True)
-            if self.clock.monotonic_ns() - begun_ns > _AGAIN_S[1] * 1e9:
-                wait_s = _AGAIN_S[0]
-            await self._pause(wait_s)
-            wait_s = min(2 * wait_s, _AGAIN_S[1])
-            self.bus.forget(subscription, absent=False)
-        if subscription is not None:
-            self.bus.unsubscribe(subscription)
-        if essential:
-            self.stop()
-
-    async def _settle(self, name: str) -> None:
-        """Call a sink sound again that has failed, when it has worked for some seconds."""
-        await self.clock.sleep_until(self.clock.monotonic_ns() + round(_SETTLED_S * 1e9))
+    def _sink_works(self, name: str) -> None:
+        self.failures.pop(name, None)
         self._watchdog.sink_works(name)
 
-    async def _pause(self, seconds: float) -> None:
-        """Wait, but not beyond the end of the monitoring."""
-        waits = [
-            asyncio.ensure_future(self.clock.sleep_until(self.clock.monotonic_ns() + round(seconds * 1e9))),
-            asyncio.ensure_future(self._closing.wait()),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-
-    async def _close(self, sinks: Sequence[asyncio.Task[None]]) -> None:
+    async def _close(self) -> None:
         self._ward.close("the monitor has ended")
         self._say_status(online=False)
-        self._closing.set()
         self.bus.close()
-        if not sinks:
-            return
-        if any(essential for _, essential in self._sinks):
-            # The recordings may have ended, but a person still looks; an essential sink that ends sets the event too.
-            await self._stop.wait()
-        _, late = await asyncio.wait(sinks, timeout=_CLOSE_S)
-        for task in late:
-            self.failures[task.get_name()] = f"did not deliver everything within {_CLOSE_S:g} s of the end"
-        await self._leave(*late)
+        for name in await self._keeper.close(self._stop.wait()):
+            self.failures[name] = "did not deliver everything in time at the end"
 
     async def _intake(self, row: int) -> None:
         """Carry one device's samples to the ward; what goes wrong with it concerns this bed only."""

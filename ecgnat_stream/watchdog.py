@@ -11,14 +11,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Annotated, Protocol
-
-import msgspec
+from typing import Annotated, ClassVar, Protocol
 
 from ecgnat_stream.bus import Bus, Subscription
 from ecgnat_stream.clock import Clock
 from ecgnat_stream.errors import WatchdogError
 from ecgnat_stream.events import Alarm, Technical
+from ecgnat_stream.settings import Settings, Within
 
 __all__ = ["Accountable", "BedTruth", "Watchdog", "WatchdogConfig", "explains"]
 
@@ -31,7 +30,7 @@ _LOST_SHOWN_S = 60.0
 """Alarm events that were given up are told for so long after the last of them."""
 
 
-class WatchdogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class WatchdogConfig(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When a bed counts as unwatched, and a receiver as stuck.
 
     Parameters
@@ -45,9 +44,13 @@ class WatchdogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         An event loop that stands still for this long ends the process, s; so that it is started again.
     """
 
-    judged_s: Annotated[float, msgspec.Meta(ge=4, le=15)] = 6.0
-    delivered_s: Annotated[float, msgspec.Meta(ge=2, le=60)] = 10.0
-    loop_s: Annotated[float, msgspec.Meta(ge=5, le=60)] = 15.0
+    section: ClassVar[str] = "watchdog"
+
+    judged_s: Annotated[float, Within(4, 15, "shorter is a network that hesitates, longer hides a bed that nobody watches")] = 6.0
+    delivered_s: Annotated[float, Within(2, 60, "shorter is a broker that hesitates, longer hides one that gets no alarms")] = (
+        10.0
+    )
+    loop_s: Annotated[float, Within(5, 60, "shorter is a busy machine, longer hides a monitor that does nothing")] = 15.0
 
 
 def explains(alarm: Alarm) -> bool:

@@ -35,7 +35,7 @@ from ecgnat_stream.events import (
     Vitals,
     Wave,
 )
-from ecgnat_stream.signal import FRAME_S
+from ecgnat_stream.signal import FRAME_S, UV_RANGE
 
 __all__ = [
     "HEADER",
@@ -72,6 +72,12 @@ HEADER = struct.Struct("<4sBBBxQQIIIIf")
 _FLAG_LOSS = 0x01
 MAX_LEADS = 32
 MAX_SAMPLES = 65535
+
+_MOST_PER_MV = 1e30
+"""Steps of a mV that still count as a number in float32."""
+
+_MOST_DOUBLINGS = 60
+"""A step is doubled at most so often; what does not fit then is at the end of the range."""
 
 
 class BedStatus(Event, frozen=True, kw_only=True):
@@ -369,8 +375,17 @@ class WaveFrame:
 
 
 def quantise(samples: NDArray[np.float32], uv_per_lsb: float) -> NDArray[np.int16]:
-    """Return samples in mV as int16 steps: NaN as :data:`MISSING`, what is out of range at the end of it."""
-    steps = np.rint(samples * (1000 / uv_per_lsb))
+    """Return samples in mV as int16 steps: NaN as :data:`MISSING`, what is out of range at the end of it.
+
+    Raises
+    ------
+    ValueError
+        For a step that is none.
+    """
+    if not (math.isfinite(uv_per_lsb) and uv_per_lsb > 0):
+        raise ValueError(f"a step is positive and finite, not {uv_per_lsb=}")
+    with np.errstate(over="ignore"):  # what overflows is out of range
+        steps = np.rint(samples * np.float32(min(1000 / uv_per_lsb, _MOST_PER_MV)))
     codes: NDArray[np.int16] = np.clip(np.nan_to_num(steps, nan=0.0), -32767, 32767).astype(np.int16)
     codes[np.isnan(samples)] = MISSING
     return codes
@@ -380,7 +395,8 @@ class WaveCutter:
     """Cuts one bed's waves into frames of 0.2 s, whatever the device's block size.
 
     Frame k holds the samples ``[k n, (k + 1) n)``; lost samples are MISSING, frames without any sample are left out. Where the
-    signal does not fit into int16 steps of ``uv_per_lsb``, that frame's step is doubled until it does.
+    signal does not fit into int16 steps of ``uv_per_lsb``, the step of that frame is doubled until it does. Samples that no step
+    holds, infinite ones too, are at the end of the range.
 
     Parameters
     ----------
@@ -389,13 +405,16 @@ class WaveCutter:
     leads
         The names of the rows.
     uv_per_lsb
-        Finest step, in microvolts.
+        Finest step, in microvolts; brought into :data:`~ecgnat_stream.signal.UV_RANGE`. It packs the samples and says nothing
+        about their size, so that a stream with a step that is none is still sent.
     sequence
         Number of the first frame, to go on where a cutter before this one stopped.
     """
 
     def __init__(self, fs: float, leads: tuple[str, ...], uv_per_lsb: float, sequence: int = 0) -> None:
         self.fs, self.leads, self.uv_per_lsb = fs, leads, uv_per_lsb
+        least, most = UV_RANGE
+        self._finest = float(np.float32(1.0 if math.isnan(uv_per_lsb) else min(max(uv_per_lsb, least), most)))
         self.sequence = sequence
         self.length = max(1, round(FRAME_S * fs))
         self._samples = np.full((len(leads), self.length), np.nan, np.float32)
@@ -428,9 +447,7 @@ class WaveCutter:
         if self._start is None or np.isnan(self._samples).all():
             self._reset()
             return []
-        uv_per_lsb = float(np.float32(self.uv_per_lsb))
-        while float(np.nanmax(np.abs(self._samples))) * 1000 > 32767 * uv_per_lsb:
-            uv_per_lsb *= 2
+        uv_per_lsb = self._step()
         codes = quantise(self._samples, uv_per_lsb)
         frame = WaveFrame(
             self.sequence,
@@ -445,6 +462,16 @@ class WaveCutter:
         self.sequence = (self.sequence + 1) % 2**32
         self._reset()
         return [frame]
+
+    def _step(self) -> float:
+        """Return the step of the frame that is begun: the finest one, doubled as often as its largest sample needs."""
+        size = np.abs(self._samples)
+        highest_uv = 1000.0 * float(np.max(size, initial=0.0, where=np.isfinite(size)))
+        # The power of two next below what is needed, so that it is doubled at most twice more.
+        doublings = max(0, math.frexp(highest_uv / (32767 * self._finest))[1] - 1)
+        while doublings < _MOST_DOUBLINGS and highest_uv > 32767 * self._finest * 2**doublings:
+            doublings += 1
+        return self._finest * 2.0 ** min(doublings, _MOST_DOUBLINGS)
 
     def _reset(self) -> None:
         self._samples[:] = np.nan

@@ -195,6 +195,41 @@ def test_lost_samples_are_missing_and_lost_frames_are_left_out() -> None:
     assert [f.t0_ns for f in frames] == [9_700_000_000, 9_900_000_000, 10_600_000_000, 10_800_000_000]
 
 
+STRANGE = (0.0, -1.0, -200.0, 1e-320, 1e-50, 1e-9, 5.0, 1e4, 1e50, math.inf, -math.inf, math.nan)
+
+
+@pytest.mark.parametrize("uv_per_lsb", STRANGE)
+@pytest.mark.parametrize("value", [0.0, 1.0, -5000.0, 1e9, 1e30, -3.4e38, math.inf, -math.inf])
+def test_no_step_and_no_sample_stops_the_cutter(uv_per_lsb: float, value: float) -> None:
+    cutter = wire.WaveCutter(100.0, ("II",), uv_per_lsb)
+    samples = np.where(np.arange(20) < 10, value, np.nan)[None]
+    (frame,) = cutter.cut(wave(0, samples, uv_per_lsb=uv_per_lsb), 10**10)
+    again = wire.WaveFrame.decode(frame.encode())
+    assert np.isnan(again.samples[0, 10:]).all()
+    got = again.samples[0, :10]
+    if math.isfinite(value) and abs(value) < 1e10:
+        assert np.allclose(got, value, rtol=2e-4, atol=again.uv_per_lsb / 1000), "a strange step changes no sample"
+    else:
+        assert np.all(np.abs(again.codes[0, :10]) == 32767), "out of range is at the end of it"
+        assert np.all(np.sign(got) == np.sign(value))
+
+
+@pytest.mark.parametrize("uv_per_lsb", [step for step in STRANGE if not (step > 0 and math.isfinite(step))])
+def test_a_step_that_is_none_is_refused_by_name(uv_per_lsb: float) -> None:
+    with pytest.raises(ValueError, match="uv_per_lsb"):
+        wire.quantise(np.zeros((1, 5), np.float32), uv_per_lsb)
+
+
+@pytest.mark.parametrize("value", [*np.geomspace(1e-4, 1e7, 45), 32.767, 65.534, 163.835])
+def test_the_step_is_the_finest_doubling_that_holds_the_signal(value: float) -> None:
+    cutter = wire.WaveCutter(100.0, ("II",), 1.0)
+    value = float(np.float32(value))
+    (frame,) = cutter.cut(wave(0, np.full((1, 20), value), uv_per_lsb=1.0), 10**10)
+    assert 1000 * value <= 32767 * frame.uv_per_lsb
+    assert frame.uv_per_lsb == 1.0 or 1000 * value > 32767 * frame.uv_per_lsb / 2
+    assert math.log2(frame.uv_per_lsb).is_integer()
+
+
 def test_a_large_signal_gets_a_coarser_step_and_leads_off_are_told() -> None:
     cutter = wire.WaveCutter(100.0, ("II", "V1"), 1.0)
     large = np.vstack((np.full(20, 100.0), np.full(20, -1.0)))

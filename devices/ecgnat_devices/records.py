@@ -144,7 +144,7 @@ def open_record(
 
 _TROUBLE = (
     *(ValueError, TypeError, LookupError, AttributeError, OSError, ArithmeticError, EOFError, MemoryError, RecursionError),
-    *(SyntaxError, tokenize.TokenError, struct.error, soundfile.LibsndfileError),
+    *(SyntaxError, NameError, AssertionError, tokenize.TokenError, struct.error, soundfile.LibsndfileError),
 )
 """What the libraries that read files raise for broken ones, each in its way."""
 

@@ -292,6 +292,8 @@ def _marks(path: Path, fs: float) -> _Marks | None:
         if path.with_name(f"{path.name}.{extension}").is_file():
             read = wfdb.rdann(str(path), extension)
             notes = [note.strip("\x00 ") for note in read.aux_note]
+            if not len(read.sample) == len(read.symbol) == len(notes):
+                raise ValueError(f"{len(read.sample)} annotations with {len(read.symbol)} symbols and {len(notes)} notes")
             return _Marks(np.asarray(read.sample, np.float64) / fs, list(read.symbol), notes)
     return None
 

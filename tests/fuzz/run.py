@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import signal
 import sys
 import traceback
@@ -96,6 +97,16 @@ def bounded(limit_s: float | None) -> Iterator[None]:
         signal.signal(signal.SIGPROF, before)
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Write no log: it would have a line for nearly every input."""
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
 def run(
     target: Target,
     scratch: Path,
@@ -121,7 +132,7 @@ def run(
     engine
         ``random``, or ``atheris`` where it is installed: it looks which inputs reach new code, and ends the process.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")
         taker = Taker(target, target.prepare(scratch), limit_s, keep)
         seeds = target.seeds()

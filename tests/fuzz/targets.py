@@ -223,6 +223,89 @@ def followed_bed(_: Path) -> Take:
     return take
 
 
+@target(8, lambda: [b"\x01ecg/v1/", b"\x01", b"\x00ecg/v1/", b"\x01" + b"a" * 300, b"hello"], (), (b"\x01", b"\x00", b"/alarm/"))
+def zmq_greeting(_: Path) -> Take:
+    """What a ZeroMQ subscriber sends, line by line, and the greetings that it gets."""
+    from ecgnat_stream.sink.zmq.door import Door, Peer
+    from ecgnat_stream.sink.zmq.state import Greetings, PresentState
+
+    state = PresentState(100)
+    for number in range(50):
+        state.take(f"ecg/v1/home/icu/{number}/vitals", b"{}", kept=True)
+
+    def take(data: bytes) -> None:
+        told: list[str] = []
+        now_s = iter(range(10**6))
+        door, greetings, peer = Door(4, told.append, lambda: float(next(now_s))), Greetings(state), Peer(10**6, 0, "peer")
+        for message in data.split(b"\n"):
+            prefix = door.count(peer, message, b"")
+            if prefix is not None:
+                greetings.ask(peer, prefix)
+        asked = len(greetings)
+        sent = [topic for k in range(200) if (topic := greetings.next(1e6 + k))]
+        assert len(sent) <= 200 and (asked or not sent)
+        assert all(text.isprintable() for text in told)
+
+    return take
+
+
+def _keys() -> list[bytes]:
+    import zmq
+
+    public, secret = (key.decode() for key in zmq.curve_keypair())
+    return [f'metadata\ncurve\n    public-key = "{public}"\n    secret-key = "{secret}"\n'.encode(), b"x" * 40]
+
+
+@target(5, _keys, (SinkError,), (b"public-key", b"secret-key", b"curve", b"=", b'"', b"\t"))
+def zmq_key(scratch: Path) -> Take:
+    """A file in the folder of the subscribers' keys, and our own."""
+    from ecgnat_stream.sink.zmq.config import ZmqConfig, own_keys
+    from ecgnat_stream.sink.zmq.keys import ClientKeys
+
+    keys = ClientKeys(scratch)
+    path = scratch / "peer.key"
+
+    def take(data: bytes) -> None:
+        path.write_bytes(data)
+        keys.refresh()
+        keys.callback("", data[:40])
+        own_keys(ZmqConfig(secret_key_file=str(path)))
+
+    return take
+
+
+_INFO = b'{"fs":250.0,"leads":["II","V1"],"device":"x","uv_per_lsb":5.0,"total":500,"pace":1.0}'
+
+
+@target(
+    6,
+    lambda: [_INFO, b'{"fs":1e3,"leads":["I"],"device":"","uv_per_lsb":-1}'],
+    (DeviceError,),
+    (b'"fs":', b"null", b"1e400", b"[]"),
+)
+def device_border(_: Path) -> Take:
+    """What an adapter says about its stream, and a block of it."""
+    from ecgnat_stream.device.border import checked_block, checked_info, pieces
+    from ecgnat_stream.signal import SampleBlock, StreamInfo
+
+    def take(data: bytes) -> None:
+        try:
+            values = msgspec.json.decode(data, type=dict[str, Any])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            values = {}
+        known = {name: values.get(name, default) for name, default in (("fs", 250.0), ("leads", ("II",)), ("device", "x"))}
+        more = {name: values[name] for name in ("uv_per_lsb", "total", "pace") if name in values}
+        info = checked_info(StreamInfo(**known, **more))
+        samples = np.frombuffer(data[: len(data) // 4 * 4], "<f4")
+        rows = len(info.leads)
+        samples = samples[: len(samples) // rows * rows].reshape(rows, -1)
+        start = values.get("start", 0)
+        block = checked_block(SampleBlock(start, samples, 10**12), info)
+        assert sum(piece.samples.shape[1] for piece in pieces(block, info.fs, 0)) == samples.shape[1]
+
+    return take
+
+
 # What a person writes.
 
 _TOML = b"""site = "home"

@@ -84,8 +84,8 @@ def own_keys(config: ZmqConfig) -> tuple[bytes, bytes] | None:
         return None
     try:
         public, secret = zmq.auth.load_certificate(config.secret_key_file)
-    except (OSError, ValueError) as error:
-        raise SinkError(f"zmq.secret_key_file: {error}") from error
+    except (OSError, ValueError, IndexError) as error:
+        raise SinkError(f"zmq.secret_key_file: {config.secret_key_file!r} is no key: {error}") from error
     if secret is None:
         raise SinkError(f"zmq.secret_key_file: {config.secret_key_file!r} holds no secret key")
     if config.clients_dir and not any(Path(config.clients_dir).glob("*.key")):

@@ -87,6 +87,6 @@ class ClientKeys:
             if path.stat().st_size > _LARGEST:
                 raise ValueError(f"more than {_LARGEST} bytes")
             return zmq.auth.load_certificate(path)[0]
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, IndexError) as error:
             _log.warning("zmq.clients_dir: %s is no public key: %s", path.name, error)
             return None

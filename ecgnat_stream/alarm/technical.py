@@ -21,6 +21,8 @@ TECHNICAL: dict[str, Condition] = {
     "overload": Condition("high", False, "the monitor is too slow for its beds"),
     "sink-stuck": Condition("high", False, "an alarm receiver does not take its alarms"),
     "unconfirmed": Condition("high", False, "no receiver confirms the alarms"),
+    "delivery-refused": Condition("high", False, "the message broker refuses messages"),
+    "name-taken": Condition("high", False, "another monitor runs under this monitor's name"),
     "no-data": Condition("medium", False, "no data from the device"),
     "leads-off": Condition("medium", False, "leads off"),
     "signal-missing": Condition("medium", False, "the device delivers no values"),

@@ -403,7 +403,7 @@ async def test_a_reader_follows_a_monitor_that_writes(form: list[str], first: st
 async def answering(url: str, answer: Callable[[Command], CommandResult | None], **options: Any) -> AsyncIterator[list[Command]]:
     """A monitor's MQTT sink whose alarm stage is ``answer``; gives the commands that came."""
     bus, came = Bus(), list[Command]()
-    sink = MqttSink(MqttConfig(url=url, linger_s=0.2, **options), bus, SystemClock(), worker="w1")
+    sink = MqttSink(MqttConfig(url=url, linger_s=0.2, **options), bus, SystemClock(), worker="w1", beds=(BED,))
     running = asyncio.create_task(sink.run())
     commands = bus.subscribe("test", Command)
 
@@ -492,8 +492,16 @@ async def test_a_broker_of_the_older_protocol_will_do() -> None:
         assert len(came) == 1
 
 
+async def test_a_command_for_a_bed_that_nobody_has_says_so(broker: Mosquitto) -> None:
+    code, out, errors = await result("command", "reset", "--bed", BED, "--mqtt", broker.url)
+    assert (code, out) == (1, "")
+    assert errors == f"ecgnat: nobody takes commands for {BED}: no monitor with this bed is connected to the broker\n"
+
+
 async def test_without_an_answer_the_command_fails(broker: Mosquitto) -> None:
-    code, out, errors = await result("command", "reset", "--bed", BED, "--mqtt", broker.url, "--timeout", "0.3")
+    async with answering(broker.url, lambda _: None):
+        await connected(broker.url)
+        code, out, errors = await result("command", "reset", "--bed", BED, "--mqtt", broker.url, "--timeout", "0.3")
     assert (code, out) == (1, "")
     assert errors.startswith(f"ecgnat: no answer within 0.3 s: is there a monitor of {BED}, and is it connected to 127.0.0.1:")
 

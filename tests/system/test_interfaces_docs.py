@@ -72,7 +72,9 @@ async def running(sink: Any, bus: Bus) -> AsyncIterator[Bus]:
 
 def mqtt(port: int, **options: Any) -> Any:
     bus = Bus()
-    return running(MqttSink(MqttConfig(url=f"mqtt://127.0.0.1:{port}", linger_s=0.5, **options), bus, SystemClock()), bus)
+    return running(
+        MqttSink(MqttConfig(url=f"mqtt://127.0.0.1:{port}", linger_s=0.5, **options), bus, SystemClock(), beds=(BED,)), bus
+    )
 
 
 async def shell(line: str) -> str:

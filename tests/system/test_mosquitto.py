@@ -42,7 +42,7 @@ async def monitor(url: str, clock: Clock | None = None, **options: Any) -> Async
     """A bus with an MQTT sink on it."""
     bus = Bus()
     config = MqttConfig(url=url, **({"backoff_first_s": 0.1, "backoff_max_s": 0.2, "linger_s": 2.0} | options))
-    sink = MqttSink(config, bus, clock or SystemClock(), worker="w1", session=5)
+    sink = MqttSink(config, bus, clock or SystemClock(), worker="w1", session=5, beds=(BED,))
     running = asyncio.create_task(sink.run())
     try:
         yield bus
@@ -280,9 +280,9 @@ async def test_a_command_is_answered_on_the_response_topic_with_its_correlation(
         fill(bus)
         await broker.subscribe(f"{ROOT}/vitals", 1)
         async with aiomqtt.Client("127.0.0.1", broker.port, protocol=aiomqtt.ProtocolVersion.V5) as nurse:
-            await nurse.subscribe("nurse/7/answers", qos=1)
+            await nurse.subscribe(f"{ROOT}/alarm/command/result/nurse-7", qos=1)
             properties = Properties(PacketTypes.PUBLISH)
-            properties.ResponseTopic, properties.CorrelationData = "nurse/7/answers", b"\x00\x01q"
+            properties.ResponseTopic, properties.CorrelationData = f"{ROOT}/alarm/command/result/nurse-7", b"\x00\x01q"
             request = b'{"action": "pause", "condition": "asystole", "duration_s": 120, "source": "nurse 7"}'
             await nurse.publish(f"{ROOT}/alarm/command", request, qos=1, properties=properties)
             async with asyncio.timeout(15):
@@ -312,7 +312,8 @@ async def test_a_malformed_command_is_named_and_stops_nothing(broker: Mosquitto,
         await broker.subscribe(f"{ROOT}/vitals", 1)
         await nurse.publish(f"{ROOT}/alarm/command", payload, qos=1)
         trouble = await heard.next()
-        assert (trouble.condition, trouble.bed) == ("malformed-frame", BED)
+        assert (trouble.condition, trouble.bed) == ("malformed-frame", "")
+        assert BED in trouble.detail
         assert wrong in trouble.detail
         await nurse.publish(f"{ROOT}/alarm/command", b'{"action": "acknowledge"}', qos=1)
         assert (await heard.next()).action == "acknowledge"

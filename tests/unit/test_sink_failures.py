@@ -13,7 +13,7 @@ import pytest
 from ecgnat_stream.bus import Bus
 from ecgnat_stream.clock import ManualClock
 from ecgnat_stream.events import Beat
-from ecgnat_stream.sink import mqtt, zmq
+from ecgnat_stream.sink import zmq
 from ecgnat_stream.sink.dashboard import Dashboard
 from ecgnat_stream.sink.jsonl import JsonLinesSink
 
@@ -36,10 +36,6 @@ def break_down(*_: object, **__: object) -> None:
     raise Broken
 
 
-def mqtt_sink(bus: Bus, _: Path) -> Any:
-    return mqtt.MqttSink(mqtt.MqttConfig(url="mqtt://127.0.0.1:9", linger_s=0.1), bus, ManualClock())
-
-
 def zmq_sink(bus: Bus, _: Path) -> Any:
     return zmq.ZmqSink(zmq.ZmqConfig(bind="tcp://127.0.0.1:*"), bus, ManualClock())
 
@@ -49,13 +45,12 @@ def jsonl_sink(bus: Bus, _: Path) -> Any:
 
 
 BREAK: dict[Callable[[Bus, Path], Any], tuple[str, ...]] = {
-    mqtt_sink: ("ecgnat_stream.sink.mqtt.sink.wire.topic",),
     zmq_sink: ("ecgnat_stream.sink.zmq.sink.wire.topic",),
     jsonl_sink: (),
 }
 
 
-@pytest.mark.parametrize("make", [mqtt_sink, zmq_sink, jsonl_sink])
+@pytest.mark.parametrize("make", [zmq_sink, jsonl_sink])
 async def test_a_recording_does_not_wait_for_a_sink_that_has_failed(
     make: Callable[[Bus, Path], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ with warnings.catch_warnings():
     from amqtt.broker import Broker
     from amqtt.errors import BrokerError
     from amqtt.plugins import authentication  # noqa: F401 - imported while its warning is off
+    from amqtt.session import Session
 
 __all__ = ["EmbeddedBroker", "free_port"]
 
@@ -44,7 +45,12 @@ class _Stable(dict[Any, Any]):
 
 
 class _Broker(Broker):  # type: ignore[misc]
-    """amqtt's broker, which on shutdown forgets some of its connections: those of clients that were just coming or going."""
+    """amqtt's broker, mended.
+
+    On shutdown it forgets some of its connections: those of clients that were just coming or going, and it is itself cancelled
+    with the messages that a client has left unacknowledged. And it sends a new client the retained messages of everybody's
+    subscriptions.
+    """
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config)
@@ -53,6 +59,16 @@ class _Broker(Broker):  # type: ignore[misc]
     async def stream_connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listener_name: str) -> None:
         self._writers.add(writer)
         await super().stream_connected(reader, writer, listener_name)
+
+    async def _publish_retained_messages_for_subscription(self, subscription: tuple[str, int], session: Session) -> None:
+        if any(owner.client_id == session.client_id for owner, _ in self._subscriptions.get(subscription[0], ())):
+            await super()._publish_retained_messages_for_subscription(subscription, session)
+
+    async def _shutdown_broadcast_loop(self) -> None:
+        ending = asyncio.ensure_future(super()._shutdown_broadcast_loop())
+        await asyncio.wait((ending,))
+        if not ending.cancelled():
+            ending.result()
 
     async def shutdown(self) -> None:
         await super().shutdown()

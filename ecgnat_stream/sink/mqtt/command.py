@@ -1,7 +1,7 @@
 """A person's command to a monitor over MQTT, and its answer: what ``ecgnat command`` sends.
 
-The request goes to ``{bed}/alarm/command``, the answer comes on ``{bed}/alarm/command/result``: with MQTT 5 that is the response
-topic, and the correlation data tell our answer from others; with 3.1.1 the ``correlation`` of the request does.
+The request goes to ``{bed}/alarm/command``, the answer comes on ``{bed}/alarm/command/result``; the request's ``correlation``
+tells our answer from others.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from uuid import uuid4
 
 import aiomqtt
 import msgspec
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 
 from ecgnat_stream import wire
 from ecgnat_stream.errors import FrameError, SinkError
 from ecgnat_stream.events import CommandResult
+from ecgnat_stream.sink.mqtt.client import NOBODY, REFUSED, Client, Message, reason
 from ecgnat_stream.sink.mqtt.config import MqttConfig, broker_access
 from ecgnat_stream.sink.mqtt.reach import connection, protocols, refused_protocol
 
@@ -46,7 +45,7 @@ async def send_command(config: MqttConfig, bed: str, request: wire.CommandReques
     to = broker_access(config)
     for v5 in protocols(config):
         try:
-            return await _ask(connection(config, to, v5, "command"), v5, bed, request, answer_s)
+            return await _ask(connection(config, to, v5, "command"), bed, request, answer_s)
         except TimeoutError:
             raise SinkError(
                 f"no answer within {answer_s:g} s: is there a monitor of {bed}, and is it connected to {to.host}:{to.port}?"
@@ -58,18 +57,19 @@ async def send_command(config: MqttConfig, bed: str, request: wire.CommandReques
     raise AssertionError("the last protocol returns or raises")
 
 
-async def _ask(client: aiomqtt.Client, v5: bool, bed: str, request: wire.CommandRequest, answer_s: float) -> CommandResult:
+async def _ask(client: Client, bed: str, request: wire.CommandRequest, answer_s: float) -> CommandResult:
     token = uuid4().hex
     topic = f"{wire.ROOT}/{bed}/alarm/command"
-    properties = None
-    if v5:
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        properties.ResponseTopic = f"{topic}/result"
-        properties.CorrelationData = token.encode()
     payload = msgspec.json.encode(msgspec.structs.replace(request, correlation=token))
     async with client:
-        await client.subscribe(f"{topic}/result", qos=1)
-        await client.publish(topic, payload, qos=1, properties=properties)
+        (code,) = await client.ask([f"{topic}/result"])
+        if code >= REFUSED:
+            raise SinkError(f"the broker does not let this account read the answer, {topic}/result: {reason(code)}")
+        code = await client.send(Message(topic, payload))
+        if code >= REFUSED:
+            raise SinkError(f"the broker does not let this account give commands, {topic}: {reason(code)}")
+        if code == NOBODY:
+            raise SinkError(f"nobody takes commands for {bed}: no monitor with this bed is connected to the broker")
         return await _answer(client, token, answer_s)
 
 

@@ -11,6 +11,7 @@ import msgspec
 from aiomqtt import TLSParameters
 
 from ecgnat_stream.errors import ConfigError
+from ecgnat_stream.exposure import refuse_exposed
 from ecgnat_stream.settings import Settings, Within
 
 __all__ = ["BrokerAccess", "MqttConfig", "broker_access"]
@@ -30,6 +31,8 @@ class MqttConfig(Settings, frozen=True, kw_only=True):
         ``mqtt://[user@]host[:port]`` or ``mqtts://...``; ports 1883 and 8883 unless given.
     embedded
         Start a broker of our own (MQTT 3.1.1, for trying things out) at ``url``; port 0 takes a free one.
+    insecure
+        Let an embedded broker be reached from other machines, although it knows no accounts; warned about at every start.
     protocol
         MQTT version; ``auto`` takes 5, and 3.1.1 where the broker refuses it.
     credentials_file
@@ -52,11 +55,13 @@ class MqttConfig(Settings, frozen=True, kw_only=True):
         This many beds get a connection of their own, so that their status is a last will; the status of further beds has to be
         read together with that of the engine.
     backoff_first_s, backoff_max_s
-        First and longest wait before the next attempt to connect, s; half of each wait is random.
+        First and longest wait before the next attempt to connect, s; half of each wait is random. The longest is for a broker
+        that refuses us; one that is away is tried at least every 2 s.
     linger_s
         Longest time to deliver what is left at the end, s.
     alarm_backlog
-        Alarm events and answers to commands kept while the broker is away; the oldest go first, and that is an alarm itself.
+        Alarm events and answers to commands kept while the broker is away. Beyond it the bed with the most loses its oldest,
+        and that is an alarm itself.
     stream_backlog
         Wave frames, beats and technical events that may wait; the oldest go first.
     """
@@ -65,6 +70,7 @@ class MqttConfig(Settings, frozen=True, kw_only=True):
 
     url: str = "mqtt://127.0.0.1:1883"
     embedded: bool = False
+    insecure: bool = False
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
     credentials_file: str = ""
     ca_file: str = ""
@@ -103,7 +109,8 @@ def broker_access(config: MqttConfig) -> BrokerAccess:
     Raises
     ------
     ConfigError
-        For a URL that is none or holds a password, and for files that cannot be read.
+        For a URL that is none or holds a password, for files that cannot be read, and for an embedded broker that other machines
+        reach unless ``insecure`` says so.
     """
     example = "give mqtt://host:port or mqtts://host:port"
     try:
@@ -125,6 +132,8 @@ def broker_access(config: MqttConfig) -> BrokerAccess:
     if parts.scheme == "mqtts":
         tls = TLSParameters(config.ca_file or None, config.cert_file or None, config.key_file or None)
     default = 8883 if tls else 1883
+    if config.embedded:
+        refuse_exposed("mqtt.url", host, False, config.insecure, instead="use mosquitto with accounts")
     username, password = _credentials(config, parts.username)
     return BrokerAccess(host, default if port is None else port, username, password, tls)
 

@@ -1,54 +1,67 @@
 """Connections to an MQTT broker, each with one last will, made again for ever whenever they are lost.
 
 In comes what to do with a connection; a broker that cannot be reached, refuses or leaves is reported and tried again after a
-jittered wait. MQTT 5, or 3.1.1 where the broker knows no other.
+jittered wait. MQTT 5, or 3.1.1 where the broker knows no other. The main connection goes first: the others wait for it, and come
+a few at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from uuid import uuid4
 
 import aiomqtt
 import msgspec
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 
 from ecgnat_stream import wire
 from ecgnat_stream.clock import Clock
+from ecgnat_stream.sink.mqtt.client import REFUSED, SESSION_TAKEN_OVER, UNSUPPORTED_PROTOCOL, Client, Message, code_of
 from ecgnat_stream.sink.mqtt.config import BrokerAccess, MqttConfig
 
-__all__ = ["STATES_IN_FLIGHT", "BedLink", "Link", "Message", "publish", "subscribe"]
+__all__ = ["BedLink", "Link", "Road", "identifier"]
 
-# What the client library would log is told by the technical condition; on a terminal it would break the dashboard.
-_client_log = logging.getLogger(f"{__name__}.client")
-_client_log.setLevel(logging.CRITICAL)
+_NOT_SOON = {0x85, 0x86, 0x87, 0x8A, 0x8C, 0x97, 0x9F}
+"""Refusals that another attempt does not change: client identifier, account, ban, method, quota, rate of connections."""
 
-_UNSUPPORTED_PROTOCOL = 132  # MQTT 5, table 3-1; paho gives it for the 3.1.1 return code 1 as well
-STATES_IN_FLIGHT = 16
-"""Messages that may wait for their acknowledgement at the same time."""
+_SOON_S = 2.0
+"""Longest wait for a broker that is away: once it is back, alarms must be out within seconds."""
+
+_STABLE_S = 5.0
+"""A connection that lasted so long was good: the next wait is the first one again."""
+
+_FAREWELL_S = 1.0
+_SIDE_LINKS = 4
+"""Connections besides the main one that are being made at the same time."""
+
+_STATUS_AGAIN_S = 10.0
+"""A refused status of a bed is sent again after so long."""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """What to publish; correlation data and expiry only with MQTT 5."""
+def identifier(*names: str) -> str:
+    """Return a client identifier that no other names share; ``/`` and ``_`` and ``.`` become ``_2f``, ``_5f`` and ``_2e``."""
+    return "".join(c if c.isascii() and (c.isalnum() or c == "-") else f"_{ord(c):02x}" for c in "/".join(names))
 
-    topic: str
-    payload: bytes
-    correlation: bytes | None = None
-    expiry_s: int | None = None
+
+class Road:
+    """What the connections of one sink share: the version of the protocol, and who goes first."""
+
+    def __init__(self, config: MqttConfig) -> None:
+        self.v5 = config.protocol != "3.1.1" and not config.embedded
+        self.asked = config.protocol != "auto" or config.embedded
+        self.auto = not self.asked
+        self.main_is_up = asyncio.Event()
+        self.side = asyncio.Semaphore(_SIDE_LINKS)
 
 
 class _Lost(Exception):  # noqa: N818 - not an error: the state of a link
     """No connection, and why."""
 
-    def __init__(self, reason: str, *, other_protocol: bool = False) -> None:
+    def __init__(self, reason: str, code: int | None) -> None:
         super().__init__(reason)
-        self.other_protocol = other_protocol
+        self.code = code
 
 
 class Link:
@@ -57,11 +70,15 @@ class Link:
     Parameters
     ----------
     will
-        Returns the message for the broker to publish, retained, when this connection breaks; also our farewell.
+        Returns the message for the broker to publish, retained, when this connection breaks; also our farewell. None: no will.
     serve
         Called with every new client; returns to have a new connection with a fresh will.
     report
         Called with the reason when there is no connection, with None when there is.
+    taken
+        Called when another client comes with our identifier. We take another one then: both monitors go on, and say so.
+    main
+        Whether the others wait for this one.
     """
 
     def __init__(
@@ -70,125 +87,111 @@ class Link:
         to: BrokerAccess,
         config: MqttConfig,
         clock: Clock,
-        will: Callable[[], Message],
-        serve: Callable[[aiomqtt.Client, bool], Awaitable[None]],
-        report: Callable[[str | None], None],
+        road: Road,
+        *,
+        will: Callable[[], Message] | None,
+        serve: Callable[[Client], Awaitable[None]],
+        report: Callable[[str | None], None] = lambda _: None,
+        taken: Callable[[], None] = lambda: None,
+        main: bool = False,
     ) -> None:
-        self._id, self._to, self._config, self._clock = client_id, to, config, clock
-        self._will, self._serve, self._report = will, serve, report
-        self._v5 = config.protocol != "3.1.1" and not config.embedded
-        self._asked_version = config.protocol != "auto" or config.embedded
+        self._id, self._to, self._config, self._clock, self._road = client_id, to, config, clock, road
+        self._will, self._serve, self._report, self._taken, self._main = will, serve, report, taken, main
+        self._other_id = ""
+        self._since_ns: int | None = None
         self.ended = False
+
+    def rename(self) -> None:
+        """Take another client identifier from the next connection on: somebody else uses this one."""
+        self._other_id = f"-{uuid4().hex[:6]}"
 
     async def run(self) -> None:
         """Stay connected until cancelled; then say farewell and disconnect."""
         wait_s = self._config.backoff_first_s
         while not self.ended:
+            self._since_ns = None
             lost = await self._once()
-            if lost is None:
+            if self._lasted_s() >= _STABLE_S or lost is None:
                 wait_s = self._config.backoff_first_s
+            if lost is None:
                 continue
-            if lost.other_protocol and not self._asked_version:
-                self._v5, self._asked_version = False, True
+            if lost.code == UNSUPPORTED_PROTOCOL and self._road.auto and self._road.v5:
+                self._road.v5, self._road.asked = False, True
                 continue
             self._report(str(lost))
-            pause_s = wait_s * (1 - 0.5 * random.random())
-            wait_s = min(2 * wait_s, self._config.backoff_max_s)
+            if lost.code == SESSION_TAKEN_OVER:
+                self.rename()
+                self._taken()
+            elif lost.code in _NOT_SOON:
+                self._other_id = ""
+            longest_s = self._config.backoff_max_s if lost.code in _NOT_SOON else min(_SOON_S, self._config.backoff_max_s)
+            pause_s = min(wait_s, longest_s) * (1 - 0.5 * random.random())
+            wait_s = min(2 * wait_s, longest_s)
             await self._clock.sleep_until(self._clock.monotonic_ns() + round(pause_s * 1e9))
+
+    def _lasted_s(self) -> float:
+        return 0.0 if self._since_ns is None else (self._clock.monotonic_ns() - self._since_ns) / 1e9
 
     async def _once(self) -> _Lost | None:
         lost: _Lost | None = None
         try:
-            if not self._asked_version:
-                # Without a will: a 3.1.1 broker that misreads the properties of one waits for more instead of refusing.
-                async with _entered(self._client(None)):
-                    self._asked_version = True
-            async with _entered(self._client(self._will())) as client:
+            async with AsyncExitStack() as stack:
+                client = await self._connect(stack)
+                self._since_ns = self._clock.monotonic_ns()
                 self._report(None)
+                if self._main:
+                    self._road.main_is_up.set()
+                    stack.callback(self._road.main_is_up.clear)
                 try:
-                    await self._serve(client, self._v5)
+                    await self._serve(client)
                 except asyncio.CancelledError:
-                    with suppress(aiomqtt.MqttError, TimeoutError):
-                        async with asyncio.timeout(self._config.linger_s):
-                            await publish(client, self._will(), self._v5, retain=True)
+                    await self._farewell(client)
                     raise
         except* aiomqtt.MqttError as group:
             error: BaseException = group
             while isinstance(error, BaseExceptionGroup):
                 error = error.exceptions[0]
-            code = getattr(getattr(error, "rc", None), "value", None)
-            lost = _Lost(f"{self._to.host}:{self._to.port}: {error}", other_protocol=code == _UNSUPPORTED_PROTOCOL)
+            lost = _Lost(f"{self._to.host}:{self._to.port}: {error}", code_of(error))
         return lost
 
-    def _client(self, will: Message | None) -> aiomqtt.Client:
-        client = aiomqtt.Client(
-            self._to.host,
-            self._to.port,
-            username=self._to.username,
-            password=self._to.password,
-            logger=_client_log,
-            identifier=self._id,
-            protocol=aiomqtt.ProtocolVersion.V5 if self._v5 else aiomqtt.ProtocolVersion.V311,
-            will=aiomqtt.Will(will.topic, will.payload, qos=1, retain=True) if will else None,
-            clean_session=None if self._v5 else True,
-            timeout=self._config.timeout_s,
-            keepalive=self._config.keepalive_s,
-            max_queued_incoming_messages=1000,
-            tls_params=self._to.tls,
-        )
-        client.pending_calls_threshold = 2 * STATES_IN_FLIGHT
-        return client
+    async def _connect(self, stack: AsyncExitStack) -> Client:
+        if self._main:
+            return await self._entered(stack)
+        await self._road.main_is_up.wait()
+        async with self._road.side:
+            return await self._entered(stack)
 
+    async def _entered(self, stack: AsyncExitStack) -> Client:
+        if not self._road.asked:
+            async with self._client(None, plain=True):
+                self._road.asked = True
+        return await stack.enter_async_context(self._client(self._will() if self._will else None))
 
-@asynccontextmanager
-async def _entered(client: aiomqtt.Client) -> AsyncIterator[aiomqtt.Client]:
-    """Connect and disconnect; a cancellation waits for the connecting thread, so that no socket stays behind."""
-    entering = asyncio.ensure_future(client.__aenter__())
-    try:
-        await asyncio.shield(entering)
-    except asyncio.CancelledError:
-        with suppress(aiomqtt.MqttError):
-            await entering
-            await client.__aexit__(None, None, None)
-        raise
-    try:
-        yield client
-    finally:
-        with suppress(aiomqtt.MqttError):
-            await client.__aexit__(None, None, None)
+    def _client(self, will: Message | None, *, plain: bool = False) -> Client:
+        last = aiomqtt.Will(will.topic, will.payload, qos=1, retain=True) if will else None
+        return Client(self._config, self._to, self._id + self._other_id, self._road.v5, last, plain=plain)
 
-
-async def publish(client: aiomqtt.Client, message: Message, v5: bool, *, qos: int = 1, retain: bool = False) -> None:
-    """Publish a message; with MQTT 5 with its correlation data and expiry. Waits for the acknowledgement if ``qos`` is 1."""
-    properties = None
-    if v5 and (message.correlation is not None or message.expiry_s is not None):
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        if message.correlation is not None:
-            properties.CorrelationData = message.correlation
-        if message.expiry_s is not None:
-            properties.MessageExpiryInterval = message.expiry_s
-    await client.publish(message.topic, message.payload, qos=qos, retain=retain, properties=properties)
-    _heed_cancellation()
-
-
-async def subscribe(client: aiomqtt.Client, topics: list[str]) -> None:
-    """Subscribe to topics with quality of service 1 and wait for the acknowledgement."""
-    await client.subscribe([(topic, 1) for topic in topics])
-    _heed_cancellation()
-
-
-def _heed_cancellation() -> None:
-    """Raise what may have been lost: before Python 3.12, wait_for swallows a cancellation that meets its result."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
+    async def _farewell(self, client: Client) -> None:
+        if self._will is not None:
+            with suppress(aiomqtt.MqttError, TimeoutError):
+                async with asyncio.timeout(min(_FAREWELL_S, self._config.linger_s)):
+                    await client.send(self._will(), retain=True)
 
 
 class BedLink:
-    """Publishes one bed's status on a connection of its own, whose last will is that the bed is offline."""
+    """Publishes one bed's status on a connection of its own, whose last will is that the bed is offline.
 
-    def __init__(self, status: wire.BedStatus) -> None:
+    Parameters
+    ----------
+    refused, accepted
+        Called with the topic (and the reason code) when the broker refuses the status, and when it takes it.
+    """
+
+    def __init__(
+        self, status: wire.BedStatus, clock: Clock, refused: Callable[[str, int], None], accepted: Callable[[str], None]
+    ) -> None:
         self.status = status
+        self._clock, self._refused, self._accepted = clock, refused, accepted
         self._changed = asyncio.Event()
 
     def update(self, status: wire.BedStatus) -> None:
@@ -201,15 +204,21 @@ class BedLink:
         gone = msgspec.structs.replace(self.status, online=False, state="offline", detail="the monitor is gone")
         return Message(wire.topic(gone), wire.encode_json(gone))
 
-    async def serve(self, client: aiomqtt.Client, v5: bool) -> None:
+    async def serve(self, client: Client) -> None:
         """Publish what changes; return when the will no longer fits the session."""
         session = self.status.session
 
         async def send() -> None:
             while self.status.session == session:
                 self._changed.clear()
-                await publish(client, Message(wire.topic(self.status), wire.encode_json(self.status)), v5, retain=True)
-                await self._changed.wait()
+                topic = wire.topic(self.status)
+                code = await client.send(Message(topic, wire.encode_json(self.status)), retain=True)
+                if code < REFUSED:
+                    self._accepted(topic)
+                    await self._changed.wait()
+                else:
+                    self._refused(topic, code)
+                    await self._clock.sleep_until(self._clock.monotonic_ns() + round(_STATUS_AGAIN_S * 1e9))
             watch.cancel()
 
         async def watch_connection() -> None:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from uuid import uuid4
 
 import aiomqtt
 
 from ecgnat_stream.errors import SinkError
 from ecgnat_stream.sink.mqtt.broker import EmbeddedBroker
+from ecgnat_stream.sink.mqtt.client import UNSUPPORTED_PROTOCOL, Client, code_of
 from ecgnat_stream.sink.mqtt.config import BrokerAccess, MqttConfig, broker_access
 
 __all__ = ["connection", "protocols", "refused_protocol", "try_broker"]
-
-_client_log = logging.getLogger(f"{__name__}.client")
-_client_log.setLevel(logging.CRITICAL)
-
-_UNSUPPORTED_PROTOCOL = 132  # MQTT 5, table 3-1; paho gives it for the 3.1.1 return code 1 as well
 
 
 async def try_broker(config: MqttConfig) -> None:
@@ -51,21 +46,9 @@ def protocols(config: MqttConfig) -> tuple[bool, ...]:
 
 def refused_protocol(error: aiomqtt.MqttError) -> bool:
     """Return whether the broker speaks another version."""
-    return getattr(getattr(error, "rc", None), "value", None) == _UNSUPPORTED_PROTOCOL
+    return code_of(error) == UNSUPPORTED_PROTOCOL
 
 
-def connection(config: MqttConfig, to: BrokerAccess, v5: bool, purpose: str) -> aiomqtt.Client:
+def connection(config: MqttConfig, to: BrokerAccess, v5: bool, purpose: str) -> Client:
     """Return a client of its own identity for one short purpose."""
-    return aiomqtt.Client(
-        to.host,
-        to.port,
-        username=to.username,
-        password=to.password,
-        logger=_client_log,
-        identifier=f"{config.client_id}ecgnat-{purpose}-{uuid4().hex[:12]}",
-        protocol=aiomqtt.ProtocolVersion.V5 if v5 else aiomqtt.ProtocolVersion.V311,
-        clean_session=None if v5 else True,
-        timeout=config.timeout_s,
-        keepalive=config.keepalive_s,
-        tls_params=to.tls,
-    )
+    return Client(config, to, f"{config.client_id}ecgnat-{purpose}-{uuid4().hex[:12]}", v5, plain=True)

@@ -1,8 +1,9 @@
 """The MQTT sink: events, retained state, wave frames and commands, on any MQTT 5 or 3.1.1 broker.
 
-In come events from the bus, read at once into buffers of our own, which are bounded: alarm events are kept in order over a lost
-connection, states are newest wins per topic and sent again on every connection, waves and beats are dropped while there is no
-broker. A lost broker is a technical condition and nothing more; the connection is tried again for ever.
+In come events from the bus, read at once into buffers of our own, which are bounded: alarm events have a queue and a
+subscription of their own and go before all else, states are newest wins per topic and sent again on every connection, waves and
+beats travel on a connection of their own. A lost broker is a technical condition and nothing more; the connection is tried again
+for ever.
 """
 
 from __future__ import annotations
@@ -10,28 +11,45 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Collection
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import aiomqtt
 import msgspec
 
 from ecgnat_stream import wire
-from ecgnat_stream.bus import Bus, Published
-from ecgnat_stream.clock import Clock, run_id
-from ecgnat_stream.errors import FrameError
-from ecgnat_stream.events import Alarm, Command, CommandResult, DeviceStatus, EngineStatus, Event, Technical, Wave
+from ecgnat_stream.bus import Bus, Published, Subscription
+from ecgnat_stream.clock import Clock
+from ecgnat_stream.events import Alarm, Beat, CommandResult, DeviceStatus, EngineStatus, Event, Technical, Wave
+from ecgnat_stream.sink.mqtt.alarms import AlarmQueue
 from ecgnat_stream.sink.mqtt.broker import EmbeddedBroker
+from ecgnat_stream.sink.mqtt.client import REFUSED, Client, Message
 from ecgnat_stream.sink.mqtt.config import MqttConfig, broker_access
 from ecgnat_stream.sink.mqtt.home_assistant import HomeAssistant
-from ecgnat_stream.sink.mqtt.link import STATES_IN_FLIGHT, BedLink, Link, Message, publish, subscribe
+from ecgnat_stream.sink.mqtt.inbox import Inbox, command_topic
+from ecgnat_stream.sink.mqtt.link import BedLink, Link, Road, identifier
+from ecgnat_stream.sink.mqtt.namesake import Namesake
+from ecgnat_stream.sink.mqtt.refusals import Refusals
 
 __all__ = ["MqttConfig", "MqttSink"]
 
 _log = logging.getLogger(__name__)
-_COMMAND_BYTES = 4096
-_ASKERS = 1000
+
+_STATES_IN_FLIGHT = 16
+"""States, or topics to subscribe to, that may wait for their acknowledgement at the same time."""
+
+_LOOK_S = 0.5
+"""How often it is looked whether the broker owes an acknowledgement, and what may be tried again."""
+
+_AGAIN_S = 10.0
+"""Refused states and subscriptions are tried again after so long."""
+
+_TOLD_S = 10.0
+"""Events of a bed that cannot be published are told at most so often."""
+
+_STREAM_AT_ONCE = 64
 
 
 class MqttSink:
@@ -45,82 +63,130 @@ class MqttSink:
         Where the monitor's own status goes: ``ecg/v1/{site}/engine/{worker}/status``.
     session
         Counts the starts of this monitor; travels in its status and its last will.
+    beds
+        The configured beds, ``site/unit/bed``: commands are taken for these, and alarm states that a dead monitor has left behind
+        are cleared for these, and for no others.
+
+    Attributes
+    ----------
+    subscription
+        Alarm events and answers, before they are in our queue.
     """
 
     def __init__(
-        self, config: MqttConfig, bus: Bus, clock: Clock, *, site: str = "home", worker: str = "monitor", session: int = 1
+        self,
+        config: MqttConfig,
+        bus: Bus,
+        clock: Clock,
+        *,
+        site: str = "home",
+        worker: str = "monitor",
+        session: int = 1,
+        beds: Collection[str] = (),
     ) -> None:
         self._config, self._bus, self._clock = config, bus, clock
         self._site, self._worker = site, worker
         self._engine = f"{site}/engine/{worker}"
+        self._places = (self._engine, *beds)
         self._target = broker_access(config)
-        types = (Event, Wave) if config.wave else (Event,)
-        self._subscription = bus.subscribe("mqtt", *types)
+        self.subscription: Subscription = bus.subscribe("mqtt alarms", Alarm, CommandResult)
+        others = (Beat, DeviceStatus, Technical, *wire.RETAINED)
+        self._others = bus.subscribe("mqtt", *others, *((Wave,) if config.wave else ()))
         self._status = EngineStatus(bed="", time=clock.utc(), site=site, worker=worker, online=True, session=session)
-        self._alarms: deque[Message] = deque()
+        self._refusals = Refusals(frozenset(beds), clock, bus.publish)
+        self._work, self._streaming, self._asking, self._sent = (asyncio.Event() for _ in range(4))
+        self._alarms = AlarmQueue(
+            config.alarm_backlog,
+            clock,
+            changed=self._work.set,
+            refused=self._refusals.refused,
+            accepted=self._refusals.accepted,
+            lost=self._alarm_lost,
+        )
+        self._inbox = Inbox(frozenset(self._places), bus, clock)
+        self._namesake = Namesake(f"{site}/{worker}", self._target, clock, bus.publish)
         self._states: dict[str, bytes] = {}
         self._dirty: dict[str, None] = {}
-        self._stream: deque[Message] = deque(maxlen=config.stream_backlog)
         self._in_flight = 0
-        self._work = asyncio.Event()
-        self._sent = asyncio.Event()
+        self._to_ask: dict[str, None] = {}
+        self._refused: dict[str, int] = {}
+        self._stream: deque[tuple[int, Message]] = deque(maxlen=config.stream_backlog)
         self._cutters: dict[str, wire.WaveCutter] = {}
         self._beds: dict[str, wire.BedStatus] = {}
         self._links: dict[str, BedLink] = {}
-        self._own: dict[str, None] = {self._engine: None}
-        self._unwatched: dict[str, None] = {}
         self._every_link: list[Link] = []
-        self._askers: dict[str, _Asker] = {}
         self._home = HomeAssistant(worker) if config.home_assistant else None
         self._lost: str | None = None
-        self.lost_alarms = 0
         self._losing = False
+        self._told_ns: dict[str, int] = {}
         self._state(self._status)
 
+    @property
+    def alarms_delivered(self) -> int:
+        """Alarm events that the broker has acknowledged."""
+        return self._alarms.alarms_delivered
+
+    @property
+    def alarms_lost(self) -> int:
+        """Alarm events that were given up."""
+        return self._alarms.alarms_lost
+
     async def run(self) -> None:
-        """Publish until the bus is closed and everything is out, or ``linger_s`` has passed."""
-        async with AsyncExitStack() as stack:
-            stack.callback(self._bus.unsubscribe, self._subscription)
-            if self._config.embedded:
-                broker = EmbeddedBroker(self._target.host, self._target.port)
-                await stack.enter_async_context(broker)
-                self._target = msgspec.structs.replace(self._target, port=broker.port)
-            tasks = await stack.enter_async_context(asyncio.TaskGroup())
-            main = self._link(f"ecgnat-{self._site}-{self._worker}", self._will, self._serve, self._report)
-            links = [tasks.create_task(main.run(), name="mqtt")]
-            # A connection that breaks while it is being cancelled is not to be made again.
-            stack.callback(self._end_links)
-            async for event in self._subscription:
-                self._take(event)
-                if self._home is not None:
-                    for topic, payload in self._home.messages(event):
-                        self._retain(topic, payload)
-                if event.bed and event.bed not in self._own:
-                    self._own[event.bed] = self._unwatched[event.bed] = None
-                    self._work.set()
-                if isinstance(event, DeviceStatus):
-                    links += self._bed_status(event, tasks)
+        """Publish until the bus is closed and everything is out, or ``linger_s`` has passed.
+
+        It may be called again after it has raised: what waits is kept.
+        """
+        self._bus.forget(self._others, absent=False)
+        try:
+            async with AsyncExitStack() as stack:
+                if self._config.embedded:
+                    broker = EmbeddedBroker(self._target.host, self._target.port)
+                    await stack.enter_async_context(broker)
+                    self._target = msgspec.structs.replace(self._target, port=broker.port)
+                await self._run(await stack.enter_async_context(asyncio.TaskGroup()))
+        except ExceptionGroup as group:
+            error: Exception = group
+            while isinstance(error, ExceptionGroup):
+                error = error.exceptions[0]
+            self._bus.forget(self._others, absent=True)  # as the monitor does with ``subscription``
+            raise error from None
+        for subscription in (self.subscription, self._others):
+            self._bus.unsubscribe(subscription)
+
+    async def _run(self, tasks: asyncio.TaskGroup) -> None:
+        road = Road(self._config)
+        self._every_link, self._links = [], {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+        def add(*names: str, **options: Any) -> Link:
+            client_id = f"{self._config.client_id}ecgnat-{identifier(*names)}"
+            link = Link(client_id, self._target, self._config, self._clock, road, **options)
+            self._every_link.append(link)
+            self._tasks.append(tasks.create_task(link.run(), name=f"mqtt {'/'.join(names)}"))
+            return link
+
+        def add_bed(status: wire.BedStatus) -> None:
+            bed = BedLink(status, self._clock, self._refusals.refused, self._refusals.accepted)
+            self._links[status.bed] = bed
+            add(self._worker, *status.bed.split("/"), will=bed.will, serve=bed.serve, taken=self._namesake.took_ours)
+
+        self._add_bed = add_bed
+        try:
+            own = {"will": self._will, "serve": self._serve, "report": self._report, "taken": self._namesake.took_ours}
+            self._main = add(self._site, self._worker, main=True, **own)
+            add(self._site, self._worker, "stream", will=None, serve=self._serve_stream)
+            for status in list(self._beds.values())[: self._config.bed_wills]:
+                add_bed(status)
+            await asyncio.gather(self._read(self.subscription), self._read(self._others))
             for bed, cutter in self._cutters.items():
                 self._waves(cutter.flush(), bed)
             await self._finish()
-            self._end_links()
-            for link in links:
-                link.cancel()
-
-    def _end_links(self) -> None:
-        for link in self._every_link:
-            link.ended = True
-
-    def _link(
-        self,
-        client_id: str,
-        will: Callable[[], Message],
-        serve: Callable[[aiomqtt.Client, bool], Awaitable[None]],
-        report: Callable[[str | None], None],
-    ) -> Link:
-        link = Link(self._config.client_id + client_id, self._target, self._config, self._clock, will, serve, report)
-        self._every_link.append(link)
-        return link
+        finally:
+            # A connection that breaks while it is being cancelled is not to be made again.
+            for link in self._every_link:
+                link.ended = True
+        for task in self._tasks:
+            task.cancel()
 
     def _will(self) -> Message:
         gone = msgspec.structs.replace(self._status, time=self._clock.utc(), online=False, detail="the monitor is gone")
@@ -129,65 +195,81 @@ class MqttSink:
     async def _finish(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(self._config.linger_s):
-                while self._alarms or self._dirty or self._stream or self._in_flight:
+                while len(self._alarms) or self._dirty or self._stream or self._in_flight:
                     self._sent.clear()
                     await self._sent.wait()
-        if self._alarms:
+        if len(self._alarms):
             _log.warning("%d alarm events could not be delivered to %s", len(self._alarms), self._target.host)
+            self._losing = True  # nobody is left to be told
+            self._alarms.abandon()
 
     def _report(self, reason: str | None) -> None:
-        if reason == self._lost:
-            return
-        self._lost = reason
-        self._bus.publish(
-            Technical(bed="", time=self._clock.utc(), condition="broker-lost", present=reason is not None, detail=reason or "")
-        )
+        if reason != self._lost:
+            self._lost = reason
+            self._tell("broker-lost", reason or "", present=reason is not None)
+
+    def _tell(self, condition: str, detail: str = "", *, bed: str = "", present: bool = True) -> None:
+        self._bus.publish(Technical(bed=bed, time=self._clock.utc(), condition=condition, present=present, detail=detail))
 
     # From the bus into the buffers.
+
+    async def _read(self, subscription: Subscription) -> None:
+        async for event in subscription:
+            try:
+                self._take(event)
+                if self._home is not None:
+                    for topic, payload in self._home.messages(event):
+                        self._retain(topic, payload)
+            except Exception as error:  # noqa: BLE001 - one event that cannot be told must not keep back the others
+                self._untold(event, error)
+
+    def _untold(self, event: Published, error: Exception) -> None:
+        _log.error("%s of %s cannot be published", type(event).__name__, event.bed, exc_info=error)
+        if isinstance(event, Alarm):
+            self._alarms.give_up(event)
+            return
+        now_ns = self._clock.monotonic_ns()
+        if not isinstance(event, Technical) and now_ns >= self._told_ns.get(event.bed, now_ns):
+            self._told_ns[event.bed] = now_ns + round(_TOLD_S * 1e9)
+            why = f"{type(event).__name__} cannot be published: {type(error).__name__}: {error}"
+            self._tell("malformed-frame", why, bed=event.bed)
 
     def _take(self, event: Published) -> None:
         match event:
             case Wave():
                 self._wave(event)
             case Alarm():
-                self._urgent(Message(wire.topic(event, self._engine), wire.encode_json(event)))
-                self._state(event, wire.alarm_state_topic(event, self._engine))
+                message = Message(wire.topic(event, self._engine), wire.encode_json(event))
+                self._retain(wire.alarm_state_topic(event, self._engine), message.payload)
+                self._alarms.put(event, message)
             case CommandResult():
-                self._answer(event)
+                self._alarms.put(event, self._inbox.answer(event, self._engine))
             case EngineStatus():
                 self._status = event
                 self._state(event)
-            case DeviceStatus() | Command():
-                pass
+            case DeviceStatus():
+                self._bed_status(event)
             case Event() if type(event) in wire.RETAINED:
                 self._state(event)
             case Event():
-                self._stream.append(Message(wire.topic(event, self._engine), wire.encode_json(event)))
-                self._work.set()
+                self._streamed(Message(wire.topic(event, self._engine), wire.encode_json(event)))
 
-    def _urgent(self, message: Message) -> None:
-        self._alarms.append(message)
-        if len(self._alarms) > self._config.alarm_backlog:
-            self._alarms.popleft()
-            self.lost_alarms += 1
-            if not self._losing:
-                # Once only: the alarm that comes of it goes into the same buffer.
-                self._losing = True
-                self._tell_losing(f"more than {self._config.alarm_backlog} wait for {self._target.host}: the oldest are lost")
-        self._work.set()
+    def _alarm_lost(self, event: Alarm | CommandResult) -> None:
+        if not self._losing and isinstance(event, Alarm):
+            # Once only: the alarm that comes of it goes into the same buffer.
+            self._losing = True
+            self._tell("alarms-lost", f"more than {self._config.alarm_backlog} wait for {self._target.host}: the oldest are lost")
 
-    def _tell_losing(self, detail: str) -> None:
-        self._bus.publish(Technical(bed="", time=self._clock.utc(), condition="alarms-lost", present=self._losing, detail=detail))
-
-    def _state(self, event: Event, topic: str = "") -> None:
-        self._retain(topic or wire.topic(event, self._engine), wire.encode_json(event))
+    def _state(self, event: Event) -> None:
+        self._retain(wire.topic(event, self._engine), wire.encode_json(event))
 
     def _retain(self, topic: str, payload: bytes) -> None:
         self._states[topic] = payload
-        self._dirty[topic] = None
-        self._work.set()
+        if topic not in self._refused:
+            self._dirty[topic] = None
+            self._work.set()
 
-    def _bed_status(self, event: DeviceStatus, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+    def _bed_status(self, event: DeviceStatus) -> None:
         before = self._beds.get(event.bed)
         status = wire.BedStatus(
             bed=event.bed,
@@ -204,13 +286,9 @@ class MqttSink:
         if event.bed in self._links:
             self._links[event.bed].update(status)
         elif len(self._links) < self._config.bed_wills:
-            link = self._links[event.bed] = BedLink(status)
-            client_id = f"ecgnat-{self._worker}-{event.bed.replace('/', '-')}"
-            run = self._link(client_id, link.will, link.serve, lambda _: None).run()
-            return [tasks.create_task(run, name=f"mqtt {event.bed}")]
+            self._add_bed(status)
         else:
             self._state(status)
-        return []
 
     def _wave(self, wave: Wave) -> None:
         cutter = self._cutters.get(wave.bed)
@@ -223,134 +301,136 @@ class MqttSink:
 
     def _waves(self, frames: list[wire.WaveFrame], bed: str) -> None:
         for frame in frames:
-            message = Message(wire.wave_topic(bed), frame.encode(), expiry_s=self._config.wave_expiry_s)
-            self._stream.append(message)
+            self._streamed(Message(wire.wave_topic(bed), frame.encode(), expiry_s=self._config.wave_expiry_s))
+
+    def _streamed(self, message: Message) -> None:
+        self._stream.append((self._clock.monotonic_ns(), message))
+        self._streaming.set()
+
+    # From the buffers to the broker: what is kept, on the main connection.
+
+    async def _serve(self, client: Client) -> None:
+        self._alarms.rewind()
+        self._namesake.connected()
+        self._dirty = dict.fromkeys(self._states)
+        self._refused = {}
+        self._to_ask = dict.fromkeys(map(command_topic, self._places))
+        self._to_ask[wire.topic(self._status)] = None
+        self._to_ask |= dict.fromkeys(f"{wire.ROOT}/{place}/alarm/state/+" for place in self._places)
+        async with asyncio.TaskGroup() as group:
+            # Here and not in the link's own task, which still counts as cancelled after a lost connection (Python 3.11).
+            # First asks, then sends, without waiting: who sees a state of ours can give us commands.
+            for work in (self._ask, self._receive, self._send, self._look):
+                group.create_task(work(client))
+
+    async def _send(self, client: Client) -> None:
+        while True:
+            self._work.clear()
+            self._alarms.post(client)
+            if not self._alarms.ready():
+                self._post_states(client)
+            if self._losing and not len(self._alarms):
+                self._losing = False
+                self._tell("alarms-lost", f"{self.alarms_lost} alarm events are lost", present=False)
+            self._sent.set()
+            await self._work.wait()
+
+    def _post_states(self, client: Client) -> None:
+        room = min(_STATES_IN_FLIGHT, max(1, client.receive_maximum // 4)) - self._in_flight
+        room = max(0, min(room, client.receive_maximum - client.in_flight))
+        for topic in sorted(self._dirty, key=lambda topic: "/alarm/" not in topic)[:room]:
+            payload = self._states[topic]
+            posted = client.post(Message(topic, payload), retain=True)
+            del self._dirty[topic]
+            self._in_flight += 1
+            if topic == wire.topic(self._status):
+                self._namesake.said(payload)
+            posted.add_done_callback(partial(self._state_answered, topic))
+
+    def _state_answered(self, topic: str, answer: asyncio.Future[int]) -> None:
+        self._in_flight -= 1
+        if not answer.cancelled():
+            self._judge(topic, answer.result())
+            if self._states.get(topic) == b"" and topic not in self._dirty:
+                del self._states[topic]
+        self._work.set()
+
+    def _judge(self, topic: str, code: int) -> None:
+        """Note whether the broker takes a state or a subscription; what it refuses is tried again later."""
+        if code < REFUSED:
+            self._refusals.accepted(topic)
+        else:
+            self._refusals.refused(topic, code)
+            self._refused[topic] = self._clock.monotonic_ns() + round(_AGAIN_S * 1e9)
+
+    async def _look(self, client: Client) -> None:
+        """See now and then what the broker owes, and what is due to be tried again."""
+        while True:
+            await self._clock.sleep_until(self._clock.monotonic_ns() + round(_LOOK_S * 1e9))
+            if client.owes_s() > self._config.timeout_s:
+                raise client.overdue()
+            now_ns = self._clock.monotonic_ns()
+            for topic in [topic for topic, due_ns in self._refused.items() if due_ns <= now_ns]:
+                del self._refused[topic]
+                (self._dirty if topic in self._states else self._to_ask)[topic] = None
+            self._refusals.tick()
+            self._namesake.tick()
+            self._asking.set()
             self._work.set()
 
-    # From the buffers to the broker.
+    # Waves, beats and technical events, on a connection of their own: no alarm ever waits behind them.
 
-    async def _serve(self, client: aiomqtt.Client, v5: bool) -> None:
-        self._stream.clear()
-        self._dirty = dict.fromkeys(self._states)
-        self._unwatched = dict(self._own)
-        self._in_flight = 0
-        self._work.set()
+    async def _serve_stream(self, client: Client) -> None:
+        async def send() -> None:
+            while True:
+                self._streaming.clear()
+                while self._stream:
+                    await self._send_stream(client)
+                self._sent.set()
+                await self._streaming.wait()
+
+        async def watch_connection() -> None:
+            async for _ in client.messages:
+                pass
+
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._receive(client))
-            group.create_task(self._send(client, v5))
+            group.create_task(watch_connection())
+            group.create_task(send())
 
-    async def _send(self, client: aiomqtt.Client, v5: bool) -> None:
+    async def _send_stream(self, client: Client) -> None:
+        oldest_ns = self._clock.monotonic_ns() - round(self._config.wave_expiry_s * 1e9)
+        messages = [self._stream.popleft() for _ in range(min(len(self._stream), _STREAM_AT_ONCE))]
+        fresh = [message for at_ns, message in messages if at_ns >= oldest_ns]
+        for message in fresh[:-1]:
+            client.post(message, qos=0)
+        for message in fresh[-1:]:
+            await client.send(message, qos=0)
+
+    # From the broker.
+
+    async def _ask(self, client: Client) -> None:
+        """Subscribe to the commands for our own beds, and have their retained alarm states sent, a few at a time."""
         while True:
-            while self._alarms:
-                message = self._alarms[0]
-                await publish(client, message, v5)
-                if self._alarms and self._alarms[0] is message:
-                    self._alarms.popleft()
-            if self._losing:
-                self._losing = False
-                self._tell_losing(f"{self.lost_alarms} alarm events are lost")
-            await self._send_states(client, v5)
-            for _ in range(min(len(self._stream), 64)):
-                await publish(client, self._stream.popleft(), v5, qos=0)
-            await self._watch_states(client)
-            self._sent.set()
-            if not (self._alarms or self._dirty or self._stream or self._unwatched):
-                self._work.clear()
-                await self._work.wait()
+            self._asking.clear()
+            while topics := list(self._to_ask)[:_STATES_IN_FLIGHT]:
+                for topic, code in zip(topics, await client.ask(topics), strict=True):
+                    self._to_ask.pop(topic, None)
+                    self._judge(topic, code)
+            await self._asking.wait()
 
-    async def _send_states(self, client: aiomqtt.Client, v5: bool) -> None:
-        topics = list(self._dirty)[:STATES_IN_FLIGHT]
-        for topic in topics:
-            del self._dirty[topic]
-        self._in_flight = len(topics)
-        async with asyncio.TaskGroup() as group:
-            for topic in topics:
-                group.create_task(publish(client, Message(topic, self._states[topic]), v5, retain=True))
-                if not self._states[topic]:
-                    del self._states[topic]
-        self._in_flight = 0
-
-    # What a monitor that died has left behind.
-
-    async def _watch_states(self, client: aiomqtt.Client) -> None:
-        """Have the broker send the retained alarm states of our own beds, a few beds at a time."""
-        beds = list(self._unwatched)[:STATES_IN_FLIGHT]
-        if beds:
-            await subscribe(client, [f"{wire.ROOT}/{bed}/alarm/state/+" for bed in beds])
-            for bed in beds:
-                del self._unwatched[bed]
+    async def _receive(self, client: Client) -> None:
+        async for message in client.messages:
+            topic = message.topic.value
+            if topic == wire.topic(self._status):
+                if self._namesake.heard(message):
+                    self._main.rename()
+            elif topic.endswith("/alarm/command"):
+                self._inbox.take(message)
+            else:
+                self._clear(message)
 
     def _clear(self, message: aiomqtt.Message) -> None:
         """Clear an alarm state that is not ours: its monitor is gone, and nobody else would ever say that it is over."""
         topic = message.topic.value
-        if message.retain and message.payload and topic not in self._states:
+        if message.retain and message.payload and topic not in self._states and "/".join(topic.split("/")[2:5]) in self._places:
             self._retain(topic, b"")
-
-    # Commands.
-
-    async def _receive(self, client: aiomqtt.Client) -> None:
-        # Here and not in the link's own task, which still counts as cancelled after a lost connection (Python 3.11).
-        await subscribe(client, [f"{wire.ROOT}/{self._site}/+/+/alarm/command"])
-        async for message in client.messages:
-            if not message.topic.value.endswith("/alarm/command"):
-                self._clear(message)
-                continue
-            try:
-                self._bus.publish(self._command(message))
-            except FrameError as error:
-                bed = "/".join(message.topic.value.split("/")[2:5])
-                detail = f"command on {message.topic.value}: {error}"
-                self._bus.publish(
-                    Technical(bed=bed, time=self._clock.utc(), condition="malformed-frame", present=True, detail=detail)
-                )
-
-    def _command(self, message: aiomqtt.Message) -> Command:
-        payload = message.payload
-        if message.retain:
-            raise FrameError("it is retained: a command must be given now, not before")
-        if not isinstance(payload, bytes) or len(payload) > _COMMAND_BYTES:
-            raise FrameError(f"more than {_COMMAND_BYTES} bytes")
-        try:
-            request = msgspec.json.decode(payload, type=wire.CommandRequest)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise FrameError(str(error)) from error
-        bed = "/".join(message.topic.value.split("/")[2:5])
-        response = getattr(message.properties, "ResponseTopic", None)
-        if response is not None:
-            _check_response(response)
-        token = f"mqtt-{run_id(self._clock.utc())}"
-        data = getattr(message.properties, "CorrelationData", None)
-        self._askers[token] = _Asker(response, data, request.correlation)
-        if len(self._askers) > _ASKERS:
-            del self._askers[next(iter(self._askers))]
-        return Command(
-            bed=bed,
-            time=self._clock.utc(),
-            action=request.action,
-            condition=request.condition,
-            duration_s=request.duration_s,
-            source=request.source or "mqtt",
-            correlation=token,
-        )
-
-    def _answer(self, result: CommandResult) -> None:
-        asker = self._askers.pop(result.correlation, _Asker())
-        if asker.correlation is not None:
-            result = msgspec.structs.replace(result, correlation=asker.correlation)
-        topic = asker.response or wire.topic(result, self._engine)
-        self._urgent(Message(topic, wire.encode_json(result), correlation=asker.data))
-
-
-@dataclass(frozen=True, slots=True)
-class _Asker:
-    """Where and how to answer a command; None for one that did not come from here."""
-
-    response: str | None = None
-    data: bytes | None = None
-    correlation: str | None = None
-
-
-def _check_response(topic: str) -> None:
-    """Refuse an answer on a topic where it would pass for something else."""
-    if "+" in topic or "#" in topic or (topic.startswith(f"{wire.ROOT}/") and not topic.endswith("/alarm/command/result")):
-        raise FrameError(f"response topic {topic!r} is not allowed: take one outside {wire.ROOT}")

@@ -1,0 +1,85 @@
+"""Another monitor that runs under our name: noticed, and said as a technical alarm, by both."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import aiomqtt
+
+from ecgnat_stream import wire
+from ecgnat_stream.clock import Clock
+from ecgnat_stream.errors import FrameError
+from ecgnat_stream.events import EngineStatus, Technical
+from ecgnat_stream.sink.mqtt.config import BrokerAccess
+
+__all__ = ["Namesake"]
+
+_GONE_S = 35.0
+"""The other monitor is thought to be there for so long after its last sign: a monitor gives one every 10 s."""
+
+_OURS = 16
+"""So many of our own statuses are known again when the broker sends them back."""
+
+
+class Namesake:
+    """Watches the topic of our own status for what we did not say.
+
+    Parameters
+    ----------
+    name
+        ``site/worker``.
+    publish
+        Takes the technical events ``name-taken``.
+    """
+
+    def __init__(self, name: str, broker: BrokerAccess, clock: Clock, publish: Callable[[Technical], None]) -> None:
+        self._name, self._broker, self._clock, self._publish = name, broker, clock, publish
+        self._ours: deque[bytes] = deque(maxlen=_OURS)
+        self._sign_ns: int | None = None
+        self._spoken = False
+
+    def connected(self) -> None:
+        """Note a new connection: a retained status is from before it."""
+        self._spoken = bool(self._ours)
+
+    def said(self, payload: bytes) -> None:
+        """Note a status of ours."""
+        self._ours.append(payload)
+
+    def heard(self, message: aiomqtt.Message) -> bool:
+        """Return whether a status that the broker sends shows another monitor of our name.
+
+        A retained one on our first connection is that of a monitor before us.
+        """
+        payload = message.payload
+        if not isinstance(payload, bytes) or payload in self._ours or (message.retain and not self._spoken):
+            return False
+        try:
+            status = wire.decode_json(payload)
+        except FrameError:
+            return False
+        if not (isinstance(status, EngineStatus) and status.online):
+            return False
+        self._sign("it publishes a status of the same name")
+        return True
+
+    def took_ours(self) -> None:
+        """Note that another client has come to the broker with our identifier."""
+        self._sign("it has taken over our connection")
+
+    def tick(self) -> None:
+        """End the alarm when the other monitor gives no sign any more."""
+        if self._sign_ns is not None and self._clock.monotonic_ns() - self._sign_ns > _GONE_S * 1e9:
+            self._sign_ns = None
+            self._tell("", present=False)
+
+    def _sign(self, why: str) -> None:
+        first = self._sign_ns is None
+        self._sign_ns = self._clock.monotonic_ns()
+        if first:
+            where = f"{self._broker.host}:{self._broker.port}"
+            self._tell(f"{self._name} at {where}: {why}; give every monitor a worker name of its own", present=True)
+
+    def _tell(self, detail: str, *, present: bool) -> None:
+        self._publish(Technical(bed="", time=self._clock.utc(), condition="name-taken", present=present, detail=detail))

@@ -1,0 +1,76 @@
+"""What the broker refuses: counted, named by topic and reason, and a technical alarm of the bed that it concerns."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+
+from ecgnat_stream.clock import Clock
+from ecgnat_stream.events import Technical
+from ecgnat_stream.sink.mqtt.client import reason
+
+__all__ = ["Refusals"]
+
+_log = logging.getLogger(__name__)
+
+_FORGOTTEN_S = 60.0
+"""A refusal that is not repeated for so long is over; what is tried again is tried more often than that."""
+
+
+class Refusals:
+    """Keeps the topics that the broker refuses at present.
+
+    Parameters
+    ----------
+    beds
+        The monitor's own; a refusal of any other topic concerns the worker.
+    publish
+        Takes the technical events ``delivery-refused``.
+
+    Attributes
+    ----------
+    count
+        All refusals.
+    """
+
+    def __init__(self, beds: Collection[str], clock: Clock, publish: Callable[[Technical], None]) -> None:
+        self._beds, self._clock, self._publish = beds, clock, publish
+        self._topics: dict[str, dict[str, int]] = {}
+        self.count = 0
+
+    def refused(self, topic: str, code: int) -> None:
+        """Note that the broker has refused a message or a subscription."""
+        self.count += 1
+        bed = self._bed(topic)
+        topics = self._topics.setdefault(bed, {})
+        if topic not in topics:
+            why = f"{topic}: {reason(code)}"
+            _log.warning("the broker refuses %s", why)
+            if not topics:
+                self._tell(bed, why, present=True)
+        topics[topic] = self._clock.monotonic_ns()
+
+    def accepted(self, topic: str) -> None:
+        """Note that the broker takes a topic."""
+        if self._topics:
+            self._forget(self._bed(topic), topic)
+
+    def tick(self) -> None:
+        """Forget what was not refused again."""
+        before_ns = self._clock.monotonic_ns() - round(_FORGOTTEN_S * 1e9)
+        old = [(bed, topic) for bed, topics in self._topics.items() for topic, at_ns in topics.items() if at_ns < before_ns]
+        for bed, topic in old:
+            self._forget(bed, topic)
+
+    def _forget(self, bed: str, topic: str) -> None:
+        topics = self._topics.get(bed, {})
+        if topics.pop(topic, None) is not None and not topics:
+            del self._topics[bed]
+            self._tell(bed, "", present=False)
+
+    def _bed(self, topic: str) -> str:
+        bed = "/".join(topic.split("/")[2:5])
+        return bed if bed in self._beds else ""
+
+    def _tell(self, bed: str, detail: str, *, present: bool) -> None:
+        self._publish(Technical(bed=bed, time=self._clock.utc(), condition="delivery-refused", present=present, detail=detail))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["LINE", "NAME", "cleaned", "clock", "length", "short_length"]
+__all__ = ["LINE", "NAME", "cell", "cleaned", "clock", "length", "short_length"]
 
 NAME = 80
 """Longest name from outside (of a lead, a person, a condition), characters."""
@@ -31,6 +31,12 @@ _INVISIBLE = frozenset(
 _MARK = r"[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]"
 _MARKS = re.compile(f"({_MARK}{{4}}){_MARK}+")
 """Marks that are put on one letter: more than four of them are drawn over the lines above and below."""
+
+
+_FORMULA = re.compile(r"[\s\0]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
+"""How text begins that a spreadsheet takes for a formula, full-width signs among it (OWASP, CSV Injection)."""
+
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
 def clock(seconds: float) -> str:
@@ -71,6 +77,12 @@ def cleaned(value: object, limit: int = LINE) -> str:
     text = " ".join("".join(map(_shown, _SEQUENCE.sub(_ODD, text))).split())
     text = _MARKS.sub(r"\1", re.sub(f"{_ODD}+", _ODD, text))
     return text if whole and len(text) <= limit else text[: limit - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def cell(value: object) -> object:
+    """Return a cell of CSV: an apostrophe stands before text that a spreadsheet takes for a formula; numbers stay numbers."""
+    formula = isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value)
+    return f"'{value}" if formula else value
 
 
 def _shown(character: str) -> str:

@@ -22,6 +22,7 @@ from ecgnat_stream.condition import condition_record
 from ecgnat_stream.errors import EcgnatError
 from ecgnat_stream.model import ModelConfig, Predictor
 from ecgnat_stream.signal import LEADS, MODEL_FS, Conditioned
+from ecgnat_stream.words import cell
 from train.data.record import leads_of, sidecar_of
 from train.judge.reading import starts
 
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 failed = True
                 continue
             said = say(predictor, samples, fs)
-            writer.writerow([path, predictor.window_classes[int(said.argmax())], *(f"{p:.4f}" for p in said)])
+            writer.writerow([cell(path), predictor.window_classes[int(said.argmax())], *(f"{p:.4f}" for p in said)])
     sys.exit(1 if failed else 0)
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from ecgnat_stream.analysis import Summary
 from ecgnat_stream.batch.work import Result
 from ecgnat_stream.codes import PRIORITIES
-from ecgnat_stream.words import cleaned, short_length
+from ecgnat_stream.words import cell, cleaned, short_length
 
 __all__ = ["COLUMNS", "EXPLAINED", "PIPE_WIDTH", "as_csv", "as_tables"]
 
@@ -70,7 +70,8 @@ def as_csv(results: Iterable[Result]) -> bytes:
     writer.writeheader()
     for result in results:
         known = {"name": result.recording.name, "path": result.recording.path, "error": result.error}
-        writer.writerow((_figures(result.summary) if result.summary is not None else {}) | known)
+        figures = (_figures(result.summary) if result.summary is not None else {}) | known
+        writer.writerow({name: cell(value) for name, value in figures.items()})
     return os.fsencode(text.getvalue()).decode("utf-8", "replace").encode()
 
 

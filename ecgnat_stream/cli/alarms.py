@@ -21,7 +21,7 @@ import msgspec
 from ecgnat_stream.cli.completion import conditions
 from ecgnat_stream.codes import PRIORITIES, PRIORITY_MARKS
 from ecgnat_stream.errors import ConfigError
-from ecgnat_stream.words import cleaned
+from ecgnat_stream.words import cell, cleaned
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -183,7 +183,7 @@ def _print(arguments: argparse.Namespace, kind: type[msgspec.Struct], rows: Sequ
 
 
 def _csv_value(value: Any) -> Any:
-    return msgspec.json.encode(value).decode() if isinstance(value, dict) else value
+    return msgspec.json.encode(value).decode() if isinstance(value, dict) else cell(value)
 
 
 def _show(table: Table) -> None:

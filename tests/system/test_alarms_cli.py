@@ -309,6 +309,26 @@ def test_csv_has_the_same_columns_as_json(what: list[str], database: str, capsys
         }
 
 
+@pytest.mark.parametrize("what", [[], ["--events"], ["--commands"]])
+def test_what_a_person_calls_himself_is_no_formula_and_moves_no_cursor(
+    what: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, name = str(tmp_path / "alarms.db"), '=HYPERLINK("http://x","nurse 7")'
+    asyncio.run(write(Path(path), *shift()))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        # As a program that is not ours would write it.
+        connection.execute("UPDATE alarm SET acknowledged_by = ?, text = ?", (name, "\x9b2Jall is well"))
+        connection.execute("UPDATE command SET source = ?", (name,))
+        connection.execute("UPDATE event SET body = json_set(body, '$.by', ?)", (name,))
+    assert ecgnat("alarms", path, "--csv", *what) == 0
+    out = capsys.readouterr().out
+    cells = [cell for line in csv.reader(io.StringIO(out)) for cell in line]
+    assert f"'{name}" in cells
+    assert not [cell for cell in cells if cell.startswith("=")]
+    assert ecgnat("alarms", path, "--json", *what) == 0
+    assert "\x9b" not in out + capsys.readouterr().out
+
+
 @pytest.mark.parametrize("what", [[], ["--events"], ["--delivery"], ["--commands"], ["--summary"], ["--active"], ["--json"]])
 def test_an_empty_history_is_no_mistake(what: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asyncio.run(write(tmp_path / "written.db"))

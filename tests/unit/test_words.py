@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecgnat_stream.words import cleaned
+from ecgnat_stream.words import cell, cleaned
 
 ODD = "\N{REPLACEMENT CHARACTER}"
 
@@ -65,3 +65,19 @@ def test_any_text_is_one_bounded_line_and_stays_so(text: str, limit: int) -> Non
     assert not {unicodedata.category(c) for c in shown} & {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
     assert cleaned(shown, limit) == shown
     shown.encode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *('=HYPERLINK("http://x","nurse")', "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\tx", "\rx", "\n=1+1", " =1+1", "\uff1d1"),
+        *("-inf()", "+1e", "--1", "-", "+49 30 1", "1\r=2"[1:]),
+    ],
+)
+def test_text_that_a_spreadsheet_would_take_for_a_formula_is_text(text: str) -> None:
+    assert cell(text) == f"'{text}"
+
+
+@pytest.mark.parametrize("value", [-1, -1.5, True, None, "-1.5", "+2", "-.5e-3", "nurse 7", "a=b", "", "1-2", "''", "home/icu/1"])
+def test_numbers_and_ordinary_text_are_cells_as_they_are(value: object) -> None:
+    assert cell(value) == value

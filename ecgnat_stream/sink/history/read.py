@@ -19,6 +19,7 @@ from ecgnat_stream.codes import Priority
 from ecgnat_stream.errors import FrameError, SinkError
 from ecgnat_stream.events import Alarm, Kind, Phase, Presence
 from ecgnat_stream.sink.history.store import schema_version, utc_text
+from ecgnat_stream.words import cleaned
 
 __all__ = ["AlarmRecord", "CommandRecord", "DeliveryRecord", "History", "Selection", "unfinished"]
 
@@ -152,8 +153,9 @@ class History:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        if not path.is_file():
-            raise SinkError(f"{path}: there is no such file")
+        with self._told():
+            if not path.is_file():
+                raise SinkError(f"{path}: there is no such file")
         with self._told():
             self._connection = self._open()
             version = schema_version(self._connection, path)
@@ -182,7 +184,7 @@ class History:
     def _told(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, FrameError, ValueError, TypeError, AttributeError) as error:
+        except (sqlite3.Error, OSError, FrameError, ValueError, TypeError, AttributeError) as error:
             # A damaged file may hold whatever it likes where a time, a number or an event belongs.
             raise SinkError(f"{self._path}: cannot be read as an alarm history: {error}") from error
 
@@ -244,7 +246,7 @@ class History:
             values,
         )
         with self._told():
-            return [msgspec.convert(dict(row), CommandRecord, strict=False) for row in rows]
+            return [msgspec.convert(_values(row), CommandRecord, strict=False) for row in rows]
 
     def deliveries(self, selection: Selection = Selection()) -> list[DeliveryRecord]:  # noqa: B008
         """Return how far alarm events have come, in the order in which they were written; none of before schema 2."""
@@ -267,7 +269,7 @@ class History:
             values,
         )
         with self._told():
-            return [msgspec.convert(dict(row), DeliveryRecord) for row in rows]
+            return [msgspec.convert(_values(row), DeliveryRecord) for row in rows]
 
     def lost(self) -> int:
         """Return how many events could not be kept, in all runs together."""
@@ -303,8 +305,11 @@ def unfinished(path: Path) -> tuple[dict[str, list[Alarm]], dict[str, int]]:
     SinkError
         If there is a file and it cannot be read.
     """
-    if not path.exists():
-        return {}, {}
+    try:
+        if not path.exists():
+            return {}, {}
+    except OSError as error:
+        raise SinkError(f"{path}: cannot be read: {error.strerror}") from error
     with History(path) as history:
         return history.unfinished()
 
@@ -316,8 +321,13 @@ def _event(body: str) -> Alarm:
     return event
 
 
+def _values(row: sqlite3.Row) -> dict[str, Any]:
+    """Return a row by column; its text may be what anybody has written into the file."""
+    return {key: cleaned(row[key]) if isinstance(row[key], str) else row[key] for key in row.keys()}  # noqa: SIM118 - a Row has no others
+
+
 def _record(row: sqlite3.Row) -> AlarmRecord:
-    values = {key: row[key] for key in row.keys() if key in AlarmRecord.__struct_fields__}  # noqa: SIM118 - a Row has no others
+    values = {key: value for key, value in _values(row).items() if key in AlarmRecord.__struct_fields__}
     started = datetime.fromisoformat(row["started"])
     acknowledged = row["acknowledged"] and datetime.fromisoformat(row["acknowledged"])
     # Where the wall clock was set back meanwhile, nothing is known of how long it took.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sqlite3
 from collections import deque
 from collections.abc import Sequence
@@ -81,7 +82,7 @@ class HistoryConfig(Settings, frozen=True, kw_only=True):
 
 def lock_of(path: Path) -> Path:
     """Return the file that a monitor which writes to a history has locked."""
-    real = path.resolve()
+    real = Path(os.path.realpath(path))
     return real.with_name(f"{real.name}.lock")
 
 

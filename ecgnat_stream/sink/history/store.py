@@ -71,7 +71,7 @@ MIGRATIONS = (
 
 _log = logging.getLogger(__name__)
 
-_UNFIT = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError)
+_UNFIT = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 """What SQLite raises for an event that it cannot hold; everything else that it raises is the file's fault."""
 
 SqlValue = str | int | float | None
@@ -158,7 +158,7 @@ class Store:
         make_folder(path.parent, group=group)
         with suppress(FileExistsError):
             # Made here, so that it is private from the first byte; SQLite gives its -wal and -shm the same mode.
-            os.close(make_file(path.resolve(), group=group))
+            os.close(make_file(Path(os.path.realpath(path)), group=group))
         self._connection = connection = connect(path, timeout_s)
         try:
             # A monitor that opens its file again after a failure is still the same run.

@@ -46,7 +46,7 @@ class WatchdogConfig(Settings, frozen=True, kw_only=True, forbid_unknown_fields=
 
     section: ClassVar[str] = "watchdog"
 
-    judged_s: Annotated[float, Within(4, 15, "shorter is a network that hesitates, longer hides a bed that nobody watches")] = 6.0
+    judged_s: Annotated[float, Within(4, 15, "shorter is a network that hesitates, longer hides a bed that nobody watches")] = 5.0
     delivered_s: Annotated[float, Within(2, 60, "shorter is a broker that hesitates, longer hides one that gets no alarms")] = (
         10.0
     )

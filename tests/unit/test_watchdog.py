@@ -58,7 +58,7 @@ async def test_a_bed_that_is_judged_is_left_alone() -> None:
 
 async def test_a_bed_that_nobody_judges_is_told_within_the_bound_and_its_return_too() -> None:
     watched = Watched()
-    await watched.pass_s(6)
+    await watched.pass_s(5)
     assert watched.said == []
     await watched.pass_s(1)
     assert watched.said == [(BED, "unwatched", True)]

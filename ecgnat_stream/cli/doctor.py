@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from ecgnat_stream.cli.security import examine_security
 from ecgnat_stream.errors import ConfigError, EcgnatError
+from ecgnat_stream.words import cleaned
 
 __all__ = ["Check", "add", "examine"]
 
@@ -63,7 +64,7 @@ def examine(mqtt: str | None = None) -> int:
     table = Table("", "what", "found")
     worst = 0
     for finding in _findings(mqtt):
-        table.add_row(Text(finding.verdict, _STYLES[finding.verdict]), finding.what, finding.detail)
+        table.add_row(Text(finding.verdict, _STYLES[finding.verdict]), finding.what, cleaned(finding.detail, 2000))
         worst |= finding.verdict == "FAIL"
     console.print(table)
     return worst

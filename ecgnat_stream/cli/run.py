@@ -11,6 +11,7 @@ from ecgnat_stream.cli.check import faults
 from ecgnat_stream.cli.live import monitor
 from ecgnat_stream.cli.options import add_output
 from ecgnat_stream.errors import ConfigError
+from ecgnat_stream.words import cleaned
 
 if TYPE_CHECKING:
     from ecgnat_stream.config import Config
@@ -57,6 +58,6 @@ def _check(config: Config, path: Path) -> int:
     beds = f"{len(config.bed)} bed{'' if len(config.bed) == 1 else 's'}"
     wrong = f"{len(found)} fault{'' if len(found) == 1 else 's'}" if found else "nothing to complain about"
     for fault in found:
-        print(f"ecgnat: {path}: {fault}", file=sys.stderr)
+        print(f"ecgnat: {cleaned(f'{path}: {fault}', 4000)}", file=sys.stderr)
     print(f"{path}: {beds}, {wrong}", file=sys.stderr)
     return 2 if found else 0

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecgnat_stream.cli.options import add_model
+from ecgnat_stream.words import cleaned
 
 if TYPE_CHECKING:
     from ecgnat_stream.config import Config
@@ -65,7 +66,7 @@ class _Work:
 
     def fail(self, what: str, why: str) -> None:
         self.failed[what] = why
-        print(f"ecgnat: {why if what in why else f'{what}: {why}'}", file=sys.stderr)
+        print(f"ecgnat: {cleaned(why if what in why else f'{what}: {why}', 1000)}", file=sys.stderr)
 
     def leave_out(self, database: str, reasons: dict[str, str]) -> None:
         """Take note of records that nothing can be said of; one line for all that share a reason."""
@@ -75,7 +76,7 @@ class _Work:
             alike.setdefault(why.removeprefix(f"{database}/{name}: "), []).append(name)
         for why, names in alike.items():
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            print(f"ecgnat: {database}/{names[0]}{more}: {why}", file=sys.stderr)
+            print(f"ecgnat: {cleaned(f'{database}/{names[0]}{more}: {why}', 1000)}", file=sys.stderr)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -35,7 +35,7 @@ TECHNICAL: dict[str, Condition] = {
     "gap": Condition("low", False, "signal was lost"),
     "clock-jump": Condition("low", False, "a clock has jumped"),
     "malformed-frame": Condition("low", False, "a malformed frame was dropped"),
-    "peer-flood": Condition("low", False, "a ZeroMQ subscriber asked for too much"),
+    "peer-flood": Condition("low", False, "a peer asked for too much"),
 }
 """Priority of every technical condition when nothing else carries on; none latches. One not listed here is medium."""
 

@@ -139,7 +139,7 @@ def _mqtt(config: Config) -> Iterator[Finding]:
     what = (
         "whoever may publish to .../cmd/... can acknowledge and pause alarms; the answer goes to the topic that the command names"
     )
-    yield Finding("low", "mqtt commands", what, "let only nurses' stations write there: the access list in docs/interfaces.md")
+    yield Finding("low", "mqtt commands", what, "let only those write there who may: the access list in docs/interfaces.md")
 
 
 def _embedded(local: bool, insecure: bool) -> Finding:

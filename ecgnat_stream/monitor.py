@@ -18,7 +18,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -33,6 +33,7 @@ from ecgnat_stream.device import Device, LinkState, open_device, supervise
 from ecgnat_stream.errors import ConfigError, DeviceError, EcgnatError, SinkError, WatchdogError
 from ecgnat_stream.events import Alarm, Command, EngineStatus, Event, Technical, Trace, Wave
 from ecgnat_stream.model import Predictor, monitoring
+from ecgnat_stream.sidethread import SideThread
 from ecgnat_stream.signal import MODEL_FS, Conditioned, SampleBlock, StreamInfo, Window, assign_leads
 from ecgnat_stream.sink.keeper import Keeper, Sink, leave
 from ecgnat_stream.ward import BedProgress, Ward
@@ -364,13 +365,15 @@ class Monitor:
                 self._wake.set()
         finally:
             if predictor is not None:
-                predictor.close()
+                with suppress(TimeoutError):  # a network that hangs is left behind
+                    async with asyncio.timeout(1.0):
+                        await SideThread("model closer").do(predictor.close)
 
     async def _load(self) -> Predictor | None:
         """Return the network; None, and a technical alarm, if it cannot be loaded: the monitoring goes on without."""
         try:
             monitoring(self.config.model.name)
-            predictor = await asyncio.to_thread(Predictor, self.config.model)
+            predictor = await SideThread("model loader").do(partial(Predictor, self.config.model))
         except Exception as error:  # noqa: BLE001 - the task border: whatever is wrong with it must not end the monitoring
             _log.info("the network cannot be loaded", exc_info=True)
             self.failures["model"] = f"{type(error).__name__}: {error}"

@@ -13,6 +13,7 @@ from ecgnat_stream.clock import ManualClock, Step, SystemClock
 from ecgnat_stream.config import parse_config
 from ecgnat_stream.device import LinkState
 from ecgnat_stream.events import Alarm, Command, Technical
+from ecgnat_stream.monitor import Monitor
 from ecgnat_stream.signal import SampleBlock, StreamInfo
 from ecgnat_stream.ward import Ward
 
@@ -184,6 +185,20 @@ async def test_after_a_sleep_every_live_bed_is_lost_until_its_signal_is_judged_a
     desk.alarms()
     await desk.signal(1)
     assert {("a", "no-data", "end"), ("b", "no-data", "end")} <= set(desk.alarms())
+
+
+def test_a_monitor_says_that_the_wall_clock_was_set() -> None:
+    clock, said = ManualClock(), list[Published]()
+    monitor = Monitor(parse_config({}, "test"), clock)
+    monitor.bus.listen(said.append, Technical, Alarm)  # type: ignore[arg-type]
+    monitor._follow_clock()
+    assert said == []
+    clock.set_wall(DAYS_200_S)
+    monitor._follow_clock()
+    (alarm,) = (event for event in said if isinstance(event, Alarm))
+    assert (alarm.bed, alarm.condition, alarm.phase, alarm.priority) == ("", "clock-jump", "start", "low")
+    assert alarm.text == "a clock has jumped: the wall clock was set by +17280000 s"
+    assert alarm.time == clock.utc() == START + timedelta(days=200)
 
 
 def test_a_bed_without_an_engine_run_gets_one() -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "FRAME",
     "FRAME_S",
     "FS",
+    "INPUT_MV",
     "LEADS",
     "MODEL_FS",
     "MONITORED_FIRST",
@@ -60,6 +61,11 @@ FRAME = 40
 
 FRAME_S = FRAME / FS
 """Length of a frame in s."""
+
+INPUT_MV = 5000.0
+"""Largest value of an input, in both directions. IEC 60601-2-27 asks for an offset of the electrodes of +-300 mV and speaks of
+pacing spikes up to 700 mV; an amplifier gives no more than its supply of a few volts. Beyond, float32 would not hold an ECG
+either: its step there is 0.5 uV."""
 
 UV_RANGE = (1e-9, 1e4)
 """Microvolts per step that a source can have. One step of the largest is 10 mV, twice the range of +-5 mV that IEC 60601-2-27

@@ -21,6 +21,10 @@ _RAIL_SHARE = 0.4
 _SMALL_MV = 1.0
 """No value this small is a rail, and no signal of so small a height is at one: a clean ECG may rest at zero between its beats."""
 
+_RAIL_MV = 10.0
+"""A line that is constant from here on is at a rail, not the flat line of a heart that stands still: an ECG input reaches +-5 mV
+about its baseline (IEC 60601-2-27), and what follows a larger offset of the electrodes moves with them."""
+
 _QUIET_MV = 1e-4
 """Peak-to-peak below which a frame is constant: 0.1 uV, less than one step of any ECG converter."""
 
@@ -109,19 +113,22 @@ class ContactCheck:
         extremes = np.stack([np.fmax.reduce(frame, axis=0), np.fmin.reduce(frame, axis=0)])
         height, mean = extremes[0] - extremes[1], np.add.reduce(frame, axis=0) / np.float32(len(frame))
         nothing = np.isnan(height)
+        at_rail = (height < _QUIET_MV) & (np.abs(mean) >= _RAIL_MV)
         railed, cut = np.zeros(len(height), bool), np.zeros(extremes.shape, bool)
         delivered = np.flatnonzero(~nothing) if nothing.any() else slice(None)
         railed[delivered], cut[:, delivered] = _edges(
             frame[:, delivered], extremes[:, delivered], height[delivered], mean[delivered]
         )
-        nothing, missing = nothing.reshape(span.shape), np.isnan(span)
+        nothing, at_rail, missing = nothing.reshape(span.shape), at_rail.reshape(span.shape), np.isnan(span)
         still = np.where(nothing, span, height.reshape(span.shape)) < _QUIET_MV
         self._still[rows] = constant = np.where(still & ~missing, self._still[rows] + 1, 0)
         step = 2 * railed.reshape(span.shape) + still - 1
-        self._railed[rows] = counted = np.clip(self._railed[rows] + step, 0, 4 * _RAILED)
+        counted = np.clip(self._railed[rows] + step, 0, 4 * _RAILED)
+        # A rail of its own kind is seen at once, and over with the first frame that moves.
+        self._railed[rows] = counted = np.where(at_rail, np.maximum(counted, _RAILED), counted)
         return Contact(
             missing=missing & nothing,
-            flat=constant * FRAME_S >= self._flat_s,
+            flat=(constant * FRAME_S >= self._flat_s) & ~at_rail,
             saturated=counted >= _RAILED,
             clipped=self._clipped(rows, cut, extremes, height),
             hum_mv=self._hums(rows, lines[delivered], delivered, fs),

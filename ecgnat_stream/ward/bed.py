@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -21,7 +21,7 @@ from ecgnat_stream.bus import Published
 from ecgnat_stream.clock import Clock
 from ecgnat_stream.device import LinkState
 from ecgnat_stream.events import DeviceStatus, Technical, Wave
-from ecgnat_stream.signal import LEADS, SampleBlock, StreamInfo, assign_leads
+from ecgnat_stream.signal import INPUT_MV, LEADS, SampleBlock, StreamInfo, assign_leads
 from ecgnat_stream.ward import reports
 from ecgnat_stream.watchdog import BedTruth, explains
 
@@ -166,6 +166,7 @@ class Bed:
     def place(self, block: SampleBlock) -> NDArray[np.float32]:
         """Note a block's place, time, gap and lead-off state, publish it; return it as ``(12, T)``, NaN without a lead."""
         assert self.info is not None, "blocks come after begin()"
+        block = _within_input(block)
         if self.live and self.stop and self._jumped(block):
             samples_s, clock_s = (block.stop - self.stop) / self.fs, (block.t_ns - self.last_ns) / 1e9
             detail = f"{samples_s:.1f} s of samples within {clock_s:.1f} s"
@@ -328,3 +329,10 @@ class Bed:
     def _blank(self, now: datetime, reason: str) -> None:
         """Take back every value that is shown: nothing is known any more."""
         self.say(reports.blank(self.name, now, self.at_s, self.stop, reason, self._clock.monotonic_ns()))
+
+
+def _within_input(block: SampleBlock) -> SampleBlock:
+    """Return a block without values that no amplifier gives: they are at its rail. Here enters every sample that is judged."""
+    if not (np.abs(block.samples) > INPUT_MV).any():
+        return block
+    return replace(block, samples=np.clip(block.samples, -INPUT_MV, INPUT_MV))

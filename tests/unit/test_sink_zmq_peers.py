@@ -21,11 +21,11 @@ import zmq.auth
 
 from ecgnat_stream.bus import Bus, Subscription
 from ecgnat_stream.clock import ManualClock, SystemClock
-from ecgnat_stream.errors import ConfigError
+from ecgnat_stream.errors import ConfigError, SinkError
 from ecgnat_stream.events import Alarm, Technical, Vitals
 from ecgnat_stream.sink.zmq import ZmqConfig, ZmqSink, try_endpoint
 from ecgnat_stream.sink.zmq.config import host_of
-from ecgnat_stream.sink.zmq.door import Allowance
+from ecgnat_stream.sink.zmq.door import Allowance, Door, Peer
 from ecgnat_stream.sink.zmq.state import Greetings, PresentState
 from ecgnat_stream.testing import flushed
 
@@ -288,10 +288,11 @@ async def test_who_says_nothing_is_hung_up_after_five_seconds() -> None:
 
 
 async def test_who_connects_too_often_is_named() -> None:
-    async with running() as at:
-        for _ in range(120):
-            (await asyncio.to_thread(connected, at.endpoint)).close()
-        assert "connects too often" in (await at.told()).detail
+    async with running(peers=4096) as at:
+        with ExitStack() as stack:
+            for _ in range(120):
+                stack.enter_context(await asyncio.to_thread(connected, at.endpoint))
+            assert (await at.told()).detail == "127.0.0.1 was disconnected: connects too often"
 
 
 def curve(folder: Path, name: str, server: bytes) -> dict[str, Any]:
@@ -389,6 +390,55 @@ async def test_a_sink_that_is_run_again_goes_on_with_its_numbers_and_state(monke
     assert bus.statistics() == {}
 
 
+async def test_a_descriptor_that_has_become_another_connection_is_left_alone() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as broker,
+        socket.create_connection(broker.getsockname()) as way,
+        broker.accept()[0] as far,
+    ):
+        said: list[str] = []
+        door = Door(1, said.append, lambda: 0.0)
+        door.opened("tcp://127.0.0.1:1")
+        for _ in range(200):
+            assert door.who(way.fileno()) is None  # a late message of a peer that had this descriptor before
+        assert not said
+        door.opened(f"tcp://127.0.0.1:{broker.getsockname()[1]}")
+        peer = door.who(far.fileno())
+        assert peer is not None
+        peer.inode += 1  # the connection has gone, and its descriptor is another one's
+        door.send_away(peer, "a flood")
+        way.sendall(b"still there")
+        assert far.recv(100) == b"still there"
+        file = os.open(__file__, os.O_RDONLY)
+        assert door.who(file) is None
+        os.close(file)
+        assert door.who(10_000) is None
+
+
+async def test_alarms_that_a_broken_publisher_took_along_are_lost_not_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    bus = Bus()
+    sink = ZmqSink(ZmqConfig(bind="tcp://127.0.0.1:*"), bus, SystemClock())
+    task = asyncio.create_task(sink.run())
+    await sink.endpoint()
+    with monkeypatch.context() as broken:
+        broken.setattr("ecgnat_stream.sink.zmq.publisher.Publisher._send", lambda *_: 1 / 0)
+        bus.publish(alarm(1))
+        bus.publish(alarm(2))
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.wait_for(task, 15)
+    assert sink.alarms_delivered + sink.alarms_lost == sink.subscription.alarms_taken
+    bus.close()
+    await sink.run()
+    assert (sink.alarms_delivered, sink.alarms_delivered + sink.alarms_lost) == (0, 2)
+
+
+async def test_without_somebody_at_the_door_the_publisher_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ecgnat_stream.sink.zmq.door.Door.watch", lambda *_: None)
+    sink = ZmqSink(ZmqConfig(bind="tcp://127.0.0.1:*"), Bus(), SystemClock())
+    with pytest.raises(SinkError, match="who watches the connections"):
+        await asyncio.wait_for(sink.run(), 15)
+
+
 async def test_a_publisher_that_breaks_down_raises_in_the_sink(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ecgnat_stream.sink.zmq.publisher.Publisher._work", lambda *_: 1 / 0)
     sink = ZmqSink(ZmqConfig(bind="tcp://127.0.0.1:*"), Bus(), SystemClock())
@@ -438,8 +488,6 @@ def test_an_allowance_comes_back_with_time() -> None:
 
 
 def test_a_greeting_is_sent_once_for_all_who_wait_and_a_greedy_peer_waits() -> None:
-    from ecgnat_stream.sink.zmq.door import Peer
-
     state = PresentState()
     topics = [f"t{number:04d}" for number in range(1000)]
     for topic in topics:

@@ -125,6 +125,7 @@ class Door:
         self._told: OrderedDict[str, float] = OrderedDict()
         self._telling = Allowance(_TOLD, _TOLD_PER_S)
         self._untold = 0
+        self._place: str | int = 0
         self._stopped = threading.Event()
 
     def __len__(self) -> int:
@@ -159,6 +160,12 @@ class Door:
                 self._send_strangers_away()
                 refresh_s = now_s + _KEYS_S
 
+    def opened(self, endpoint: str) -> None:
+        """Note where the socket is bound: only connections to there are ours to end."""
+        transport, _, address = endpoint.partition("://")
+        port = address.rpartition(":")[2]
+        self._place = int(port) if transport == "tcp" and port.isdecimal() else address
+
     def stop(self) -> None:
         """End :meth:`watch`."""
         self._stopped.set()
@@ -172,9 +179,9 @@ class Door:
                 return peer
             if peer is not None:
                 self._forget(peer)
-            if inode is None:
-                return None
-            return self._admit(fd, inode)
+            # The message may be late, and its descriptor by now a file of ours, or the way to the broker.
+            peer = _connection(fd, self._place)
+            return None if peer is None else self._admit(peer)
 
     def count(self, peer: Peer, message: bytes, key: bytes) -> bytes | None:
         """Count a message that a peer has sent; return the prefix of a subscription that is new to us.
@@ -222,8 +229,7 @@ class Door:
     def _is_stranger(self, peer: Peer) -> bool:
         return bool(peer.key) and self._known is not None and peer.key not in self._known
 
-    def _admit(self, fd: int, inode: int) -> Peer | None:
-        peer = Peer(fd, inode, _host(fd))
+    def _admit(self, peer: Peer) -> Peer | None:
         same = sum(other.host == peer.host for other in self._peers.values())
         if len(self._peers) >= self._most:
             why = f"more than {self._most} connections"
@@ -232,7 +238,7 @@ class Door:
         elif not self._allowance(peer.host).take(1, self._now()):
             why = "connects too often"
         else:
-            self._peers[fd] = peer
+            self._peers[peer.fd] = peer
             return peer
         _hang_up(peer)
         peer.gone = True
@@ -302,19 +308,29 @@ def _duplicate(fd: int) -> socket.socket | None:
         return None
 
 
-def _host(fd: int) -> str:
-    """Return where a connection comes from: an address, or the process and account of this machine."""
+def _connection(fd: int, place: str | int) -> Peer | None:
+    """Return the connection behind a descriptor, if it is one to our own port or path."""
     copy = _duplicate(fd)
     if copy is None:
-        return "somebody who has gone"
+        return None
     with copy:
         try:
-            if copy.family == socket.AF_UNIX:
-                process, user, _ = struct.unpack("3i", copy.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-                return f"process {process} of account {user}"
-            return str(copy.getpeername()[0])
-        except (OSError, AttributeError):
-            return "somebody"
+            here = copy.getsockname()
+            if (here if copy.family == socket.AF_UNIX else here[1]) != place:
+                return None
+            return Peer(fd, os.fstat(copy.fileno()).st_ino, _host(copy))
+        except (OSError, IndexError):
+            return None
+
+
+def _host(connection: socket.socket) -> str:
+    """Return where a connection comes from: an address, or the process and account of this machine."""
+    if connection.family != socket.AF_UNIX:
+        return str(connection.getpeername()[0])
+    if not hasattr(socket, "SO_PEERCRED"):
+        return "somebody on this machine"
+    process, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return f"process {process} of account {user}"
 
 
 def _received(fd: int) -> int:

@@ -11,13 +11,14 @@ import contextlib
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
 from ecgnat_stream.clock import Clock
+from ecgnat_stream.errors import SinkError
 from ecgnat_stream.sink.zmq.config import ZmqConfig
 from ecgnat_stream.sink.zmq.door import Door
 from ecgnat_stream.sink.zmq.keys import ClientKeys
@@ -189,25 +190,33 @@ class Publisher:
             with context.socket(zmq.XPUB) as out:
                 if self._keys is not None:
                     authenticator = self._authenticate(context, out)
-                events = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
-                monitor = out.get_monitor_socket(events)
-                refresh = None if self._clients is None else self._clients.refresh
-                watching = threading.Thread(target=self._door.watch, args=(monitor, refresh), name="ecgnat-zmq-door", daemon=True)
-                watching.start()
+                monitor = out.get_monitor_socket(zmq.EVENT_ACCEPTED)
                 try:
                     listen(out, self._config)
                     self.endpoint = out.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
-                    self._say(self.opened.set)
-                    self._work(out)
+                    self._door.opened(self.endpoint)
+                    with self._watched(monitor) as watching:
+                        self._say(self.opened.set)
+                        self._work(out, [watching] if authenticator is None else [watching, authenticator])
                 finally:
-                    self._door.stop()
-                    watching.join()
                     out.disable_monitor()
                     monitor.close(linger=0)
         finally:
             if authenticator is not None:
                 authenticator.stop()
             context.destroy()
+
+    @contextlib.contextmanager
+    def _watched(self, monitor: zmq.Socket[bytes]) -> Iterator[threading.Thread]:
+        """Have somebody at the door."""
+        refresh = None if self._clients is None else self._clients.refresh
+        watching = threading.Thread(target=self._door.watch, args=(monitor, refresh), name="ecgnat-zmq-door", daemon=True)
+        watching.start()
+        try:
+            yield watching
+        finally:
+            self._door.stop()
+            watching.join()
 
     def _authenticate(self, context: zmq.Context[zmq.Socket[bytes]], out: zmq.Socket[bytes]) -> ThreadAuthenticator:
         assert self._keys is not None
@@ -221,7 +230,7 @@ class Publisher:
         out.curve_server = True
         return authenticator
 
-    def _work(self, out: zmq.Socket[bytes]) -> None:
+    def _work(self, out: zmq.Socket[bytes], others: Sequence[threading.Thread | ThreadAuthenticator]) -> None:
         poller = zmq.Poller()
         poller.register(out, zmq.POLLIN)
         poller.register(self._bell, zmq.POLLIN)
@@ -234,6 +243,8 @@ class Publisher:
                 self._send(out, message)
             if stopped:
                 return
+            if not all(other.is_alive() for other in others):
+                raise SinkError("who watches the connections, or knows their keys, has failed")
             greeted, read = self._greet(out), self._read(out)
             pause_ms = 0 if greeted or read else _PACED_MS if len(self._greetings) else _IDLE_MS
 

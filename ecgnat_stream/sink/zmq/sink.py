@@ -82,7 +82,7 @@ class ZmqSink:
         types = (Event, Wave) if config.wave else (Event,)
         self.subscription: Subscription = bus.subscribe("zmq", *types)
         self.alarms_lost = 0
-        self._sent_before = 0
+        self._sent_before = self._handed = 0
         self._state = PresentState()
         self._waiting = Handover()
         self._cutters: dict[str, wire.WaveCutter] = {}
@@ -156,17 +156,20 @@ class ZmqSink:
         """Let a publisher send what waits; what it leaves becomes the present state for the next."""
         self._bound.clear()
         publisher.stop()
+        waiting = self._waiting
         try:
             async with asyncio.timeout(_END_S):
                 await publisher.ended.wait()
-            self._waiting.close()
+            waiting.close()
         except TimeoutError:
             # Its thread still holds them: what comes next begins anew.
             self._state, self._waiting = PresentState(), Handover()
-        self._sent_before += publisher.alarms
         self._publisher = None
-        while (message := self._waiting.pop()) is not None:
+        self._sent_before += publisher.alarms
+        lost, self._handed = self._handed - publisher.alarms, 0
+        while (message := waiting.pop()) is not None:
             self._keep(message)
+        self._lose(lost)
 
     async def _read_all(self) -> None:
         while True:
@@ -214,19 +217,22 @@ class ZmqSink:
 
     def _hand_over(self, message: Message) -> None:
         if self._publisher is not None:
+            self._handed += message.alarm
             self._waiting.put(message)
         else:
             self._keep(message)
+            self._lose(int(message.alarm))
 
     def _keep(self, message: Message) -> None:
         """Nothing is bound: nobody can hear it, but whoever comes later is sent the present state."""
         for topic, payload, kept in message.parts:
             self._state.take(topic, payload, kept=kept)
-        if message.alarm:
-            self.alarms_lost += 1
-            if not self._losing:
-                self._losing = True
-                self._tell(LOST, True, f"nothing is bound at {self._config.bind}: subscribers will find alarm states, not events")
+
+    def _lose(self, alarms: int) -> None:
+        self.alarms_lost += alarms
+        if alarms and not self._losing:
+            self._losing = True
+            self._tell(LOST, True, f"nothing is bound at {self._config.bind}: subscribers will find alarm states, not events")
 
     def _flooded(self, text: str) -> None:
         self._tell(FLOOD, True, text)

@@ -40,7 +40,7 @@ _BATCH = 500
 _SAVE_S = 10.0
 """How long beds have been watched is written down so often, and with whatever else is."""
 _PRUNE_S = 3600.0
-_PREPARE_S = 5.0
+_PREPARE_S = 3.0
 """The start of the monitor waits so long for the disk; monitoring does not."""
 
 
@@ -110,7 +110,7 @@ class HistorySink:
         self.lost = self.alarms_delivered = self.alarms_lost = 0
 
     async def prepare(self) -> None:
-        """Claim the file before the monitor starts; a disk that does not answer within 5 s is left to :meth:`run`.
+        """Claim the file before the monitor starts; a disk that does not answer within 3 s is left to :meth:`run`.
 
         Raises
         ------
@@ -127,7 +127,7 @@ class HistorySink:
         Raises
         ------
         SinkError
-            If there is a file and it cannot be read, or not within 5 s.
+            If there is a file and it cannot be read, or not within 3 s.
         """
         try:
             async with asyncio.timeout(_PREPARE_S):

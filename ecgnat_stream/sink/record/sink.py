@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 CONDITION = "recorder-failed"
 _BATCH = 2000
-_PREPARE_S = 5.0
+_PREPARE_S = 3.0
 """The start of the monitor waits so long for the disk; monitoring does not."""
 _STRANGERS, _STRANGERS_S = 1000, 3600.0
 """Events of beds that are not here (commands for them): so many are written down in so long, beside the worker's own."""
@@ -111,7 +111,7 @@ class RecordSink:
         return self._tally.alarms_lost
 
     async def prepare(self) -> None:
-        """Claim the folder before the monitor starts; a disk that does not answer within 5 s is left to :meth:`run`.
+        """Claim the folder before the monitor starts; a disk that does not answer within 3 s is left to :meth:`run`.
 
         Raises
         ------

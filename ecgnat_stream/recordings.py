@@ -19,6 +19,7 @@ WFDB_SUFFIXES = (".hea", ".dat", ".mat", ".flac")
 """Suffixes of the files of a WFDB record; the name without them is the record's."""
 
 _LOOK_BYTES = 65_536
+_HEADER_BYTES = 2**20
 
 _WITH_COMMA = re.compile(r'"?[-+]?\d+(,\d+)?(e[-+]?\d+)?"?', re.IGNORECASE)
 """A number whose decimals stand behind a comma, as spreadsheets write it in many countries."""
@@ -76,12 +77,19 @@ def files_of(recording: Path) -> set[Path]:
     if recording.suffix.lower() != ".hea":
         return {recording}
     files = {recording, *(recording.with_suffix(suffix) for suffix in WFDB_SUFFIXES[1:])}
-    first, *others = _header_lines(recording, most=-1) or [[""]]
+    first, *others = _header_lines(recording, most=_HEADER_BYTES) or [[""]]
     named = [recording.parent / words[0] for words in others if _is_name(words[0])]
     if "/" not in first[0]:
         return files | set(named)
     segments = {Path(f"{segment}.hea") for segment in named} - files
-    return files.union(*map(files_of, segments))
+    return files.union(*(_files_of_segment(segment) for segment in segments))
+
+
+def _files_of_segment(header: Path) -> set[Path]:
+    """Return the files of a segment, which has none of its own."""
+    first, *others = _header_lines(header, most=_HEADER_BYTES) or [[""]]
+    named = set() if "/" in first[0] else {header.parent / words[0] for words in others if words[0] not in ("~", "-")}
+    return {header, *(header.with_suffix(suffix) for suffix in WFDB_SUFFIXES[1:])} | named
 
 
 def _header_lines(path: Path, most: int = _LOOK_BYTES) -> list[list[str]]:

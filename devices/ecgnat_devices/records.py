@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from ecgnat_stream.errors import DeviceError, EcgnatError, InputError
 from ecgnat_stream.recordings import SINGLE_FILES, WFDB_SUFFIXES, Format, decimal_comma
-from ecgnat_stream.signal import ecg_signals, is_time, mv_per, same_rate, twice
+from ecgnat_stream.signal import UV_RANGE, ecg_signals, is_time, mv_per, same_rate, twice
 from ecgnat_stream.suggest import proposal
 
 __all__ = ["Format", "OpenRecord", "Samples", "Units", "open_record"]
@@ -49,6 +49,22 @@ _WFDB_BYTES = {
 }
 """Bytes per sample of the WFDB signal formats (signal(5) of the WFDB Applications Guide)."""
 _WFDB_FLAC = ("508", "516", "524")
+
+_HEADER_BYTES = 2**20
+"""Largest WFDB header: one of 256 signals has less than 50 KB, one of 10,000 segments less than 300 KB."""
+
+_MOST_SIGNALS, _MOST_SEGMENTS, _MOST_PER_FRAME = 256, 10_000, 1000
+_MOST_SKEW_S = 10.0
+"""Largest skew between signals: wfdb reads so much more of a signal, each time."""
+
+_MOST_AT_ONCE = 2**28
+"""Most values of a recording that are read at once, 1 GiB of float32."""
+
+_CSV_BYTES, _CSV_LINE = 2**31, 2**16
+"""Largest table that is read whole, and its longest line."""
+
+_SCALES = (1e-12, 1e12)
+"""Smallest and largest size of a scale: beyond, it is a slip of the pen."""
 
 Samples = NDArray[np.float32]
 
@@ -121,6 +137,8 @@ def open_record(
         If there is no usable recording.
     """
     path = Path(path).expanduser()
+    if not _SCALES[0] <= abs(scale) <= _SCALES[1]:
+        raise _wrong(path, f"scale is {scale:g}: give the size of one step in the unit, not 0 and finite; negative turns it over")
     if again := twice(leads or ()):
         raise _wrong(path, f"leads names {', '.join(again)} more than once: name each lead once")
     if path.is_dir():
@@ -185,6 +203,19 @@ def _open(
 
 def _wrong(path: Path, what: str) -> DeviceError:
     return DeviceError(f"{path}: {what}", permanent=True)
+
+
+def _step(path: Path, lead: str, step_uv: float, field: str) -> float:
+    """Return the size of one step of a lead; what turns the signal over is none the smaller for it.
+
+    ``field`` is what the file says, in its own words.
+    """
+    least, most = UV_RANGE
+    if not least <= abs(step_uv) <= most:
+        raise _wrong(
+            path, f"lead {lead} has {field}: one step would be {abs(step_uv):.3g} uV, not {least:g} to {most:g}; mend it"
+        )
+    return abs(step_uv)
 
 
 def _to_mv(path: Path, lead: str, unit: str) -> float:
@@ -263,6 +294,7 @@ def _is_recording(file: Path) -> bool:
 
 def _open_wfdb(path: Path, fs: float | None, units: Units | None, leads: Sequence[str] | None, strict: bool) -> OpenRecord:
     header_name = f"{path.name}.hea"
+    _check_header_size(path.with_name(header_name))
     try:
         header = wfdb.rdheader(str(path), rd_segments=True)
     except _TROUBLE as error:
@@ -272,6 +304,8 @@ def _open_wfdb(path: Path, fs: float | None, units: Units | None, leads: Sequenc
     if not header.fs:
         header.fs = 0.0
     segments = [s for s in header.segments if s is not None] if isinstance(header, wfdb.MultiRecord) else [header]
+    for segment in segments:
+        _check_header(path.with_name(f"{segment.record_name}.hea"), segment)
     lengths = [_check_wfdb_files(path, segment) for segment in segments]
     total = lengths[0] if len(segments) == 1 else int(header.sig_len or 0)
     if total < 1:
@@ -281,7 +315,20 @@ def _open_wfdb(path: Path, fs: float | None, units: Units | None, leads: Sequenc
     chosen = _choose(path, names, described.units, leads)
     rate = _rate(path, float(header.fs), fs, strict)
     factors = np.array([_to_mv(path, names[i], _unit(path, names[i], described.units[i], units, strict)) for i in chosen])
-    gains = np.array([described.adc_gain[i] for i in chosen], dtype=float)
+    steps = [
+        _step(
+            path.with_name(header_name),
+            names[i],
+            1e3 * float(factor) / gain if (gain := float(described.adc_gain[i] or 0.0)) else math.inf,
+            f"the gain (adc_gain) {described.adc_gain[i]} per {described.units[i]}",
+        )
+        for i, factor in zip(chosen, factors, strict=True)
+    ]
+    size = total * len(chosen)
+    if not header.sig_len and size > _MOST_AT_ONCE:
+        raise _wrong(
+            path.with_name(header_name), f"leaves the length open, and {total} samples are too many then: write it there"
+        )
 
     def read(start: int, stop: int) -> Samples:
         part_of = {"sampfrom": start, "sampto": stop} if header.sig_len else {}
@@ -295,16 +342,60 @@ def _open_wfdb(path: Path, fs: float | None, units: Units | None, leads: Sequenc
 
     # A recorder that was killed leaves the length open; wfdb reads such a record only as a whole. Of a short one, wfdb would take
     # longer for its header, each time, than for its samples.
-    whole = read(0, total) if not header.sig_len or (header.fs and total / header.fs <= _SHORT_S) else None
+    short = header.fs and total / header.fs <= _SHORT_S and size <= _MOST_AT_ONCE
+    whole = read(0, total) if short or not header.sig_len else None
     return OpenRecord(
         path=path,
         fs=rate,
         leads=tuple(names[i] for i in chosen),
         total=total,
-        uv_per_lsb=float(np.max(1e3 * factors / gains)) if chosen else 1.0,
+        uv_per_lsb=max(steps, default=1.0),
         read=read if whole is None else lambda start, stop: whole[:, start:stop],
         left_out=tuple(name for i, name in enumerate(names) if i not in chosen),
     )
+
+
+def _check_header_size(header: Path) -> None:
+    """Refuse a header that is too large to be one, and one with segments that are made of segments."""
+    size = header.stat().st_size
+    if size > _HEADER_BYTES:
+        raise _wrong(header, f"has {size} bytes: a WFDB header has at most {_HEADER_BYTES}")
+    with header.open(encoding="utf-8", errors="replace") as lines:
+        said = [line.split() for line in lines if line.strip() and not line.startswith("#")]
+    several = said[0][0].partition("/")[2] if said else ""
+    if not several:
+        return
+    parts = {words[0] for words in said[1:]} - {"~"}
+    if not several.isdigit() or len(said) > _MOST_SEGMENTS + 1:
+        raise _wrong(header, f"names {several[:20]} segments: at most {_MOST_SEGMENTS} are read")
+    for part in parts:
+        file = header.with_name(f"{part}.hea")
+        if not file.is_file():
+            continue
+        if file.stat().st_size > _HEADER_BYTES:
+            raise _wrong(file, f"has {file.stat().st_size} bytes: a WFDB header has at most {_HEADER_BYTES}")
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            first = next((line.split()[0] for line in lines if line.strip() and not line.startswith("#")), "")
+        if "/" in first:
+            raise _wrong(header, f"names the segment {part}, which has segments of its own: that is not allowed")
+
+
+def _check_header(file: Path, segment: wfdb.Record) -> None:
+    """Refuse numbers of a header that no recording has, before memory is taken for them."""
+    if segment.n_sig > _MOST_SIGNALS:
+        raise _wrong(file, f"describes {segment.n_sig} signals: at most {_MOST_SIGNALS} are read")
+    most_skew = _MOST_SKEW_S * (segment.fs or 0.0)
+    for i in range(segment.n_sig or 0):
+        lead = segment.sig_name[i] or f"CH{i + 1}"
+        skew, per_frame, offset = (
+            (getattr(segment, field) or [None] * segment.n_sig)[i] or 0 for field in ("skew", "samps_per_frame", "byte_offset")
+        )
+        if not 0 <= skew <= most_skew:
+            raise _wrong(file, f"lead {lead} has a skew of {skew:g} samples: at most {_MOST_SKEW_S:g} s are read")
+        if not 0 <= per_frame <= _MOST_PER_FRAME:
+            raise _wrong(file, f"lead {lead} has {per_frame:g} samples per frame: at most {_MOST_PER_FRAME} are read")
+        if offset < 0:
+            raise _wrong(file, f"lead {lead} begins at byte {offset:g} of its file")
 
 
 def _check_wfdb_files(path: Path, segment: wfdb.Record) -> int:
@@ -382,7 +473,10 @@ def _open_edf(path: Path, fs: float | None, units: Units | None, leads: Sequence
         fs=_rate(path, float(rate), fs, strict),
         leads=tuple(names[i] for i in chosen),
         total=min(lengths[i] for i in chosen),
-        uv_per_lsb=max(1e3 * f * steps[i] for i, f in zip(chosen, factors, strict=True)),
+        uv_per_lsb=max(
+            _step(path, names[i], 1e3 * f * steps[i], f"the step {steps[i]:.3g} {stated[i].strip()} (physical by digital range)")
+            for i, f in zip(chosen, factors, strict=True)
+        ),
         read=read,
         left_out=tuple(name for i, name in enumerate(names) if i not in chosen),
     )
@@ -422,6 +516,7 @@ def _number(text: str) -> float:
 def _load_csv(path: Path) -> _Table:
     if commas := decimal_comma(path):
         raise _wrong(path, commas)
+    _check_lines(path)
     try:
         with path.open(encoding="utf-8-sig") as file:
             first = file.readline().strip()
@@ -446,6 +541,20 @@ def _load_csv(path: Path) -> _Table:
     if names and is_time(names[0]):
         return _Table(values[1:], names[1:])
     return _Table(values, names)
+
+
+def _check_lines(path: Path) -> None:
+    """Refuse a table that would not fit into memory, or that has no lines."""
+    size = path.stat().st_size
+    if size > _CSV_BYTES:
+        raise _wrong(path, f"has {size} bytes, but a table is read whole: up to {_CSV_BYTES}; save it as NPY or WFDB")
+    length = 0
+    with path.open("rb") as file:
+        while piece := file.read(_CSV_LINE):
+            first, last = piece.find(b"\n"), piece.rfind(b"\n")
+            if (length + len(piece) if first < 0 else max(length + first, len(piece) - 1 - last)) > _CSV_LINE:
+                raise _wrong(path, f"has a line of more than {_CSV_LINE} characters: a row for each sample is needed")
+            length = length + len(piece) if last < 0 else len(piece) - 1 - last
 
 
 def _is_number(cell: str) -> bool:
@@ -483,4 +592,5 @@ def _from_table(path: Path, table: _Table, fs: float, units: Units, scale: float
         return np.asarray(values[:, start:stop].astype(np.float64) * factor, dtype=np.float32)
 
     is_step = values.dtype.kind in "iu"
-    return OpenRecord(path, fs, names, values.shape[1], 1e3 * factor if is_step else 1.0, read, left_out)
+    step_uv = _step(path, names[0], 1e3 * factor, f"the scale {scale:g} {units}") if is_step else 1.0
+    return OpenRecord(path, fs, names, values.shape[1], step_uv, read, left_out)

@@ -23,7 +23,18 @@ from ecgnat_stream.clock import SystemClock
 from ecgnat_stream.condition import condition_record
 from ecgnat_stream.device import FS_RANGE, open_device
 from ecgnat_stream.errors import InputError
-from ecgnat_stream.signal import LEADS, Conditioned, StreamInfo, assign_leads, ecg_signals, is_time, mv_per, same_rate, twice
+from ecgnat_stream.signal import (
+    LEADS,
+    UV_RANGE,
+    Conditioned,
+    StreamInfo,
+    assign_leads,
+    ecg_signals,
+    is_time,
+    mv_per,
+    same_rate,
+    twice,
+)
 
 __all__ = ["Recording", "Source", "WfdbRecord", "condition_samples", "open_source", "standard_leads"]
 
@@ -271,12 +282,15 @@ def _of_wfdb(source: Any, fs: float | None, leads: Sequence[str] | None, units: 
     def read(start: int, stop: int) -> Samples:
         return np.ascontiguousarray(np.ma.filled(signal[start:stop, rows] * scale, np.nan).T, dtype=np.float32)
 
-    gains = np.array([(source.adc_gain or [])[i] if source.adc_gain else 1e3 for i in rows], float)
+    gains = np.array([source.adc_gain[i] if source.adc_gain else 1e3 for i in rows], float)
+    steps_uv = 1e3 * scale / np.where(gains == 0.0, np.nan, np.abs(gains))
+    if wrong := [all_names[i] for i, step in zip(rows, steps_uv, strict=True) if not UV_RANGE[0] <= step <= UV_RANGE[1]]:
+        raise InputError(f"wfdb record {name!r}: the gain (adc_gain) of lead {wrong[0]} gives no step of a converter: mend it")
     info = StreamInfo(
         fs=rate,
         leads=tuple(all_names[i] for i in rows),
         device=f"wfdb record {name}",
-        uv_per_lsb=float(np.max(1e3 * scale / gains)),
+        uv_per_lsb=float(np.max(steps_uv)),
         live=False,
         total=len(signal),
     )

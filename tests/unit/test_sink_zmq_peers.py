@@ -171,6 +171,10 @@ FLOODS = {
         lambda: (b"".join(subscription(b"%04d" % (k * 50 + j)) for j in range(50)) for k in range(80) if not time.sleep(0.005)),
         "more than 2000 subscriptions",
     ),
+    "many long ones": (
+        lambda: (b"\x02" + struct.pack(">Q", 501) + b"\x01" + b"%0500d" % k for k in range(140)),
+        "more than 2000 subscriptions, or than 65536 bytes of them",
+    ),
     "too long": (lambda: iter([b"\x02" + struct.pack(">Q", 1001) + b"\x01" + b"x" * 1000]), "a subscription of 1000 bytes"),
     "no subscription at all": (lambda: (b"\x00\x05hello" * 1000 for _ in range(1000)), "bytes within|messages in a short"),
 }

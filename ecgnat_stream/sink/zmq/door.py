@@ -33,8 +33,8 @@ _BYTES, _BYTES_PER_S = 262_144.0, 16_384.0
 """What a connection may send: its handshake and a thousand subscriptions are less than 100 kB."""
 
 _MESSAGES, _MESSAGES_PER_S = 4_000.0, 100.0
-_SUBSCRIPTIONS, _PREFIX = 2_000, 512
-"""Subscriptions of one connection, and bytes of each: libzmq takes some 90 bytes of memory for each byte of a subscription."""
+_SUBSCRIPTIONS, _PREFIX, _PREFIXES = 2_000, 512, 65_536
+"""Subscriptions of one connection, bytes of each, and of all: libzmq takes some 90 bytes of memory for each byte of them."""
 
 _ADDRESSES = 1_024
 _KEY_GONE = "its key has been taken away"
@@ -91,6 +91,7 @@ class Peer:
         self.key = b""
         self.received = 0
         self.subscriptions: set[bytes] = set()
+        self.prefixes = 0
         self.messages = Allowance(_MESSAGES, _MESSAGES_PER_S)
         self.bytes = Allowance(_BYTES, _BYTES_PER_S)
         self.greetings = Allowance(0.0, 0.0)
@@ -205,14 +206,15 @@ class Door:
             self.send_away(peer, f"more than {_MESSAGES:.0f} messages in a short time")
         elif len(prefix) > _PREFIX:
             self.send_away(peer, f"a subscription of {len(prefix)} bytes; {_PREFIX} are the most")
-        elif kind == b"\x00":
-            peer.subscriptions.discard(prefix)
+        elif kind == b"\x00" and prefix in peer.subscriptions:
+            peer.subscriptions.remove(prefix)
+            peer.prefixes -= len(prefix)
         elif kind == b"\x01" and prefix not in peer.subscriptions:
-            if len(peer.subscriptions) >= _SUBSCRIPTIONS:
-                self.send_away(peer, f"more than {_SUBSCRIPTIONS} subscriptions")
-                return None
             peer.subscriptions.add(prefix)
-            return prefix
+            peer.prefixes += len(prefix)
+            if len(peer.subscriptions) <= _SUBSCRIPTIONS and peer.prefixes <= _PREFIXES:
+                return prefix
+            self.send_away(peer, f"more than {_SUBSCRIPTIONS} subscriptions, or than {_PREFIXES} bytes of them")
         return None
 
     def send_away(self, peer: Peer, why: str, *, flood: bool = True) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import OrderedDict
+from itertools import islice
 
 from ecgnat_stream.sink.zmq.door import Allowance, Peer
 
@@ -17,6 +18,7 @@ _TOPICS = 20_000
 """Topics that are remembered; 200 beds have about 5,000. Beyond, the one that was silent for longest is forgotten."""
 
 _GREETINGS, _GREETINGS_PER_S = 20_000.0, 5_000.0
+_LOOKED_AT = 64
 
 
 class PresentState:
@@ -93,7 +95,7 @@ class Greetings:
 
     def _answer_one(self, now_s: float) -> None:
         """Make the topics of one request due: the first whose peer has not asked for too much."""
-        for peer, prefix in list(self._asked)[:64]:
+        for peer, prefix in list(islice(self._asked, _LOOKED_AT)):
             del self._asked[(peer, prefix)]
             if peer.gone:
                 continue

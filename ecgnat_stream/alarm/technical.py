@@ -27,6 +27,7 @@ TECHNICAL: dict[str, Condition] = {
     "leads-off": Condition("medium", False, "leads off"),
     "signal-missing": Condition("medium", False, "the device delivers no values"),
     "noise": Condition("medium", False, "the signal is not usable"),
+    "rate-mismatch": Condition("medium", False, "the device sends at another rate than it says: rates and times are off"),
     "model-late": Condition("medium", False, "the network is late"),
     "broker-lost": Condition("medium", False, "the message broker is lost"),
     "publisher-failed": Condition("medium", False, "the ZeroMQ publisher has failed"),

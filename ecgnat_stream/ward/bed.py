@@ -23,6 +23,7 @@ from ecgnat_stream.device import LinkState
 from ecgnat_stream.events import DeviceStatus, Technical, Wave
 from ecgnat_stream.signal import INPUT_MV, LEADS, SampleBlock, StreamInfo, assign_leads
 from ecgnat_stream.ward import reports
+from ecgnat_stream.ward.rate import RateWatch
 from ecgnat_stream.watchdog import BedTruth, explains
 
 __all__ = ["Bed", "Moment"]
@@ -106,6 +107,7 @@ class Bed:
         self._gaps: deque[tuple[int, int]] = deque()
         self._off: deque[tuple[int, NDArray[np.bool_]]] = deque()
         self._off_now = np.zeros(len(LEADS), bool)
+        self._rate = RateWatch(0.0)
 
     @property
     def fs(self) -> float:
@@ -143,6 +145,7 @@ class Bed:
         else:
             self._begun = self._clock.utc()
         self.info = info
+        self._forget_rate()
         self.lost = False
         if self._streams:
             self._next_session()
@@ -171,6 +174,10 @@ class Bed:
             samples_s, clock_s = (block.stop - self.stop) / self.fs, (block.t_ns - self.last_ns) / 1e9
             detail = f"{samples_s:.1f} s of samples within {clock_s:.1f} s"
             self.technical("clock-jump", present=True, detail=detail)
+            self._rate.restart()
+        if not self._ends and self._rate.see(block.stop, self._clock.monotonic_ns()):
+            detail = f"{self.fs:g} Hz declared, {self._rate.measured_hz:.4g} Hz measured"
+            self.technical("rate-mismatch", present=self._rate.differs, detail=detail if self._rate.differs else "")
         if block.start > self.stop:
             self._gaps.append((self.stop, block.start))
         self.stop, self.last_ns = block.stop, block.t_ns
@@ -321,9 +328,16 @@ class Bed:
         self.ended = why
         self.say(self.alarms.close(now, now_ns))
 
+    def _forget_rate(self) -> None:
+        """Measure the rate of what comes next anew; what was said of it is over."""
+        if self._rate.differs:
+            self.technical("rate-mismatch", present=False)
+        self._rate = RateWatch(self.fs if self.info is not None else 0.0)
+
     def _lose(self, now: datetime, reason: str) -> None:
         self.flush()
         self.lost = True
+        self._forget_rate()
         self._blank(now, reason)
 
     def _blank(self, now: datetime, reason: str) -> None:

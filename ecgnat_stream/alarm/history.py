@@ -11,7 +11,7 @@ from math import isfinite
 
 from ecgnat_stream.alarm.config import AlarmConfig
 from ecgnat_stream.alarm.ectopy import irregularity
-from ecgnat_stream.alarm.picture import MINUTE_S, BeatMark, Evidence, Observation, Picture, pvc_per_min
+from ecgnat_stream.alarm.picture import HELD_SCORE, MINUTE_S, BeatMark, Evidence, Observation, Picture, pvc_per_min
 from ecgnat_stream.alarm.rules import HYSTERESIS_BPM, STALE_S
 
 __all__ = ["Past"]
@@ -47,6 +47,7 @@ class Past:
         self._earlier: tuple[BeatMark, ...] = ()
         self._irregularity: float | None = None
         self._scores: deque[float | None] = deque(maxlen=SCORE_FRAMES)
+        self._score_since_s: float | None = None
         self._rhythm: Evidence | None = None
         self._high_since_s: float | None = None
         self._low_since_s: float | None = None
@@ -64,6 +65,7 @@ class Past:
             self._beats = _last_minute(self._beats, at_s) + observation.beats
         self._rate(observation.heart_rate_bpm, before_s, present)
         self._hear(observation.rhythm, at_s, before_s)
+        score = self._score(observation.fibrillation, before_s, present)
         if self._beats is not before:
             self._ventricular = tuple([beat for beat in self._beats if beat.label == "V"])
             self._irregularity = irregularity(self._beats)
@@ -77,7 +79,8 @@ class Past:
             irregularity=self._irregularity,
             heart_rate_bpm=observation.heart_rate_bpm,
             rhythm=self._rhythm,
-            fibrillation=self._score(observation.fibrillation),
+            fibrillation=score,
+            fibrillation_since_s=self._score_since_s,
             high_since_s=self._high_since_s,
             low_since_s=self._low_since_s,
             af_since_s=self._af_since_s,
@@ -108,19 +111,25 @@ class Past:
             self._break()
 
     def _hear(self, rhythm: Evidence | None, at_s: float, before_s: float) -> None:
-        """Take the network's opinion; drop it once it is stale."""
-        if rhythm is not None:
+        """Take the network's opinion, if it has one; drop it once it is stale."""
+        if rhythm is not None and any(rhythm.seconds):
             self._rhythm = rhythm
             self._af_since_s = None if rhythm.label != "AF" else before_s if self._af_since_s is None else self._af_since_s
             self._svt_since_s = None if rhythm.label != "SVT" else before_s if self._svt_since_s is None else self._svt_since_s
         if self._rhythm is not None and not at_s - self._rhythm.stop_s <= STALE_S:
             self._rhythm = self._af_since_s = self._svt_since_s = None
 
-    def _score(self, score: float | None) -> float | None:
+    def _score(self, score: float | None, before_s: float, present: frozenset[str]) -> float | None:
         """Take a fibrillation score; return the mean of the last ones, None while there was none at all."""
         self._scores.append(score if score is not None and isfinite(score) else None)
         known = [value for value in self._scores if value is not None]
-        return sum(known) / SCORE_FRAMES if known else None
+        mean = sum(known) / SCORE_FRAMES if known else None
+        enough = HELD_SCORE if "ventricular-fibrillation" in present else self._config.vf_score
+        if mean is None or not mean > enough:
+            self._score_since_s = None
+        elif self._score_since_s is None:
+            self._score_since_s = before_s
+        return mean
 
     def _rate(self, bpm: float | None, before_s: float, present: frozenset[str]) -> None:
         high_bpm = self._config.hr_high_bpm - (HYSTERESIS_BPM if "tachycardia" in present else 0.0)

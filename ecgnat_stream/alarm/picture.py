@@ -18,6 +18,7 @@ __all__ = [
     "BEAT_DELAY_S",
     "COVERED_BY",
     "EVENTS",
+    "HELD_SCORE",
     "HIGH",
     "MINUTE_S",
     "PHYSIOLOGICAL",
@@ -49,6 +50,10 @@ RUN_PAUSE_S = 2.0
 FIBRILLATING_S = 1.5
 MAY_SCORE = 0.4
 """So much VF or VT in the evidence, or a score above this, means that a missing QRS may be fibrillation."""
+
+
+HELD_SCORE = 0.4
+"""What has been found by its fibrillation score lasts until the score falls below this."""
 
 
 class BeatMark(NamedTuple):
@@ -134,6 +139,8 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
         The network's latest opinion, if it is not stale.
     fibrillation
         Mean of the fibrillation score over the last 3 s; None: there is none.
+    fibrillation_since_s
+        Since when that is above ``AlarmConfig.vf_score``, or, with the alarm on, above :data:`HELD_SCORE`; None: it is not.
     high_since_s, low_since_s, af_since_s, svt_since_s
         Since when the heart rate is beyond its limit, the decided rhythm AF or SVT; None: it is not.
     present
@@ -150,6 +157,7 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     heart_rate_bpm: float | None = None
     rhythm: Evidence | None = None
     fibrillation: float | None = None
+    fibrillation_since_s: float | None = None
     high_since_s: float | None = None
     low_since_s: float | None = None
     af_since_s: float | None = None

@@ -15,6 +15,7 @@ from ecgnat_stream.alarm.config import AlarmConfig
 from ecgnat_stream.alarm.ectopy import ectopic, irregular, supraventricular_tachycardia
 from ecgnat_stream.alarm.picture import (
     BEAT_DELAY_S,
+    HELD_SCORE,
     RUN_PAUSE_S,
     BeatMark,
     Finding,
@@ -74,8 +75,8 @@ SPLIT_S = 0.4
 SUPPORT = 0.5
 """The least score of the fibrillation detector with which the network's word on a waveform is taken."""
 
-HELD_SCORE = 0.4
-"""What has been found by its score lasts until the score falls below this."""
+OVERRULE_S = 6.0
+"""A score that has been high for so long counts whatever the network sees: it may delay an alarm, never prevent it."""
 
 SCORE_LAG_S = 4.0
 """A score says that the last 4 s fibrillate."""
@@ -90,8 +91,8 @@ def fibrillating_s(picture: Picture, config: AlarmConfig) -> float | None:
     """Return how long the heart has been fibrillating by the network and the detector together; None: it is not.
 
     Each alone is enough where the other has nothing to say. Of the two, the detector misses less and the network knows more
-    rhythms: a high score counts unless the network sees a heart that beats, and the network's ``vf_s``, with what it splits
-    between VF and VT, counts unless the score is low.
+    rhythms: a high score counts unless the network sees a heart that beats, and then too once it has lasted
+    :data:`OVERRULE_S`; the network's ``vf_s``, with what it splits between VF and VT, counts unless the score is low.
     """
     vf_s, both_s, score = seen_s(picture, "VF"), seen_s(picture, "VF") + seen_s(picture, "VT"), picture.fibrillation
     if score is None:
@@ -102,7 +103,11 @@ def fibrillating_s(picture: Picture, config: AlarmConfig) -> float | None:
         return both_s
     beating_s = sum(seen_s(picture, name) for name in _BEATING)
     enough = HELD_SCORE if "ventricular-fibrillation" in picture.present else config.vf_score
-    return SCORE_LAG_S if score > enough and beating_s < config.rhythm_span_s / 2 else None
+    if score <= enough:
+        return None
+    since_s = picture.fibrillation_since_s
+    lasted_s = SCORE_LAG_S if since_s is None else SCORE_LAG_S + picture.at_s - since_s
+    return lasted_s if beating_s < config.rhythm_span_s / 2 or lasted_s >= SCORE_LAG_S + OVERRULE_S else None
 
 
 def _plain(picture: Picture, span_s: float) -> bool:
@@ -230,7 +235,8 @@ def extreme_tachycardia(picture: Picture, config: AlarmConfig) -> Finding | None
 def extreme_bradycardia(picture: Picture, config: AlarmConfig) -> Finding | None:
     """Find a mean rate below ``extreme_brady_bpm`` over ``extreme_brady_beats`` beats, or 8 s of nothing but longer intervals.
 
-    At most one of the intervals may be shorter, so that a single pause is no bradycardia, and none so long that it is asystole.
+    At most one of the intervals may be shorter, so that a single pause is no bradycardia, and none so long that it is asystole;
+    within the 8 s, none so long that asystole would have waited no longer.
     The interval that has not ended yet counts towards the 8 s, so that the slowest rhythms are not found last.
     """
     beats = picture.beats
@@ -247,9 +253,10 @@ def extreme_bradycardia(picture: Picture, config: AlarmConfig) -> Finding | None
     if len(last) == config.extreme_brady_beats and slow and (rate := rate_bpm(last)) < limit_bpm:
         return finding("extreme-bradycardia", last[0].at_s, f"{rate:.0f} bpm over {len(last)} beats")
     start = len(beats) - 1
-    while start and limit_s < beats[start].at_s - beats[start - 1].at_s <= config.asystole_s:
+    longest_s = config.asystole_s + ASYSTOLE_GRACE_S + BEAT_DELAY_S
+    while start and limit_s < beats[start].at_s - beats[start - 1].at_s <= longest_s:
         start -= 1
-    stop_s = picture.at_s if limit_s < open_s <= config.asystole_s else beats[-1].at_s
+    stop_s = picture.at_s if limit_s < open_s <= longest_s else beats[-1].at_s
     if stop_s - beats[start].at_s < SLOW_STRETCH_S:
         return None
     return finding("extreme-bradycardia", beats[start].at_s, f"below {config.extreme_brady_bpm:g} bpm for {SLOW_STRETCH_S:g} s")

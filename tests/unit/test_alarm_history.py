@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ecgnat_stream.alarm import BeatMark, Observation, pvc_per_min
+from ecgnat_stream.alarm import BeatMark, Evidence, Observation, pvc_per_min
 from ecgnat_stream.alarm.config import AlarmConfig
 from ecgnat_stream.alarm.history import Past
 from ecgnat_stream.alarm.picture import Picture
@@ -69,3 +69,16 @@ def test_every_unusable_frame_is_noted_and_a_long_stretch_is_a_break() -> None:
     assert len(brief.beats) == 12
     long = play((10.0, {"beat": "N"}), (1.4, {"usable": False}), (2.0, {}))
     assert (long.since_s, long.beats) == (11.4, ())
+
+
+def test_a_network_that_gives_no_number_has_no_opinion() -> None:
+    said = Evidence(label="UNKNOWN", stop_s=1.0, seconds=(0.0,) * 8)
+    assert play((1.0, {"rhythm": said})).rhythm is None
+
+
+def test_a_high_score_is_timed_without_a_break() -> None:
+    assert play((20.0, {"fibrillation": 0.6})).fibrillation_since_s is None
+    since_s = play((10.0, {"fibrillation": 0.1}), (10.0, {"fibrillation": 0.9})).fibrillation_since_s
+    assert since_s == pytest.approx(12.2)
+    assert play((10.0, {"fibrillation": 0.9}), (2.0, {"fibrillation": 0.1})).fibrillation_since_s is None
+    assert play((10.0, {"fibrillation": 0.9}), (5.0, {"fibrillation": None})).fibrillation_since_s is None

@@ -146,6 +146,13 @@ def test_a_high_score_stands_where_no_heart_is_seen_to_beat(seen: dict[str, floa
     assert ("ventricular-fibrillation" in found(rhythm=evidence(99.8, **seen), fibrillation=score)) is there
 
 
+@pytest.mark.parametrize(("lasted_s", "there"), [(5.8, False), (6.0, True)])
+def test_a_network_that_sees_a_beating_heart_delays_fibrillation_and_no_more(lasted_s: float, there: bool) -> None:
+    seen = {"rhythm": evidence(99.8, SINUS=6.0), "fibrillation": 0.9, "fibrillation_since_s": 100.0 - lasted_s}
+    assert ("ventricular-fibrillation" in found(**seen)) is there
+    assert "ventricular-fibrillation" not in found(**{**seen, "fibrillation": 0.69})
+
+
 def test_asystole_waits_for_a_score_and_for_a_network_that_sees_noise() -> None:
     for waits in ({"fibrillation": 0.5}, {"rhythm": evidence(99.8, NOISE=4.0)}):
         assert urgent(beats=beats(75, 18, 94.0), **waits) == []
@@ -262,6 +269,13 @@ def test_the_slowest_rhythm_is_not_found_last() -> None:
     marks = (*beats(75, 8, 91.0), BeatMark(94.0, "N"), BeatMark(97.0, "N"))
     assert urgent(beats=marks, at_s=98.9) == []
     assert urgent(beats=marks, at_s=99.0) == ["extreme-bradycardia"]
+
+
+@pytest.mark.parametrize(("longest_s", "there"), [(5.0, True), (7.2, True), (7.4, False)])
+def test_intervals_for_which_asystole_waits_are_a_bradycardia(longest_s: float, there: bool) -> None:
+    """Between the two no heart is without an alarm, whatever the network sees: from 7.3 s on it is asystole."""
+    marks = (*beats(75, 8, 99.5 - 2 * longest_s), BeatMark(99.5 - longest_s, "N"), BeatMark(99.5, "N"))
+    assert ("extreme-bradycardia" in urgent(beats=marks, rhythm=evidence(99.8, SINUS=6.0))) is there
 
 
 @pytest.mark.parametrize("condition", ["tachycardia", "bradycardia", "atrial-fibrillation"])

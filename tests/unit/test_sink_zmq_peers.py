@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import struct
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -434,6 +435,27 @@ async def test_alarms_that_a_broken_publisher_took_along_are_lost_not_waiting(mo
     bus.close()
     await sink.run()
     assert (sink.alarms_delivered, sink.alarms_delivered + sink.alarms_lost) == (0, 2)
+
+
+async def test_a_thread_that_hangs_keeps_nobody_and_what_it_held_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    monkeypatch.setattr("ecgnat_stream.sink.zmq.sink._END_S", 0.2)
+    with monkeypatch.context() as broken:
+        broken.setattr("ecgnat_stream.sink.zmq.publisher.Publisher._read", lambda *_: release.wait(60))
+        bus = Bus()
+        sink = ZmqSink(ZmqConfig(bind="tcp://127.0.0.1:*"), bus, SystemClock())
+        task = asyncio.create_task(sink.run())
+        await sink.endpoint()
+        publisher = sink._publisher
+        assert publisher is not None
+        for number in range(1, 4):
+            bus.publish(alarm(number))
+        bus.close()
+        await asyncio.wait_for(task, 15)
+        assert sink.alarms_delivered + sink.alarms_lost == sink.subscription.alarms == 3
+        release.set()
+        await asyncio.wait_for(publisher.ended.wait(), 15)
+        publisher._waiting.close()
 
 
 async def test_without_somebody_at_the_door_the_publisher_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:

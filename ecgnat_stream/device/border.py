@@ -7,7 +7,7 @@ is wrong, or is raised, is a :class:`~ecgnat_stream.errors.DeviceError`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -99,7 +99,7 @@ def checked_block(block: object, info: StreamInfo) -> SampleBlock:
     if not isinstance(block, SampleBlock):
         raise DeviceError(f"{info.device}: it delivers a {type(block).__name__}: a SampleBlock is needed")
     samples, rows = block.samples, len(info.leads)
-    if not isinstance(samples, np.ndarray) or not (_is_whole(block.start) and _is_whole(block.t_ns)):
+    if not (isinstance(samples, np.ndarray) and _is_whole(block.start) and _is_whole(block.t_ns)):
         raise DeviceError(f"{info.device}: a block at {_shown(block.start)} is no array of samples with a place and a time")
     if (
         samples.dtype != np.float32
@@ -115,19 +115,23 @@ def checked_block(block: object, info: StreamInfo) -> SampleBlock:
     longest_s = _LIVE_BLOCK_S if info.live else _RECORDED_BLOCK_S
     if samples.shape[1] > longest_s * info.fs:
         raise DeviceError(f"{info.device}: a block of {samples.shape[1]} samples is longer than {longest_s:g} s")
-    off = block.lead_off.intersection(info.leads) if block.lead_off else block.lead_off
-    return SampleBlock(int(block.start), samples, int(block.t_ns), off)
+    if type(block.start) is int and type(block.t_ns) is int and not block.lead_off:
+        return block
+    return SampleBlock(int(block.start), samples, int(block.t_ns), block.lead_off.intersection(info.leads))
 
 
-def pieces(block: SampleBlock, fs: float, after_ns: int) -> Iterator[SampleBlock]:
+def pieces(block: SampleBlock, fs: float, after_ns: int) -> Iterable[SampleBlock]:
     """Cut a block into parts that are worked on at a time, each with the time of its own last sample, none before ``after_ns``.
 
     A block that is longer than the time since the one before was kept back by the device; its time must still run forwards.
     """
+    if block.samples.shape[1] <= _PIECE_S * fs:
+        return (block,)
+    return _cut(block, fs, after_ns)
+
+
+def _cut(block: SampleBlock, fs: float, after_ns: int) -> Iterator[SampleBlock]:
     length = max(1, round(_PIECE_S * fs))
-    if block.samples.shape[1] <= length:
-        yield block
-        return
     for start in range(block.start, block.stop, length):
         stop = min(start + length, block.stop)
         samples = block.samples[:, start - block.start : stop - block.start]
@@ -144,7 +148,7 @@ def _is_number(value: object) -> bool:
 
 
 def _is_whole(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return type(value) is int or (isinstance(value, int | np.integer) and not isinstance(value, bool))
 
 
 def _shown(value: object) -> str:

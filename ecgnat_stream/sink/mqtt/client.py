@@ -282,6 +282,17 @@ class Client(aiomqtt.Client):
         self._alert = getattr(sock, "alert", "")
         super()._on_socket_close(client, userdata, sock)
 
+    def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:
+        # At once: aiomqtt leaves it to the loop, and may then watch the number of a socket that is closed, or another's.
+        def write() -> None:
+            try:
+                client.loop_write()
+            except Exception as error:  # noqa: BLE001 - as in aiomqtt: the connection is broken
+                if not self._disconnected.done():
+                    self._disconnected.set_exception(error)
+
+        self._loop.add_writer(sock.fileno(), write)
+
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason_code: Any, properties: Any) -> None:
         _, acknowledgement = self._acknowledgements.pop(mid, (0.0, None))
         if acknowledgement is not None and not acknowledgement.done():
@@ -363,8 +374,12 @@ async def _socket(to: BrokerAccess, timeout_s: float) -> socket.socket:
     try:
         async with asyncio.timeout(timeout_s):
             return await made
-    except TimeoutError:
-        raise OSError(f"no connection within {timeout_s:g} s") from None
+    except BaseException as error:
+        if made.done() and not made.cancelled() and made.exception() is None:
+            made.result().close()  # it came at the moment of the cancellation
+        if isinstance(error, TimeoutError):
+            raise OSError(f"no connection within {timeout_s:g} s") from None
+        raise
 
 
 def _connected(to: BrokerAccess, timeout_s: float) -> socket.socket:

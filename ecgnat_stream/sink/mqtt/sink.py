@@ -144,8 +144,7 @@ class MqttSink:
                     await stack.enter_async_context(broker)
                     self._target = msgspec.structs.replace(self._target, port=broker.port)
                 await self._run(await stack.enter_async_context(asyncio.TaskGroup()))
-        except ExceptionGroup as group:
-            error: Exception = group
+        except Exception as error:
             while isinstance(error, ExceptionGroup):
                 error = error.exceptions[0]
             self._bus.forget(self._others, absent=True)  # as the monitor does with ``subscription``

@@ -1,8 +1,8 @@
 """Alarm events and answers on their way to the broker: their own queue, nothing else before them.
 
 In come events, out go messages, the most urgent first and each topic's in order; as many are in flight as the broker takes. What
-a lost connection has left unacknowledged is sent again, in order. What the broker refuses is tried again at a bounded pace and
-holds up its own topic only.
+a lost connection has left unacknowledged is sent again, in order, and so is what was acknowledged just before: a broker that dies
+takes it along. What the broker refuses is tried again at a bounded pace and holds up its own topic only.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ _IN_FLIGHT = 256
 _AGAIN_S, _AGAIN_MAX_S = 1.0, 15.0
 """First and longest wait before a refused event is sent again, s."""
 
+_JUST_BEFORE_S = 1.0
+"""Events acknowledged so shortly before a connection is lost are sent once more, not more often: a broker that has died may not
+have passed them on."""
+
 _ANSWER_URGENCY = URGENCY["medium"]
 
 
@@ -33,6 +37,7 @@ class _Entry:
     number: int
     event: Alarm | CommandResult
     message: Message
+    acknowledged: bool = False
 
     @property
     def urgency(self) -> int:
@@ -107,9 +112,10 @@ class AlarmQueue:
         acknowledged: Callable[[Alarm | CommandResult], None] = lambda _: None,
     ) -> None:
         self._capacity, self._clock = capacity, clock
-        self._changed, self._acknowledged, self._lost = changed, acknowledged, lost
+        self._changed, self._acknowledged, self._given_up = changed, acknowledged, lost
         self._refused, self._accepted = refused, accepted
         self._lanes: OrderedDict[str, _Lane] = OrderedDict()
+        self._just_before: deque[tuple[int, _Entry]] = deque(maxlen=_IN_FLIGHT)
         self._number = 0
         self._waiting = self._posted = 0
         self.alarms_delivered = self.alarms_lost = 0
@@ -124,14 +130,18 @@ class AlarmQueue:
         self._lanes.setdefault(message.topic, _Lane()).add(_Entry(self._number, event, message))
         self._waiting += 1
         if self._waiting > self._capacity:
-            self.give_up(max(self._lanes.values(), key=lambda lane: len(lane.waiting)).take().event)
+            self._drop(max(self._lanes.values(), key=lambda lane: len(lane.waiting)).take())
             self._waiting -= 1
         self._changed()
 
     def give_up(self, event: Alarm | CommandResult) -> None:
         """Count an event that will not be delivered."""
         self.alarms_lost += isinstance(event, Alarm)
-        self._lost(event)
+        self._given_up(event)
+
+    def _drop(self, entry: _Entry) -> None:
+        if not entry.acknowledged:
+            self.give_up(entry.event)
 
     def post(self, client: Client) -> None:
         """Hand as much to the broker as it takes now; never waits."""
@@ -160,8 +170,18 @@ class AlarmQueue:
         now_ns = self._clock.monotonic_ns()
         return any(lane.ready(now_ns) for lane in self._lanes.values())
 
+    def lost(self) -> None:
+        """Take back what may not have arrived: the connection is lost."""
+        self.rewind()
+        since_ns = self._clock.monotonic_ns() - round(_JUST_BEFORE_S * 1e9)
+        for at_ns, entry in self._just_before:
+            if at_ns >= since_ns:
+                self._lanes.setdefault(entry.message.topic, _Lane()).put_back(entry)
+                self._waiting += 1
+        self._just_before.clear()
+
     def rewind(self) -> None:
-        """Take back what was not acknowledged: the connection is lost."""
+        """Take back what was not acknowledged."""
         for topic, lane in list(self._lanes.items()):
             for entry in lane.posted.values():
                 lane.put_back(entry)
@@ -175,7 +195,7 @@ class AlarmQueue:
         self.rewind()
         for lane in self._lanes.values():
             while lane.waiting:
-                self.give_up(lane.take().event)
+                self._drop(lane.take())
         self._waiting = 0
 
     def _answered(self, lane: _Lane, entry: _Entry, acknowledgement: asyncio.Future[int]) -> None:
@@ -185,8 +205,7 @@ class AlarmQueue:
         code, topic = acknowledgement.result(), entry.message.topic
         if code < REFUSED:
             lane.again_s = 0.0
-            self.alarms_delivered += isinstance(entry.event, Alarm)
-            self._acknowledged(entry.event)
+            self._take_acknowledgement(entry)
             self._accepted(topic)
         elif isinstance(entry.event, Alarm):
             lane.put_back(entry)
@@ -195,10 +214,17 @@ class AlarmQueue:
             lane.held_until_ns = self._clock.monotonic_ns() + round(lane.again_s * 1e9)
             self._refused(topic, code)
         else:
-            self.give_up(entry.event)
+            self._drop(entry)
             self._refused(topic, code)
         self._tidy(topic, lane)
         self._changed()
+
+    def _take_acknowledgement(self, entry: _Entry) -> None:
+        if not entry.acknowledged:
+            entry.acknowledged = True
+            self._just_before.append((self._clock.monotonic_ns(), entry))
+            self.alarms_delivered += isinstance(entry.event, Alarm)
+            self._acknowledged(entry.event)
 
     def _tidy(self, topic: str, lane: _Lane) -> None:
         if not (lane.waiting or lane.posted) and self._lanes.get(topic) is lane:

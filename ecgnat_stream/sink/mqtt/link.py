@@ -151,6 +151,8 @@ class Link:
             error: BaseException = group
             while isinstance(error, BaseExceptionGroup):
                 error = error.exceptions[0]
+            if isinstance(error.__cause__, aiomqtt.MqttError):
+                error = error.__cause__  # of an iteration over messages: what ended it
             lost = _Lost(f"{self._to.host}:{self._to.port}: {error}", code_of(error))
         return lost
 

@@ -18,7 +18,7 @@ __all__ = ["Namesake"]
 _GONE_S = 35.0
 """The other monitor is thought to be there for so long after its last sign: a monitor gives one every 10 s."""
 
-_OURS = 16
+_OURS = 64
 """So many of our own statuses are known again when the broker sends them back."""
 
 
@@ -37,29 +37,30 @@ class Namesake:
         self._name, self._broker, self._clock, self._publish = name, broker, clock, publish
         self._ours: deque[bytes] = deque(maxlen=_OURS)
         self._sign_ns: int | None = None
-        self._spoken = False
+        self._connections = 0
 
     def connected(self) -> None:
         """Note a new connection: a retained status is from before it."""
-        self._spoken = bool(self._ours)
+        self._connections += 1
 
     def said(self, payload: bytes) -> None:
-        """Note a status of ours."""
+        """Note a status of ours, or a last will."""
         self._ours.append(payload)
 
     def heard(self, message: aiomqtt.Message) -> bool:
         """Return whether a status that the broker sends shows another monitor of our name.
 
-        A retained one on our first connection is that of a monitor before us.
+        A retained one on our first connection, or a late last will, is that of a monitor before us. On a later connection,
+        whatever we did not say is of somebody else.
         """
         payload = message.payload
-        if not isinstance(payload, bytes) or payload in self._ours or (message.retain and not self._spoken):
+        if not isinstance(payload, bytes) or payload in self._ours or (message.retain and self._connections < 2):
             return False
         try:
             status = wire.decode_json(payload)
         except FrameError:
             return False
-        if not (isinstance(status, EngineStatus) and status.online):
+        if not isinstance(status, EngineStatus) or not (status.online or message.retain):
             return False
         self._sign("it publishes a status of the same name")
         return True

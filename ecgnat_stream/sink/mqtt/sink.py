@@ -189,7 +189,9 @@ class MqttSink:
 
     def _will(self) -> Message:
         gone = msgspec.structs.replace(self._status, time=self._clock.utc(), online=False, detail="the monitor is gone")
-        return Message(wire.topic(gone), wire.encode_json(gone))
+        payload = wire.encode_json(gone)
+        self._namesake.said(payload)
+        return Message(wire.topic(gone), payload)
 
     async def _finish(self) -> None:
         with suppress(TimeoutError):
@@ -316,11 +318,15 @@ class MqttSink:
         self._to_ask = dict.fromkeys(map(command_topic, self._places))
         self._to_ask[wire.topic(self._status)] = None
         self._to_ask |= dict.fromkeys(f"{wire.ROOT}/{place}/alarm/state/+" for place in self._places)
-        async with asyncio.TaskGroup() as group:
-            # Here and not in the link's own task, which still counts as cancelled after a lost connection (Python 3.11).
-            # First asks, then sends, without waiting: who sees a state of ours can give us commands.
-            for work in (self._ask, self._receive, self._send, self._look):
-                group.create_task(work(client))
+        try:
+            async with asyncio.TaskGroup() as group:
+                # Here and not in the link's own task, which still counts as cancelled after a lost connection (Python 3.11).
+                # It asks before it sends, without waiting: who sees a state of ours can give us commands.
+                for work in (self._ask, self._receive, self._send, self._look):
+                    group.create_task(work(client))
+        except* aiomqtt.MqttError:
+            self._alarms.lost()
+            raise
 
     async def _send(self, client: Client) -> None:
         while True:

@@ -22,9 +22,13 @@ __all__ = [
     "is_damaged",
     "list_models",
     "monitoring",
+    "read_configuration",
 ]
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+
+LARGEST_CONFIGURATION = 1_000_000
+"""Bytes of a ``config.json``; those that ship have about 3,000."""
 
 Head = Literal["rhythm", "beat", "window", "screen"]
 
@@ -171,10 +175,29 @@ def _entry(path: Path) -> NetworkEntry:
     )
 
 
-def _card(path: Path) -> _Card:
+def read_configuration(path: Path) -> bytes:
+    """Return the content of a checkpoint's ``config.json``.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be read, or is larger than any.
+    """
     try:
-        return msgspec.json.decode((path / CONFIG_FILE).read_bytes(), type=_Card)
-    except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_CONFIGURATION + 1)
+    except OSError as error:
+        raise CheckpointError(f"{path} is not a model configuration: {error}") from error
+    if len(content) > LARGEST_CONFIGURATION:
+        raise CheckpointError(f"{path} is not a model configuration: it is larger than {LARGEST_CONFIGURATION / 1e6:g} MB")
+    return content
+
+
+def _card(path: Path) -> _Card:
+    content = read_configuration(path / CONFIG_FILE)
+    try:
+        return msgspec.json.decode(content, type=_Card)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path / CONFIG_FILE} is not a model configuration: {error}") from error
 
 

@@ -6,6 +6,7 @@ silently: what does not fit is a :class:`CheckpointError` that says which file a
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from ecgnat_stream.codes import BEATS, RHYTHMS, SCREENS
 from ecgnat_stream.errors import CheckpointError
-from ecgnat_stream.model.catalogue import CONFIG_FILE, WEIGHTS_FILE, Head
+from ecgnat_stream.model.catalogue import CONFIG_FILE, WEIGHTS_FILE, Head, read_configuration
 from ecgnat_stream.model.network import Network
 from ecgnat_stream.model.networks import AnyConfig, build
 from ecgnat_stream.signal import LEADS, MODEL_FS
@@ -24,6 +25,9 @@ from ecgnat_stream.weights import verify
 __all__ = ["Calibration", "ModelCard", "load_checkpoint", "save_checkpoint"]
 
 _CARD = "README.md"
+
+LARGEST_WEIGHTS = 4_000_000_000
+"""Bytes of the weights: more than any network that is built here has, and less than would fill the memory."""
 
 
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -112,6 +116,8 @@ def load_checkpoint(path: Path | str) -> tuple[Network, ModelCard]:
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (path / name).is_file():
             raise CheckpointError(f"{path} is not a checkpoint: it has no {name}")
+    if (size := (path / WEIGHTS_FILE).stat().st_size) > LARGEST_WEIGHTS:
+        raise CheckpointError(f"{path / WEIGHTS_FILE} has {size / 1e9:.1f} GB; {LARGEST_WEIGHTS / 1e9:g} GB are the most")
     verify(path)
     card = _read_card(path / CONFIG_FILE)
     try:
@@ -143,9 +149,10 @@ def load_checkpoint(path: Path | str) -> tuple[Network, ModelCard]:
 
 
 def _read_card(path: Path) -> ModelCard:
+    content = read_configuration(path)
     try:
-        card = msgspec.json.decode(path.read_bytes(), type=ModelCard)
-    except (msgspec.DecodeError, ValueError, OSError, RecursionError) as error:
+        card = msgspec.json.decode(content, type=ModelCard)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not a model configuration: {error}") from error
     for kind, classes in (("rhythm", RHYTHMS), ("beat", BEATS), ("screen", SCREENS)):
         if (own := getattr(card.model, f"{kind}_classes")) != classes:
@@ -156,7 +163,8 @@ def _read_card(path: Path) -> ModelCard:
         raise CheckpointError(f"{path}: made for leads {card.leads} at {card.fs} Hz, not for {LEADS} at {MODEL_FS} Hz")
     calibration, statements = card.calibration, len(card.model.window_classes)
     temperatures = (calibration.temperature, calibration.screen_temperature, calibration.window_temperature)
-    if min(temperatures) <= 0 or len(calibration.bias) not in (0, len(RHYTHMS)):
+    numbers = (*temperatures, *calibration.bias)
+    if not all(map(isfinite, numbers)) or min(temperatures) <= 0 or len(calibration.bias) not in (0, len(RHYTHMS)):
         raise CheckpointError(f"{path}: calibration {calibration} needs temperatures > 0 and {len(RHYTHMS)} biases or none")
     if len(calibration.window_thresholds) not in (0, statements):
         raise CheckpointError(f"{path}: calibration {calibration} needs {statements} window thresholds or none")

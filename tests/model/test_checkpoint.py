@@ -102,9 +102,10 @@ def test_weights_of_another_size(checkpoint: Path) -> None:
 
 
 def test_a_configuration_that_is_no_json(checkpoint: Path) -> None:
-    (checkpoint / "config.json").write_text("{")
-    with pytest.raises(CheckpointError, match="is not a model configuration"):
-        load_checkpoint(checkpoint)
+    for content in ("{", "[" * 5000, '{"fs": 1' + "0" * 10_000 + "}", '{"calibration": {"temperature": 1e999}}', "\0"):
+        (checkpoint / "config.json").write_text(content)
+        with pytest.raises(CheckpointError, match="is not a model configuration"):
+            load_checkpoint(checkpoint)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +115,7 @@ def test_a_configuration_that_is_no_json(checkpoint: Path) -> None:
         ({"leads": ["I", "II"]}, "made for leads"),
         ({"calibration": {"temperature": 0.0}}, "temperature"),
         ({"calibration": {"bias": [1.0]}}, "8 biases"),
+        ({"metrics": {"x": "y" * 2_000_000}}, "is larger than 1 MB"),
         ({"surprise": 1}, "surprise"),
     ],
 )

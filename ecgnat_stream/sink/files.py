@@ -30,6 +30,8 @@ _CLAIM_S = 1.0
 
 def make_folder(path: Path, *, group: bool = False) -> None:
     """Make a folder and what is missing above it, for the own account alone, or readable for the folder's group."""
+    if path.is_dir():
+        return
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     for folder in reversed(missing):
         with suppress(FileExistsError):

@@ -424,3 +424,13 @@ async def test_a_disk_that_hangs_keeps_neither_the_loop_nor_the_end(tmp_path: Pa
     (own,) = (file for file in found(tmp_path, "*.jsonl") if file.parent == tmp_path)
     assert [json.loads(line)["sequence"] for line in own.read_text().splitlines()] == [1, 2]
     assert sink.alarms_delivered == 2
+
+
+async def test_a_draft_that_a_killed_monitor_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    async with recording(tmp_path) as (_, _, write):
+        await write(wave(0, steps(0, 5)))
+        (header,) = found(tmp_path, "*.hea")
+        header.with_suffix(".hea.tmp").write_text("half a head")
+        await write(wave(5, steps(5, 5)))
+        assert read(header).sig_len == 10
+    assert found(tmp_path, "*.tmp") == []

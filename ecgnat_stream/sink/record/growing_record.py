@@ -80,9 +80,13 @@ class GrowingRecord:
 
     def _replace_header(self) -> None:
         draft = self._header.with_suffix(".hea.tmp")
-        draft.unlink(missing_ok=True)
         try:
-            with open(make_file(draft, group=self._group), "wb") as file:
+            descriptor = make_file(draft, group=self._group)
+        except FileExistsError:  # of a process that was killed
+            draft.unlink()
+            descriptor = make_file(draft, group=self._group)
+        try:
+            with open(descriptor, "wb") as file:
                 file.write(self._text().encode("ascii", "replace"))
             os.replace(draft, self._header)
         except OSError:

@@ -184,17 +184,21 @@ class RecordSink:
 
     def _write(self, batch: list[Published]) -> list[Technical]:
         now_ns = self._clock.monotonic_ns()
+        by_bed: dict[str, list[Published]] = {}
         for event in batch:
             if isinstance(event, Meta | Wave):
                 self._known.add(event.bed)
             if event.bed in self._known:
-                self._files(event.bed).take([event])
+                by_bed.setdefault(event.bed, []).append(event)
             elif self._may_write(now_ns):
-                self._files("").take([event])
+                by_bed.setdefault("", []).append(event)
             else:
                 self._tally.lose([event])
-        beds = {event.bed if event.bed in self._known else "" for event in batch}
-        return [trouble for bed in sorted(beds) for trouble in self._write_bed(bed, now_ns)]
+        troubles: list[Technical] = []
+        for bed, events in by_bed.items():
+            self._files(bed).take(events)
+            troubles += self._write_bed(bed, now_ns)
+        return troubles
 
     def _write_bed(self, bed: str, now_ns: int) -> Iterable[Technical]:
         files, lost = self._files(bed), self._tally.lost

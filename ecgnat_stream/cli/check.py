@@ -74,17 +74,24 @@ def _model(config: Config) -> Iterator[str]:
 
 
 async def _brokers(config: Config) -> AsyncIterator[str]:
+    """Build the sinks as the monitor does, so that what it refuses is refused here; then try to reach what they name."""
+    from ecgnat_stream.bus import Bus
+    from ecgnat_stream.clock import SystemClock
+
     if config.mqtt is not None:
+        from ecgnat_stream.sink.mqtt import MqttSink
         from ecgnat_stream.sink.mqtt.reach import try_broker
 
         try:
+            MqttSink(config.mqtt, Bus(), SystemClock())
             await try_broker(config.mqtt)
         except EcgnatError as error:
             yield f"mqtt: {error}"
     if config.zmq is not None:
-        from ecgnat_stream.sink.zmq import try_endpoint
+        from ecgnat_stream.sink.zmq import ZmqSink, try_endpoint
 
         try:
+            ZmqSink(config.zmq, Bus(), SystemClock())
             try_endpoint(config.zmq)
         except EcgnatError as error:
             yield str(error)

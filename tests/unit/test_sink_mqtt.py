@@ -235,7 +235,11 @@ async def test_home_assistant_is_told_of_the_beds_on_request(free_port: int) -> 
         ({"url": "mqtt://host:99999"}, "out of range"),
         ({"url": "mqtt://"}, "host ''"),
         ({"url": "mqtt://host/path"}, "path '/path'"),
+        ({"url": "mqtt://host:0"}, "port 0"),
         ({"ca_file": "/nowhere/ca.pem"}, "mqtt.ca_file: cannot read"),
+        ({"ca_file": __file__}, "write mqtts://"),
+        ({"url": "mqtts://host", "key_file": __file__}, "name the certificate too"),
+        ({"credentials_file": "."}, "mqtt.credentials_file: cannot read"),
     ],
 )
 def test_a_wrong_configuration_is_refused_without_the_password(options: dict[str, str], wrong: str) -> None:

@@ -319,8 +319,8 @@ def code_of(error: BaseException) -> int | None:
 
 def reason(code: int) -> str:
     """Return a reason code as a person reads it: its name in the standard, and its number."""
-    for kind in (PacketTypes.PUBACK, PacketTypes.SUBACK, PacketTypes.DISCONNECT):
-        with suppress(KeyError, AssertionError):
+    for kind in (PacketTypes.PUBACK, PacketTypes.SUBACK, PacketTypes.DISCONNECT, PacketTypes.CONNACK):
+        with suppress(KeyError, ValueError):
             return f"{ReasonCode(kind, identifier=code).getName()} (0x{code:02x})"
     return f"reason 0x{code:02x}"
 

@@ -128,6 +128,12 @@ def broker_access(config: MqttConfig) -> BrokerAccess:
         path = getattr(config, name)
         if path and not os.access(path, os.R_OK):
             raise ConfigError(f"mqtt.{name}: cannot read {path!r}")
+    if port == 0 and not config.embedded:
+        raise ConfigError(f"mqtt.url: port 0: {example}")
+    if config.key_file and not config.cert_file:
+        raise ConfigError("mqtt.key_file: name the certificate too, in cert_file")
+    if parts.scheme == "mqtt" and (config.ca_file or config.cert_file):
+        raise ConfigError("mqtt.url: mqtt:// is not encrypted, but ca_file or cert_file is given: write mqtts://")
     tls = None
     if parts.scheme == "mqtts":
         tls = TLSParameters(config.ca_file or None, config.cert_file or None, config.key_file or None)
@@ -141,7 +147,10 @@ def broker_access(config: MqttConfig) -> BrokerAccess:
 def _credentials(config: MqttConfig, user: str | None) -> tuple[str | None, str | None]:
     if not config.credentials_file:
         return user or os.environ.get(USER), os.environ.get(PASSWORD)
-    first = Path(config.credentials_file).read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
+    try:
+        first = Path(config.credentials_file).read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"mqtt.credentials_file: cannot read {config.credentials_file!r}: {error}") from error
     name, colon, password = first.partition(":")
     if not colon:
         raise ConfigError(f"mqtt.credentials_file: the first line of {config.credentials_file!r} is not user:password")

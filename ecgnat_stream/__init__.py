@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ecgnat_stream.model import ModelConfig, Prediction, Predictor
     from ecgnat_stream.monitor import Monitor
     from ecgnat_stream.signal import FS, LEADS, MODEL_FS, Conditioned, SampleBlock, StreamInfo
+    from ecgnat_stream.sink.mqtt import Receiver
 
 _HOMES = {
     "analysis": ("Analysis", "Summary", "analyse", "analyse_many", "condition_samples", "diagnose"),
@@ -60,6 +61,7 @@ _HOMES = {
     ),
     "model": ("ModelConfig", "Prediction", "Predictor"),
     "monitor": ("Monitor",),
+    "sink.mqtt": ("Receiver",),
     "signal": ("FS", "LEADS", "MODEL_FS", "Conditioned", "SampleBlock", "StreamInfo"),
 }
 """Module to the names that come from it: the same as above, for those who run."""
@@ -95,6 +97,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "Quality",
+    "Receiver",
     "Rhythm",
     "SampleBlock",
     "SinkError",

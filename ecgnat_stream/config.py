@@ -29,7 +29,7 @@ from ecgnat_stream.settings import Settings, Within, read_settings
 from ecgnat_stream.signal import LEADS
 from ecgnat_stream.sink.dashboard.config import DashboardConfig
 from ecgnat_stream.sink.history import HistoryConfig
-from ecgnat_stream.sink.mqtt.config import MqttConfig
+from ecgnat_stream.sink.mqtt.config import MqttConfig, check_receiver
 from ecgnat_stream.sink.record import RecordConfig
 from ecgnat_stream.sink.zmq import ZmqConfig
 from ecgnat_stream.suggest import unknown
@@ -68,6 +68,8 @@ class BedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Device lead name to standard lead, or to "" to leave it out; for names that are not recognised.
     alarm
         This bed's own limits: any keys of the ``alarm`` table.
+    confirm
+        The receiver that has to confirm this bed's alarm events, instead of ``mqtt.confirm``; "" for none.
     """
 
     id: str
@@ -76,9 +78,11 @@ class BedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     unit: str | None = None
     lead_map: dict[str, str] = {}
     alarm: dict[str, Any] = {}
+    confirm: str | None = None
 
     def __post_init__(self) -> None:
         _check_name("bed.id", self.id)
+        check_receiver("bed.confirm", self.confirm or "")
         if self.unit is not None:
             _check_name("bed.unit", self.unit)
         for name, lead in self.lead_map.items():
@@ -145,6 +149,8 @@ class Config(Settings, frozen=True, kw_only=True):
             raise ConfigError(f"bed: {', '.join(twice)} is configured more than once; give every bed an id of its own")
         for bed in self.bed:
             self.alarm_of(bed)
+            if bed.confirm and self.mqtt is None:
+                raise ConfigError(f"bed {bed.id}: confirm = {bed.confirm!r} needs [mqtt]: receivers confirm over MQTT")
         if self.rhythm.history_s < self.schedule.window_s + 2 * self.schedule.hop_s:
             raise ConfigError(
                 f"rhythm.history_s = {self.rhythm.history_s:g} must be at least two hops longer than schedule.window_s"
@@ -156,6 +162,13 @@ class Config(Settings, frozen=True, kw_only=True):
         alarms = [self.alarm, *map(self.alarm_of, self.bed)]
         delays = [max(alarm.noise_delay_s, alarm.leads_off_delay_s) for alarm in alarms]
         return max(self.device.stall_s, self.model_late_s, *delays) + 2.0
+
+    @property
+    def receivers(self) -> dict[str, str]:
+        """Bed, or ``site/engine/worker``, to the receiver that has to confirm its alarms; "" for none."""
+        every = self.mqtt.confirm if self.mqtt is not None else ""
+        beds = {self.name_of(bed): every if bed.confirm is None else bed.confirm for bed in self.bed}
+        return {f"{self.site}/engine/{self.worker}": every, **beds}
 
     def name_of(self, bed: BedConfig) -> str:
         """Return ``site/unit/bed``."""

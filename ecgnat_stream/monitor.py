@@ -230,7 +230,7 @@ class Monitor:
         if config.mqtt is not None:
             from ecgnat_stream.sink.mqtt import MqttSink
 
-            self.add(MqttSink(config.mqtt, bus, clock, session=self._session, beds=self.beds, **name))
+            self.add(MqttSink(config.mqtt, bus, clock, session=self._session, beds=self.beds, receivers=config.receivers, **name))
         if config.zmq is not None:
             from ecgnat_stream.sink.zmq import ZmqSink
 

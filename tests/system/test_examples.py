@@ -15,6 +15,7 @@ PROGRAMS = sorted((ROOT / "examples").glob("*.py"))
 PRINTS = {
     "analyse_array.py": r"high priority: ventricular-",
     "analyse_folder.py": r"\naf\.csv,\d+,\d+,[A-Z ]*AF",
+    "central_station.py": r"home/icu/1: high asystole.* \(start\)",
     "monitor_asyncio.py": r"asystole",
     "own_sink.py": r"high,ventricular-tachycardia,start",
     "tcp_device.py": r"bed-1 \d+\.\d",
@@ -22,7 +23,7 @@ PRINTS = {
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "devices"), os.environ.get("PYTHONPATH", "")])}
 
 
-def test_there_are_five_and_each_is_short() -> None:
+def test_there_are_six_and_each_is_short() -> None:
     assert [path.name for path in PROGRAMS] == sorted(PRINTS)
     for path in PROGRAMS:
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 40, path.name

@@ -25,7 +25,7 @@ from ecgnat_stream import wire
 from ecgnat_stream.bus import Bus
 from ecgnat_stream.clock import ManualClock, SystemClock
 from ecgnat_stream.config import parse_config
-from ecgnat_stream.events import Alarm, Command, Meta, Vitals, Wave
+from ecgnat_stream.events import Alarm, Command, Delivery, Meta, Vitals, Wave
 from ecgnat_stream.signal import SampleBlock
 from ecgnat_stream.sink.mqtt import MqttConfig, MqttSink
 from ecgnat_stream.sink.mqtt.home_assistant import discovery_topic
@@ -88,15 +88,39 @@ async def shell(line: str) -> str:
 
 def test_every_kind_of_example_has_a_test() -> None:
     kinds = [kind for kind, _ in BLOCKS]
-    assert {kind: kinds.count(kind) for kind in kinds} == {"sh": 4, "json": 4, "": 1, "acl": 1, "toml": 2, "python": 1}
+    assert {kind: kinds.count(kind) for kind in kinds} == {"sh": 4, "json": 6, "": 1, "acl": 1, "toml": 3, "python": 2}
     first_words = {line.split()[0] for block in blocks("sh") for line in block.splitlines()}
     assert first_words == {"python", "mosquitto_sub", "mosquitto_pub", "jq"}
 
 
 def test_the_messages_are_messages() -> None:
-    *events, request = blocks("json")
-    assert [type(wire.decode_json(text.encode())) for text in events] == [Vitals, wire.BedStatus, Alarm]
+    vitals, status, event, request, confirmation, beat = blocks("json")
+    found = [type(wire.decode_json(text.encode())) for text in (vitals, status, event, beat)]
+    assert found == [Vitals, wire.BedStatus, Alarm, wire.Heartbeat]
     assert msgspec.json.decode(request, type=wire.CommandRequest).action == "pause"
+    assert msgspec.json.decode(confirmation, type=wire.Confirmation).receiver == "central-1"
+
+
+async def test_the_receivers_lines_print_alarms_and_confirm_them(broker: Any) -> None:
+    code = next(text for text in blocks("python") if "Receiver" in text).replace("broker.example", f"127.0.0.1:{broker.port}")
+    table = tomllib.loads(next(text for text in blocks("toml") if "confirm" in text))["mqtt"]
+    bus = Bus()
+    config = MqttConfig(confirm=table["confirm"], url=f"mqtt://127.0.0.1:{broker.port}", linger_s=0.5)
+    delivered = bus.subscribe("test", Delivery)
+    async with running(MqttSink(config, bus, SystemClock(), beds=(BED,)), bus):
+        process = await asyncio.create_subprocess_exec(sys.executable, "-u", "-c", code, stdout=subprocess.PIPE, env=ENVIRONMENT)
+        try:
+            bus.publish(alarm())
+            assert process.stdout is not None
+            async with asyncio.timeout(60):
+                assert "asystole" in (await process.stdout.readline()).decode()
+                async for step in delivered:
+                    if isinstance(step, Delivery) and step.step == "confirmed":
+                        break
+        finally:
+            process.kill()
+            await process.communicate()
+    assert (step.event_id, step.by) == ("e", "central-1")
 
 
 def test_the_configurations_are_accepted() -> None:
@@ -187,7 +211,7 @@ async def test_the_zeromq_lines_print_what_comes() -> None:
     sink = ZmqSink(ZmqConfig(bind="tcp://127.0.0.1:*"), bus, SystemClock())
     async with running(sink, bus):
         bus.publish(Vitals(bed=BED, time=NOW, heart_rate_bpm=60))
-        code = blocks("python")[0]
+        code = next(text for text in blocks("python") if "import zmq" in text)
         assert "tcp://127.0.0.1:5556" in code
         async with asyncio.timeout(30):
             code = code.replace("tcp://127.0.0.1:5556", await sink.endpoint())

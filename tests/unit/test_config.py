@@ -38,6 +38,9 @@ def test_the_example_is_a_configuration() -> None:
         ({"bed": {"id": "a"}}, r"^x: bed: .*array.*object"),
         ({"bed": [{**BED, "lead_map": {"a": "II", "b": 2}}]}, r"^x: bed\[0\]\.lead_map\.b: .*str.*int"),
         ({"mqtt": 1}, r"^x: mqtt: .*int"),
+        ({"mqtt": {"confirm": "a/b"}}, r"mqtt\.confirm = 'a/b': up to 80 letters"),
+        ({"mqtt": {"confirm_within_s": 31}}, r"mqtt\.confirm_within_s: 31.* must be 1 to 30"),
+        ({"bed": [{**BED, "confirm": "a b"}]}, r"bed\.confirm = 'a b'"),
         ({"model_late_s": 9}, r"^x: model_late_s: .*5"),
         ({"bed": [{**BED, "id": "a/b"}]}, r"bed\.id = 'a/b': only letters"),
         ({"site": "a+b"}, r"site = 'a\+b'"),
@@ -102,6 +105,18 @@ def test_limits_that_do_not_fit_together_are_refused() -> None:
 def test_a_unit_of_its_own_overrides_the_monitors() -> None:
     config = parse_config({"site": "s", "unit": "u", "bed": [BED, {**BED, "unit": "v"}]})
     assert [config.name_of(bed) for bed in config.bed] == ["s/u/a", "s/v/a"]
+
+
+def test_a_bed_names_its_own_receiver_or_none_and_the_others_have_that_of_all() -> None:
+    beds = [BED, {**BED, "id": "b", "confirm": ""}, {**BED, "id": "c", "confirm": "pager"}]
+    config = parse_config({"site": "s", "unit": "u", "worker": "w", "mqtt": {"confirm": "central-1"}, "bed": beds})
+    assert config.receivers == {"s/engine/w": "central-1", "s/u/a": "central-1", "s/u/b": "", "s/u/c": "pager"}
+
+
+def test_a_receiver_needs_a_broker() -> None:
+    with pytest.raises(ConfigError, match=r"bed a: confirm = 'pager' needs \[mqtt\]"):
+        parse_config({"bed": [{**BED, "confirm": "pager"}]})
+    assert parse_config({"bed": [{**BED, "confirm": ""}]}).receivers == {"site/engine/worker-1": "", "site/unit/a": ""}
 
 
 def test_the_documentation_is_that_of_the_settings() -> None:

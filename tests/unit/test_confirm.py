@@ -61,11 +61,11 @@ class Desk:
         self.confirmations.take(SimpleNamespace(topic=topic, payload=payload, retain=retain))  # type: ignore[arg-type]
 
     def due(self) -> list[Any]:
-        return [event for event, _ in self.confirmations.due()]
+        return list(self.confirmations.due())
 
     def answer(self) -> None:
         """Confirm every heartbeat that is due."""
-        for event, _ in list(self.confirmations.due()):
+        for event in list(self.confirmations.due()):
             self.confirm(event.event_id, place=event.bed or ENGINE)
 
     @property
@@ -229,6 +229,7 @@ async def test_a_flood_is_dropped_and_counted_and_the_next_second_counts_again()
     for _ in range(5000):
         desk.confirm("unknown")
     assert (desk.confirmations.unknown, desk.confirmations.flooding) == (1000, 4000)
+    assert desk.alarms == [("", "peer-flood", True)]
     desk.confirmations.expected(alarm(1))
     await desk.later(1)
     desk.confirm("r1:1")

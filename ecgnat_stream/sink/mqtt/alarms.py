@@ -38,6 +38,7 @@ class _Entry:
     event: Alarm | CommandResult
     message: Message
     acknowledged: bool = False
+    was_posted: bool = False
 
     @property
     def urgency(self) -> int:
@@ -87,6 +88,8 @@ class AlarmQueue:
         Events that may wait; beyond it the topic with the most loses its oldest, so that no bed pushes another's out.
     changed
         Called when :meth:`post` may have something to do.
+    published
+        Called with every event that is handed to the broker for the first time.
     acknowledged
         Called with every event that the broker has taken.
     refused, accepted
@@ -109,10 +112,11 @@ class AlarmQueue:
         refused: Callable[[str, int], None],
         accepted: Callable[[str], None],
         lost: Callable[[Alarm | CommandResult], None],
+        published: Callable[[Alarm | CommandResult], None] = lambda _: None,
         acknowledged: Callable[[Alarm | CommandResult], None] = lambda _: None,
     ) -> None:
         self._capacity, self._clock = capacity, clock
-        self._changed, self._acknowledged, self._given_up = changed, acknowledged, lost
+        self._changed, self._published, self._acknowledged, self._given_up = changed, published, acknowledged, lost
         self._refused, self._accepted = refused, accepted
         self._lanes: OrderedDict[str, _Lane] = OrderedDict()
         self._just_before: deque[tuple[int, _Entry]] = deque(maxlen=_IN_FLIGHT)
@@ -160,6 +164,9 @@ class AlarmQueue:
         entry = lane.waiting[0]
         acknowledgement = client.post(entry.message)
         lane.take()
+        if not entry.was_posted:
+            entry.was_posted = True
+            self._published(entry.event)
         lane.posted[entry.number] = entry
         self._waiting -= 1
         self._posted += 1

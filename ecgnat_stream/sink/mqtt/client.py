@@ -58,12 +58,13 @@ _threads = threading.BoundedSemaphore(8)
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What to publish; correlation data and expiry only with MQTT 5."""
+    """What to publish; correlation data, expiry and response topic only with MQTT 5."""
 
     topic: str
     payload: bytes
     correlation: bytes | None = None
     expiry_s: int | None = None
+    response: str | None = None
 
 
 class Client(aiomqtt.Client):
@@ -179,12 +180,14 @@ class Client(aiomqtt.Client):
             If there is no connection.
         """
         properties = None
-        if self.v5 and (message.correlation is not None or message.expiry_s is not None):
+        if self.v5 and any(part is not None for part in (message.correlation, message.expiry_s, message.response)):
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             if message.correlation is not None:
                 properties.CorrelationData = message.correlation
             if message.expiry_s is not None:
                 properties.MessageExpiryInterval = message.expiry_s
+            if message.response is not None:
+                properties.ResponseTopic = message.response
         acknowledgement: asyncio.Future[int] = self._loop.create_future()
         if len(message.payload) + len(message.topic) + 64 > self.maximum_packet:
             acknowledgement.set_result(0x95)  # as a broker would say that a packet is too large

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
@@ -14,7 +15,9 @@ from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.exposure import refuse_exposed
 from ecgnat_stream.settings import Settings, Within
 
-__all__ = ["BrokerAccess", "MqttConfig", "broker_access"]
+__all__ = ["BrokerAccess", "MqttConfig", "broker_access", "check_receiver"]
+
+_RECEIVER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 USER, PASSWORD = "ECGNAT_MQTT_USER", "ECGNAT_MQTT_PASSWORD"
 
@@ -57,6 +60,13 @@ class MqttConfig(Settings, frozen=True, kw_only=True):
     backoff_first_s, backoff_max_s
         First and longest wait before the next attempt to connect, s; half of each wait is random. The longest is for a broker
         that refuses us; one that is away is tried at least every 2 s.
+    confirm
+        Name of the receiver that has to confirm the alarm events of every bed and of the worker; empty: none has to. A bed may
+        name another one.
+    confirm_within_s
+        Longest time between an alarm event and its confirmation, s; then the bed has the technical alarm ``unconfirmed``.
+    confirm_every_s
+        Time between two heartbeats of a bed, which are confirmed like alarm events, s.
     linger_s
         Longest time to deliver what is left at the end, s.
     alarm_backlog
@@ -85,9 +95,28 @@ class MqttConfig(Settings, frozen=True, kw_only=True):
     bed_wills: Annotated[int, Within(0, 10_000, "each is a connection to the broker")] = 64
     backoff_first_s: Annotated[float, Within(0.01, 10, "alarms wait for the broker to be tried again")] = 0.5
     backoff_max_s: Annotated[float, Within(0.01, 60, "alarms wait for the broker to be tried again")] = 30.0
+    confirm: str = ""
+    confirm_within_s: Annotated[float, Within(1, 30, "that nobody sees an alarm must be known while it matters")] = 5.0
+    confirm_every_s: Annotated[float, Within(1, 60, "a receiver that is missing is noticed after so long")] = 10.0
     linger_s: Annotated[float, Within(0, 8, "a monitor ends within 10 s of being told to")] = 3.0
     alarm_backlog: Annotated[int, Within(1, 1_000_000, "what waits takes memory, about 2 KB an event")] = 10_000
     stream_backlog: Annotated[int, Within(1, 1_000_000, "what waits takes memory, about 2 KB an event")] = 2_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_receiver("mqtt.confirm", self.confirm)
+
+
+def check_receiver(path: str, name: str) -> None:
+    """Refuse what cannot be the name of a receiver; empty stands for none.
+
+    Raises
+    ------
+    ConfigError
+        Naming the path.
+    """
+    if name and not _RECEIVER.fullmatch(name):
+        raise ConfigError(f"{path} = {name[:100]!r}: up to 80 letters, digits, '.', '_' and '-'")
 
 
 class BrokerAccess(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Literal
 from uuid import uuid4
 
 import aiomqtt
@@ -19,7 +20,8 @@ import msgspec
 from ecgnat_stream import wire
 from ecgnat_stream.clock import Clock
 from ecgnat_stream.errors import FrameError
-from ecgnat_stream.events import Alarm, Delivery, Technical
+from ecgnat_stream.events import Alarm, CommandResult, Delivery, Technical
+from ecgnat_stream.sink.mqtt.client import Message
 from ecgnat_stream.words import NAME, cleaned
 
 __all__ = ["Confirmations", "confirm_topic", "read_confirmation"]
@@ -27,6 +29,12 @@ __all__ = ["Confirmations", "confirm_topic", "read_confirmation"]
 _BYTES = 16_384
 _A_SECOND, _AT_ONCE = 200.0, 1000.0
 """Confirmations that are read: lasting, and in a burst. A ward of 128 beds gives 13 a second without alarms."""
+
+_TOLD_S = 10.0
+"""A flood is told at most so often."""
+
+_MOST = 10_000
+"""Unconfirmed events that are kept, whatever is asked for: all of them are looked at now and then."""
 
 _AGAIN = 50
 """Events of one bed that are sent again at a time."""
@@ -121,7 +129,7 @@ class Confirmations:
         publish: Callable[[Delivery | Technical], None],
     ) -> None:
         self._engine, self._clock, self._publish = engine, clock, publish
-        self._within_s, self._every_s, self._capacity = within_s, every_s, capacity
+        self._within_s, self._every_s, self._capacity = within_s, every_s, min(capacity, _MOST)
         self._run = uuid4().hex
         self._beats = 0
         self._tokens, self._tokens_ns = _AT_ONCE, clock.monotonic_ns()
@@ -131,6 +139,7 @@ class Confirmations:
             place: _Place("" if place == engine else place, receivers[place], now_ns + k * apart_ns)
             for k, place in enumerate(names)
         }
+        self._told_ns: int | None = None
         self._kept = 0
         self.given_up = self.confirmed = self.unknown = self.foreign = self.malformed = self.flooding = 0
 
@@ -138,6 +147,18 @@ class Confirmations:
     def topics(self) -> list[str]:
         """Where confirmations arrive; empty if none are asked for."""
         return [confirm_topic(place) for place in self._places]
+
+    def asking(self, topic: str, event: Alarm) -> Message:
+        """Take note of an alarm event on its way out; return its message, which asks for its confirmation."""
+        self.expected(event)
+        return self.message(topic, event)
+
+    def message(self, topic: str, event: Alarm | wire.Heartbeat) -> Message:
+        """Return the message of an event, with where and under what name it is to be confirmed."""
+        place = event.bed or self._engine
+        if place not in self._places:
+            return Message(topic, wire.encode_json(event))
+        return Message(topic, wire.encode_json(event), correlation=event.event_id.encode(), response=confirm_topic(place))
 
     def expected(self, alarm: Alarm) -> str:
         """Take note of an event on its way out, and return where it is to be confirmed; empty if it need not be."""
@@ -158,16 +179,20 @@ class Confirmations:
                 self._say(fullest, "alarms-lost", f"{fullest.receiver} has not confirmed more than {self._capacity}")
         return confirm_topic(place)
 
-    def published(self, alarm: Alarm) -> None:
+    def published(self, event: Alarm | CommandResult) -> None:
         """Take note that an event was handed to the broker."""
-        self._publish(Delivery(bed=alarm.bed, time=self._clock.utc(), event_id=alarm.event_id, step="published"))
+        self._went(event, "published")
 
-    def at_broker(self, alarm: Alarm) -> None:
+    def at_broker(self, event: Alarm | CommandResult) -> None:
         """Take note that the broker has acknowledged an event."""
-        self._publish(Delivery(bed=alarm.bed, time=self._clock.utc(), event_id=alarm.event_id, step="at-broker"))
+        self._went(event, "at-broker")
+
+    def _went(self, event: Alarm | CommandResult, step: Literal["published", "at-broker"]) -> None:
+        if isinstance(event, Alarm):
+            self._publish(Delivery(bed=event.bed, time=self._clock.utc(), event_id=event.event_id, step=step))
 
     def ended(self, bed: str) -> None:
-        """Take note that a bed is not monitored any more: it has no heartbeats until its next event."""
+        """Take note that a bed is not monitored any more: it has no heartbeats until it begins again."""
         about = self._places.get(bed)
         if about is not None:
             about.beat, about.beat_ns = None, _NEVER_NS
@@ -186,6 +211,7 @@ class Confirmations:
             self.foreign += 1
         elif not self._may():
             self.flooding += 1
+            self._tell_flood()
         else:
             try:
                 confirmation = read_confirmation(message.payload)
@@ -202,6 +228,13 @@ class Confirmations:
             return False
         self._tokens -= 1
         return True
+
+    def _tell_flood(self) -> None:
+        now_ns = self._clock.monotonic_ns()
+        if self._told_ns is None or now_ns - self._told_ns >= _TOLD_S * 1e9:
+            self._told_ns = now_ns
+            detail = f"{self.flooding} confirmations dropped: more than {_A_SECOND:g} a second"
+            self._publish(Technical(bed="", time=self._clock.utc(), condition="peer-flood", present=True, detail=detail))
 
     def _confirmed(self, about: _Place, confirmation: wire.Confirmation) -> None:
         if confirmation.receiver != about.receiver:
@@ -254,24 +287,24 @@ class Confirmations:
         condition = what.condition if isinstance(what, Alarm) else "a heartbeat"
         return f"{about.receiver} has not confirmed {cleaned(condition, NAME)} within {self._within_s:g} s"
 
-    def due(self) -> Iterator[tuple[Alarm | wire.Heartbeat, str]]:
-        """Yield what is to be sent now, with the place to confirm it: heartbeats, and events that a receiver has missed.
+    def due(self) -> Iterator[Alarm | wire.Heartbeat]:
+        """Yield what is to be sent now: heartbeats, and events that a receiver has missed.
 
         Events are sent again once the receiver is heard, so that one that is not there is not sent to for ever.
         """
         now_ns = self._clock.monotonic_ns()
-        for place, about in self._places.items():
+        for about in self._places.values():
             if about.again:
                 about.again = False
                 missed = (owed for owed in about.owed.values() if owed.late and owed.due_ns <= now_ns)
                 for owed in list(islice(missed, _AGAIN)):
                     owed.due_ns = self._due_ns()
-                    yield owed.event, confirm_topic(place)
+                    yield owed.event
             if now_ns >= about.beat_ns:
                 about.beat_ns = now_ns + round(self._every_s * 1e9)
                 late = about.beat is not None and about.beat.late
                 about.beat = _Owed(self._heartbeat(about), self._due_ns(), late)
-                yield about.beat.event, confirm_topic(place)
+                yield about.beat.event
 
     def _heartbeat(self, about: _Place) -> wire.Heartbeat:
         self._beats += 1

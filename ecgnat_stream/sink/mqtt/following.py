@@ -54,11 +54,6 @@ class Followed:
         self._owed: tuple[str, int] | None = None
         self._present: dict[str, str] = {}
 
-    @property
-    def bed(self) -> str:
-        """As it stands in events: empty for a worker."""
-        return "" if self.place.split("/")[1] == "engine" else self.place
-
     def alarm(self, event: Alarm, now_ns: int, *, retained: bool) -> bool:
         """Take an alarm event; return whether it is news.
 
@@ -154,7 +149,7 @@ class Followed:
             self._present[condition] = detail
         else:
             del self._present[condition]
-        return [Technical(bed=self.bed, time=time, condition=condition, present=bool(detail), detail=detail)]
+        return [Technical(bed=self.place, time=time, condition=condition, present=bool(detail), detail=detail)]
 
 
 def _precedes(event: Alarm, other: Alarm) -> bool:

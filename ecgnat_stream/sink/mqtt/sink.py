@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any
@@ -27,6 +27,7 @@ from ecgnat_stream.sink.mqtt.alarms import AlarmQueue
 from ecgnat_stream.sink.mqtt.broker import EmbeddedBroker
 from ecgnat_stream.sink.mqtt.client import REFUSED, Client, Message
 from ecgnat_stream.sink.mqtt.config import MqttConfig, broker_access
+from ecgnat_stream.sink.mqtt.confirm import Confirmations
 from ecgnat_stream.sink.mqtt.home_assistant import HomeAssistant
 from ecgnat_stream.sink.mqtt.inbox import Inbox, command_topic
 from ecgnat_stream.sink.mqtt.link import BedLink, Link, Road, identifier
@@ -66,6 +67,9 @@ class MqttSink:
     beds
         The configured beds, ``site/unit/bed``: commands are taken for these, and alarm states that a dead monitor has left behind
         are cleared for these, and for no others.
+    receivers
+        Bed, or ``{site}/engine/{worker}``, to the receiver that has to confirm its alarm events, "" for none; left out, it is
+        ``config.confirm`` for all.
 
     Attributes
     ----------
@@ -83,6 +87,7 @@ class MqttSink:
         worker: str = "monitor",
         session: int = 1,
         beds: Collection[str] = (),
+        receivers: Mapping[str, str] | None = None,
     ) -> None:
         self._config, self._bus, self._clock = config, bus, clock
         self._site, self._worker = site, worker
@@ -94,6 +99,15 @@ class MqttSink:
         self._others = bus.subscribe("mqtt", *others, *((Wave,) if config.wave else ()))
         self._status = EngineStatus(bed="", time=clock.utc(), site=site, worker=worker, online=True, session=session)
         self._refusals = Refusals(frozenset(beds), clock, bus.publish)
+        self.confirmations = Confirmations(
+            dict.fromkeys(self._places, config.confirm) if receivers is None else receivers,
+            self._engine,
+            within_s=config.confirm_within_s,
+            every_s=config.confirm_every_s,
+            capacity=config.alarm_backlog,
+            clock=clock,
+            publish=bus.publish,
+        )
         self._work, self._streaming, self._asking, self._sent = (asyncio.Event() for _ in range(4))
         self._alarms = AlarmQueue(
             config.alarm_backlog,
@@ -102,6 +116,8 @@ class MqttSink:
             refused=self._refusals.refused,
             accepted=self._refusals.accepted,
             lost=self._alarm_lost,
+            published=self.confirmations.published,
+            acknowledged=self.confirmations.at_broker,
         )
         self._inbox = Inbox(frozenset(self._places), bus, clock)
         self._namesake = Namesake(f"{site}/{worker}", self._target, clock, bus.publish)
@@ -174,6 +190,7 @@ class MqttSink:
             own = {"will": self._will, "serve": self._serve, "report": self._report, "taken": self._namesake.took_ours}
             self._main = add(self._site, self._worker, main=True, **own)
             add(self._site, self._worker, "stream", will=None, serve=self._serve_stream)
+            self._tasks.append(tasks.create_task(self._watch_confirmations(), name="mqtt confirmations"))
             for status in list(self._beds.values())[: self._config.bed_wills]:
                 add_bed(status)
             await asyncio.gather(self._read(self.subscription), self._read(self._others))
@@ -240,7 +257,7 @@ class MqttSink:
             case Wave():
                 self._wave(event)
             case Alarm():
-                message = Message(wire.topic(event, self._engine), wire.encode_json(event))
+                message = self.confirmations.asking(wire.topic(event, self._engine), event)
                 self._retain(wire.alarm_state_topic(event, self._engine), message.payload)
                 self._alarms.put(event, message)
             case CommandResult():
@@ -284,6 +301,7 @@ class MqttSink:
             detail=event.detail,
         )
         self._beds[event.bed] = status
+        (self.confirmations.ended if event.state == "ended" else self.confirmations.begun)(event.bed)
         if event.bed in self._links:
             self._links[event.bed].update(status)
         elif len(self._links) < self._config.bed_wills:
@@ -317,12 +335,13 @@ class MqttSink:
         self._refused = {}
         self._to_ask = dict.fromkeys(map(command_topic, self._places))
         self._to_ask[wire.topic(self._status)] = None
+        self._to_ask |= dict.fromkeys(self.confirmations.topics)
         self._to_ask |= dict.fromkeys(f"{wire.ROOT}/{place}/alarm/state/+" for place in self._places)
         try:
             async with asyncio.TaskGroup() as group:
                 # Here and not in the link's own task, which still counts as cancelled after a lost connection (Python 3.11).
                 # It asks before it sends, without waiting: who sees a state of ours can give us commands.
-                for work in (self._ask, self._receive, self._send, self._look):
+                for work in (self._ask, self._receive, self._send, self._remind, self._look):
                     group.create_task(work(client))
         except* aiomqtt.MqttError:
             self._alarms.lost()
@@ -383,6 +402,34 @@ class MqttSink:
             self._asking.set()
             self._work.set()
 
+    # What a receiver has to confirm.
+
+    async def _watch_confirmations(self) -> None:
+        """Say what is overdue, with or without a broker."""
+        while True:
+            await self._clock.sleep_until(self._clock.monotonic_ns() + round(_LOOK_S * 1e9))
+            self.confirmations.tick()
+
+    async def _remind(self, client: Client) -> None:
+        """Send heartbeats, and again what a receiver has missed; alarm events that come now go on meanwhile."""
+        while True:
+            posted: list[asyncio.Future[int]] = []
+            for event in self.confirmations.due():
+                if len(posted) >= min(_STATES_IN_FLIGHT, client.receive_maximum - client.in_flight):
+                    await (asyncio.wait(posted) if posted else asyncio.sleep(0))
+                    posted = []
+                topic = wire.topic(event, self._engine)
+                posted.append(client.post(self.confirmations.message(topic, event)))
+                posted[-1].add_done_callback(partial(self._reminded, topic))
+            await self._clock.sleep_until(self._clock.monotonic_ns() + round(_LOOK_S * 1e9))
+
+    def _reminded(self, topic: str, answer: asyncio.Future[int]) -> None:
+        if not answer.cancelled():
+            if answer.result() < REFUSED:
+                self._refusals.accepted(topic)
+            else:
+                self._refusals.refused(topic, answer.result())
+
     # Waves, beats and technical events, on a connection of their own: no alarm ever waits behind them.
 
     async def _serve_stream(self, client: Client) -> None:
@@ -431,6 +478,8 @@ class MqttSink:
                     self._main.rename()
             elif topic.endswith("/alarm/command"):
                 self._inbox.take(message)
+            elif topic.endswith("/alarm/confirm"):
+                self.confirmations.take(message)
             else:
                 self._clear(message)
 

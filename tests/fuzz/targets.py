@@ -81,7 +81,7 @@ def _frames() -> list[bytes]:
     return [whole.encode(), whole.encode()[:44]]
 
 
-@target(14, _frames, (FrameError,), (b"ECGW\x01",))
+@target(120, _frames, (FrameError,), (b"ECGW\x01",))
 def wave_frame(_: Path) -> Take:
     """A frame that is read says the same when it is written again."""
 
@@ -130,7 +130,7 @@ def _events() -> list[bytes]:
 _JSON = (b'"type":', b'"alarm"', b'"bed-status"', b"null", b"true", b'"time":', b"1e999", b'"event_id":', b'"session":')
 
 
-@target(14, _events, (FrameError,), _JSON)
+@target(120, _events, (FrameError,), _JSON)
 def event_json(_: Path) -> Take:
     """An event that is read says the same when it is written again."""
 
@@ -142,7 +142,7 @@ def event_json(_: Path) -> Take:
 
 
 @target(
-    10,
+    80,
     lambda: [
         b'{"action":"pause","condition":"asystole","duration_s":120,"source":"nurse 7","correlation":"c"}',
         b'{"action":"acknowledge"}',
@@ -176,7 +176,7 @@ def _confirmations() -> list[bytes]:
     return [msgspec.json.encode(one), msgspec.json.encode(wire.Confirmation(receiver="x", events=("a", "b")))]
 
 
-@target(8, _confirmations, (), _JSON)
+@target(80, _confirmations, (), _JSON)
 def confirmation(_: Path) -> Take:
     """Whatever comes on ``alarm/confirm``: counted, never an error."""
     from ecgnat_stream.clock import ManualClock
@@ -202,7 +202,53 @@ def confirmation(_: Path) -> Take:
     return take
 
 
-@target(8, _events, (FrameError,), _JSON)
+@target(
+    80,
+    lambda: [b'alarm/command\n{"action":"acknowledge","source":"x"}', b'status\n{"action":"reset"}', b"alarm/command\n"],
+    (),
+    (b"alarm/command\n", b'"action":', b'"pause"', b'"duration_s":', b'"correlation":'),
+)
+def mqtt_inbox(_: Path) -> Take:
+    """A message on a topic of ours: the first line is the end of its topic, an odd length stands for a response topic."""
+    from ecgnat_stream.bus import Bus
+    from ecgnat_stream.clock import ManualClock
+    from ecgnat_stream.events import Command
+    from ecgnat_stream.sink.mqtt.inbox import Inbox
+
+    def take(data: bytes) -> None:
+        bus = Bus()
+        said: list[Any] = []
+        bus.listen(said.append, Event)
+        end, _, payload = data.partition(b"\n")
+        topic = SimpleNamespace(value=f"ecg/v1/{BED}/{end.decode('utf-8', 'replace')}")
+        response = payload[:40].decode("utf-8", "replace") if len(data) % 2 else f"ecg/v1/{BED}/alarm/command/result"
+        properties = SimpleNamespace(ResponseTopic=response, CorrelationData=payload[:300])
+        inbox = Inbox({BED}, bus, ManualClock())
+        inbox.take(SimpleNamespace(topic=topic, payload=payload, retain=False, properties=properties))  # type: ignore[arg-type]
+        for event in said:
+            assert wire.decode_json(wire.encode_json(event)) == event
+            assert event.source.isprintable() if isinstance(event, Command) else True
+
+    return take
+
+
+@target(80, lambda: [b"alarm/event\n" + data for data in _events()], (), (*_JSON, b"alarm/heartbeat\n", b"status\n"))
+def receiver(_: Path) -> Take:
+    """A message for a receiver: the first line is the end of its topic."""
+    from ecgnat_stream.clock import ManualClock
+    from ecgnat_stream.sink.mqtt import Receiver
+
+    def take(data: bytes) -> None:
+        end, _, payload = data.partition(b"\n")
+        topic = SimpleNamespace(value=f"ecg/v1/{BED}/{end.decode('utf-8', 'replace')}")
+        desk = Receiver("mqtt://127.0.0.1", name="central-1", beds=[BED], clock=ManualClock(), backlog=3)
+        for retain in (True, False, False):
+            desk.take(SimpleNamespace(topic=topic, payload=payload, retain=retain))  # type: ignore[arg-type]
+
+    return take
+
+
+@target(60, _events, (FrameError,), _JSON)
 def followed_bed(_: Path) -> Take:
     """What a receiver makes of a bed's messages."""
     from ecgnat_stream.sink.mqtt.following import Followed
@@ -223,7 +269,7 @@ def followed_bed(_: Path) -> Take:
     return take
 
 
-@target(8, lambda: [b"\x01ecg/v1/", b"\x01", b"\x00ecg/v1/", b"\x01" + b"a" * 300, b"hello"], (), (b"\x01", b"\x00", b"/alarm/"))
+@target(60, lambda: [b"\x01ecg/v1/", b"\x01", b"\x00ecg/v1/", b"\x01" + b"a" * 300, b"hello"], (), (b"\x01", b"\x00", b"/alarm/"))
 def zmq_greeting(_: Path) -> Take:
     """What a ZeroMQ subscriber sends, line by line, and the greetings that it gets."""
     from ecgnat_stream.sink.zmq.door import Door, Peer
@@ -256,7 +302,7 @@ def _keys() -> list[bytes]:
     return [f'metadata\ncurve\n    public-key = "{public}"\n    secret-key = "{secret}"\n'.encode(), b"x" * 40]
 
 
-@target(5, _keys, (SinkError,), (b"public-key", b"secret-key", b"curve", b"=", b'"', b"\t"))
+@target(15, _keys, (SinkError,), (b"public-key", b"secret-key", b"curve", b"=", b'"', b"\t"))
 def zmq_key(scratch: Path) -> Take:
     """A file in the folder of the subscribers' keys, and our own."""
     from ecgnat_stream.sink.zmq.config import ZmqConfig, own_keys
@@ -278,7 +324,7 @@ _INFO = b'{"fs":250.0,"leads":["II","V1"],"device":"x","uv_per_lsb":5.0,"total":
 
 
 @target(
-    6,
+    50,
     lambda: [_INFO, b'{"fs":1e3,"leads":["I"],"device":"","uv_per_lsb":-1}'],
     (DeviceError,),
     (b'"fs":', b"null", b"1e400", b"[]"),
@@ -344,7 +390,7 @@ directory = "records"
 
 
 @target(
-    6,
+    20,
     lambda: [
         _TOML,
         _STAGES,
@@ -366,7 +412,7 @@ def configuration(scratch: Path) -> Take:
 
 
 @target(
-    6,
+    50,
     lambda: [b"mqtt://user@broker.example:1883", b"mqtts://[::1]:8883", b"mqtt://127.0.0.1"],
     (ConfigError,),
     (b"mqtts://", b"@", b":", b"[", b"]", b"%00", b"?", b"#", b"xn--"),
@@ -383,7 +429,7 @@ def broker_url(_: Path) -> Take:
 
 
 @target(
-    3,
+    20,
     lambda: [
         b'{"leads":["II"],"speed":"max","script":[{"rhythm":"sinus","seconds":20,"rate_bpm":70},{"rhythm":"vt","seconds":30}]}',
         b'{"fs":250,"seed":3,"loop":false}',
@@ -407,7 +453,7 @@ def device_options(_: Path) -> Take:
 
 
 @target(
-    5,
+    50,
     lambda: [b"2h", b"30m", b"2026-01-01T08:00", b"2026-01-01T08:00:00+01:00", b"MLII=II", b"II,V1"],
     (argparse.ArgumentTypeError, EcgnatError),
     (b"d", b"w", b"Z", b"+", b"="),
@@ -434,7 +480,7 @@ def command_line_words(_: Path) -> Take:
 
 
 @target(
-    10,
+    80,
     lambda: [b"lead II \x1b[2J is off", "Herzkammer \u202e\u200b\ufeff".encode(), b"a" * 400],
     (),
     (b"\x1b]0;", b"\x9b", b"\x07"),
@@ -499,7 +545,7 @@ def _read_all(path: Path, fmt: str = "auto", **options: Any) -> None:
         assert block.dtype == np.float32
 
 
-@target(3, lambda: _HEADERS, (DeviceError, InputError), _WFDB)
+@target(10, lambda: _HEADERS, (DeviceError, InputError), _WFDB)
 def wfdb_header(scratch: Path) -> Take:
     """A header beside samples that are whole."""
     (scratch / "r.dat").write_bytes(_adu())
@@ -512,7 +558,7 @@ def wfdb_header(scratch: Path) -> Take:
     return take
 
 
-@target(3, lambda: [_adu(), b"", b"fLaC" + bytes(100)], (DeviceError, InputError))
+@target(10, lambda: [_adu(), b"", b"fLaC" + bytes(100)], (DeviceError, InputError))
 def wfdb_samples(scratch: Path) -> Take:
     """Samples beside headers that are whole, of several formats."""
     formats = ("16", "212", "80", "310", "311", "61", "24", "32", "8", "516")
@@ -536,7 +582,7 @@ def _annotations() -> bytes:
     return encode(Mark(60 * k + 5, symbol, note=note) for k, (symbol, note) in enumerate(notes)) + b"\0\0"
 
 
-@target(3, lambda: [_annotations(), struct.pack("<6H", 1 << 10 | 50, 59 << 10, 0, 100, 1 << 10, 0)], (EcgnatError,))
+@target(6, lambda: [_annotations(), struct.pack("<6H", 1 << 10 | 50, 59 << 10, 0, 100, 1 << 10, 0)], (EcgnatError,))
 def annotations(scratch: Path) -> Take:
     """Annotations of a database, as scoring reads them."""
     from ecgnat_stream.alarm import AlarmConfig
@@ -571,7 +617,7 @@ def _edf() -> list[bytes]:
 
 
 @target(
-    3,
+    20,
     _edf,
     (DeviceError, InputError),
     (b"EDF+C", b"EDF+D", b"BDF+C", b"24BIT", b"-1      ", b"99999999", b"0       ", b"uV", b"mV"),
@@ -588,7 +634,7 @@ def edf(scratch: Path) -> Take:
 
 
 @target(
-    3,
+    20,
     lambda: [
         b"time,II,V1\n0,0.1,0.2\n0.004,0.2,0.3\n0.008,nan,\n",
         b"0.1;0.2\n0.3;0.4\n",
@@ -624,7 +670,7 @@ def _npy() -> list[bytes]:
 
 
 @target(
-    4,
+    12,
     _npy,
     (DeviceError, InputError),
     (b"'descr': ", b"'<f4'", b"'|O'", b"'shape': ", b"(1, 500), ", b"'fortran_order': True", b"(-1,)"),
@@ -640,7 +686,7 @@ def npy(scratch: Path) -> Take:
     return take
 
 
-@target(4, lambda: [*_HEADERS, b"x,y\n1,2\n"], (), _WFDB)
+@target(20, lambda: [*_HEADERS, b"x,y\n1,2\n"], (), _WFDB)
 def folder_of_recordings(scratch: Path) -> Take:
     """What is in a folder, and which files a record has."""
     from ecgnat_stream.recordings import files_of, find_recordings, header_of
@@ -657,7 +703,7 @@ def folder_of_recordings(scratch: Path) -> Take:
     return take
 
 
-@target(3, lambda: [_SINE.astype("<f8").tobytes(), _SINE.astype("<f4").tobytes()], (InputError, DeviceError))
+@target(8, lambda: [_SINE.astype("<f8").tobytes(), _SINE.astype("<f4").tobytes()], (InputError, DeviceError))
 def array(_: Path) -> Take:
     """Numbers in memory, of whatever kind and shape."""
     from ecgnat_stream.analysis.source import open_source
@@ -687,7 +733,7 @@ def _card() -> bytes:
     return (shipped() / "config.json").read_bytes()
 
 
-@target(4, lambda: [_card()], (CheckpointError,), (b'"kernel_size":', b'"embed_dim":', b'"fs":', b"null", b"-1"))
+@target(8, lambda: [_card()], (CheckpointError,), (b'"kernel_size":', b'"embed_dim":', b'"fs":', b"null", b"-1"))
 def model_configuration(scratch: Path) -> Take:
     """The configuration of a network."""
     from ecgnat_stream.model.checkpoint import _read_card
@@ -746,7 +792,7 @@ def _damaged_history() -> list[bytes]:
     return [b"\x00\x00\x00\x10x", b"\x00\x00\x30\x00\xff\xff\xff\xff", b""]
 
 
-@target(2, _damaged_history, (SinkError,))
+@target(6, _damaged_history, (SinkError,))
 def history(scratch: Path) -> Take:
     """A damaged alarm history, read as a person and as the next monitor do; an input is places and what stands there."""
     from ecgnat_stream.sink.history import unfinished

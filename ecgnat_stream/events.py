@@ -252,16 +252,18 @@ class Alarm(Event, frozen=True, kw_only=True):
 class Technical(Event, frozen=True, kw_only=True):
     """A stage noticed that something works or no longer works; the alarm stage makes an alarm of it.
 
-    ``bed`` is empty for what concerns every bed (a broker, a sink, a worker).
+    ``bed`` is empty for what concerns every bed (a broker, a sink, a worker). ``source`` is the part that noticed it, where
+    several may notice the same: the condition is over when none of them has it any more.
     """
 
     condition: str
     present: bool
     detail: str = ""
     lead: str | None = None
+    source: str = ""
 
     def __post_init__(self) -> None:
-        _clean(self, NAME, "condition", "lead")
+        _clean(self, NAME, "condition", "lead", "source")
         _clean(self, LINE, "bed", "detail")
 
 

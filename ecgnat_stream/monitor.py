@@ -299,15 +299,21 @@ class Monitor:
         try:
             async with aclosing(watched) as link:
                 async for item in link:
-                    await self._hand_over(row, item)
-        except EcgnatError as error:
-            await self._hand_over(row, LinkState("offline", str(error)))
+                    await self._hand_over_safely(row, item)
         except Exception as error:  # noqa: BLE001 - the task border: one bed's defect is its own technical alarm
             _log.info("%s: the device has failed", self.beds[row], exc_info=True)
             await self._hand_over(row, LinkState("offline", f"{type(error).__name__}: {error}"))
         await self._way_made(row, LinkState("ended"))
         self._finished[row] = True
         self._wake.set()
+
+    async def _hand_over_safely(self, row: int, item: StreamInfo | SampleBlock | LinkState) -> None:
+        """Give the ward what a device says; what it cannot take, by a defect of ours, is left out and told."""
+        try:
+            await self._hand_over(row, item)
+        except Exception as error:  # noqa: BLE001 - the task border: one bed's defect is its own technical alarm
+            _log.info("%s: a defect", self.beds[row], exc_info=True)
+            await self._hand_over(row, LinkState("offline", f"{type(error).__name__}: {error}"))
 
     async def _hand_over(self, row: int, item: StreamInfo | SampleBlock | LinkState) -> None:
         """Give the ward what a device says, when it can take it: a recording waits for what came before, and for the sinks."""
@@ -458,17 +464,18 @@ class Monitor:
             if self._stumbles[what] >= _STUMBLES:
                 raise EcgnatError(f"{what} failed {_STUMBLES} times in a row, last with {self.failures[what]}") from error
             if what != "technical":
-                self._report("worker-lost", f"{what}: {self.failures[what]}")
+                self._report("worker-lost", f"{what}: {self.failures[what]}", source=what)
             self._wake.set()
             return None
         if self._stumbles.pop(what, 0):
-            self._report("worker-lost", "", present=False)
+            self._report("worker-lost", "", present=False, source=what)
         return result
 
-    def _report(self, condition: str, detail: str, *, present: bool = True) -> None:
+    def _report(self, condition: str, detail: str, *, present: bool = True, source: str = "") -> None:
         """Publish a technical event of the worker's own."""
         _log.info("%s %s%s", condition, "begins" if present else "has ended", f": {detail}" if detail else "")
-        self.bus.publish(Technical(bed="", time=self.clock.utc(), condition=condition, present=present, detail=detail))
+        utc = self.clock.utc()
+        self.bus.publish(Technical(bed="", time=utc, condition=condition, present=present, detail=detail, source=source))
 
     def _say_status(self, *, online: bool, detail: str = "") -> None:
         judged, explained, ended = self._watchdog.count()

@@ -221,5 +221,7 @@ class Watchdog:
             self._technical("alarms-lost", "")
 
     def _technical(self, condition: str, detail: str, bed: str = "") -> None:
-        event = Technical(bed=bed, time=self._clock.utc(), condition=condition, present=bool(detail), detail=detail)
+        event = Technical(
+            bed=bed, time=self._clock.utc(), condition=condition, present=bool(detail), detail=detail, source="watchdog"
+        )
         self._publish(event)

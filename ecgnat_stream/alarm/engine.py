@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from msgspec.structs import replace
+
 from ecgnat_stream.alarm.config import AlarmConfig
 from ecgnat_stream.alarm.ectopy import RECENT_S
 from ecgnat_stream.alarm.history import Past
@@ -55,6 +57,7 @@ class AlarmEngine:
         self._last_seen_s: dict[str, float] = {}
         self._covered_s: dict[str, float] = {}
         self._momentary_ns: dict[str, int] = {}
+        self._reports: dict[str, dict[str, Technical]] = {}
 
     def active(self) -> list[Alarm]:
         """Return the latest event of every alarm that has not ended, the most urgent first: for whoever connects late."""
@@ -143,7 +146,7 @@ class AlarmEngine:
         return self.config.ectopy_off_s if PHYSIOLOGICAL[condition].priority == "low" else self.config.off_delay_s
 
     def technical(self, event: Technical, now_ns: int) -> list[Alarm]:
-        """Take what a stage reports; ``no-data`` is a disconnection.
+        """Take what a stage reports; ``no-data`` is a disconnection. What several sources have ends with the last of them.
 
         Raises
         ------
@@ -155,12 +158,20 @@ class AlarmEngine:
         if event.condition == "no-data" and event.present:
             return self.disconnect(event.time, now_ns, event.detail)
         stamp = Stamp(event.time, event.at_s, now_ns)
-        if not event.present:
-            self._momentary_ns.pop(event.condition, None)
-            return self._machine.clear(event.condition, stamp)
-        if event.condition in MOMENTARY_S:
+        if event.present and event.condition in MOMENTARY_S:
             self._momentary_ns[event.condition] = now_ns + round(MOMENTARY_S[event.condition] * 1e9)
-        return self._machine.set(reported(event), stamp)
+            return self._machine.set(reported(event), stamp)
+        having = self._reports.setdefault(event.condition, {})
+        having.pop(event.source, None)
+        if event.present:
+            having[event.source] = event
+        if having:
+            detail = "; ".join(dict.fromkeys(report.detail for report in having.values() if report.detail))
+            last = next(reversed(having.values()))
+            return self._machine.set(reported(replace(last, detail=detail)), stamp)
+        del self._reports[event.condition]
+        self._momentary_ns.pop(event.condition, None)
+        return self._machine.clear(event.condition, stamp)
 
     def disconnect(self, time: datetime, now_ns: int, detail: str = "") -> list[Alarm]:
         """Take note that the device is lost: ``no-data`` is on, the heart cannot be judged, latched stays latched."""

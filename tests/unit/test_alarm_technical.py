@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from ecgnat_stream.alarm.config import AlarmConfig
+from ecgnat_stream.alarm.engine import AlarmEngine
 from ecgnat_stream.alarm.picture import PHYSIOLOGICAL, Finding, Observation
 from ecgnat_stream.alarm.technical import TECHNICAL, SignalWatch, reported
 from ecgnat_stream.events import Technical
@@ -83,3 +84,20 @@ def test_no_name_is_both_technical_and_physiological() -> None:
 def test_lost_alarms_are_urgent_and_a_failed_publisher_is_not() -> None:
     assert TECHNICAL["alarms-lost"].priority == "high"
     assert TECHNICAL["publisher-failed"].priority == "medium"
+
+
+def test_what_several_parts_have_noticed_ends_with_the_last_of_them() -> None:
+    engine = AlarmEngine("")
+
+    def report(source: str, present: bool, detail: str = "") -> list[tuple[str, str]]:
+        event = Technical(bed="", time=TIME, condition="alarms-lost", present=present, detail=detail, source=source)
+        return [(alarm.phase, alarm.text) for alarm in engine.technical(event, 0)]
+
+    lost = "alarm events are being lost"
+    assert report("history", True, "disk full") == [("start", f"{lost}: disk full")]
+    assert report("mqtt", True, "broker away") == [("update", f"{lost}: disk full; broker away")]
+    assert report("mqtt", True, "broker away") == [], "nothing new"
+    assert report("history", False) == [("update", f"{lost}: broker away")]
+    assert report("zmq", False) == [], "it never had it"
+    assert report("mqtt", False) == [("end", f"{lost}: broker away")]
+    assert report("mqtt", False) == []

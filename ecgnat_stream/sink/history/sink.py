@@ -299,7 +299,14 @@ class HistorySink:
 
     def _report(self, condition: str, detail: str | None) -> None:
         self._bus.publish(
-            Technical(bed="", time=self._clock.utc(), condition=condition, present=detail is not None, detail=detail or "")
+            Technical(
+                bed="",
+                time=self._clock.utc(),
+                condition=condition,
+                present=detail is not None,
+                detail=detail or "",
+                source="history",
+            )
         )
 
 

@@ -278,7 +278,9 @@ class Confirmations:
 
     def _say(self, about: _Place, condition: str, detail: str) -> None:
         time = self._clock.utc()
-        self._publish(Technical(bed=about.bed, time=time, condition=condition, present=bool(detail), detail=detail))
+        self._publish(
+            Technical(bed=about.bed, time=time, condition=condition, present=bool(detail), detail=detail, source="confirm")
+        )
 
     def _why(self, about: _Place) -> str:
         if about.beat is not None and about.beat.late:

@@ -227,7 +227,9 @@ class MqttSink:
             self._tell("broker-lost", reason or "", present=reason is not None)
 
     def _tell(self, condition: str, detail: str = "", *, bed: str = "", present: bool = True) -> None:
-        self._bus.publish(Technical(bed=bed, time=self._clock.utc(), condition=condition, present=present, detail=detail))
+        self._bus.publish(
+            Technical(bed=bed, time=self._clock.utc(), condition=condition, present=present, detail=detail, source="mqtt")
+        )
 
     # From the bus into the buffers.
 

@@ -169,7 +169,7 @@ class RecordSink:
         self._bus.publish(self._technical("", condition, detail is not None, detail or ""))
 
     def _technical(self, bed: str, condition: str, present: bool, detail: str) -> Technical:
-        return Technical(bed=bed, time=self._clock.utc(), condition=condition, present=present, detail=detail)
+        return Technical(bed=bed, time=self._clock.utc(), condition=condition, present=present, detail=detail, source="record")
 
     def _open(self) -> None:
         try:

@@ -238,4 +238,6 @@ class ZmqSink:
         self._tell(FLOOD, True, text)
 
     def _tell(self, condition: str, present: bool, detail: str) -> None:
-        self._bus.publish(Technical(bed="", time=self._clock.utc(), condition=condition, present=present, detail=detail))
+        self._bus.publish(
+            Technical(bed="", time=self._clock.utc(), condition=condition, present=present, detail=detail, source="zmq")
+        )

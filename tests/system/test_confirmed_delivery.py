@@ -190,6 +190,21 @@ async def test_code_that_holds_an_event_leaves_it_unconfirmed_until_it_goes_on(b
         assert "confirmed" in one.ways("r1:1")
 
 
+async def test_what_was_taken_is_confirmed_before_the_receiver_leaves(broker: Mosquitto) -> None:
+    async with ward(broker) as one:
+        for sequence in range(1, 31):
+            one.bus.publish(alarm(sequence, f"condition-{sequence}"))
+        async with Receiver(broker.url, name="central-1", beds=[BED]) as receiver:
+            taken: list[int] = []
+            async for event in receiver:
+                if isinstance(event, Alarm):
+                    taken.append(event.sequence)
+                    if len(taken) == 30:
+                        break
+        await one.until(lambda: all("confirmed" in one.ways(f"r1:{sequence}") for sequence in taken[:-1]))
+        assert "confirmed" not in one.ways(f"r1:{taken[-1]}"), "it was still in the hands of the code"
+
+
 RECEIVER = """
 import asyncio, sys
 from ecgnat_stream import Alarm, Receiver

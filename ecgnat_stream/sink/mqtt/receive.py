@@ -11,6 +11,7 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import Collection
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -42,6 +43,8 @@ _AT_ONCE = 100
 _GAP_S = 10.0
 """A missing event is waited for so long: a monitor sends again what was not confirmed."""
 _TICK_S = 1.0
+_FAREWELL_S = 1.0
+"""Longest time to confirm what is left at the end."""
 _AGAIN_S = 10.0
 """What the broker refuses is tried again after so long."""
 
@@ -111,7 +114,8 @@ class Receiver:
         self._waiting: set[str] = set()
         self._held: Received | None = None
         self._busy_ns: int | None = None
-        self._filled, self._to_tell = asyncio.Event(), asyncio.Event()
+        self._filled, self._to_tell, self._all_told = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._all_told.set()
         self._owed: dict[str, list[str]] = {}
         self._troubles: dict[str, str] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -142,8 +146,11 @@ class Receiver:
         return self
 
     async def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
-        """Say farewell and disconnect; what was not taken stays unconfirmed."""
+        """Confirm what was taken, and disconnect; what was not taken stays unconfirmed."""
         assert self._link is not None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FAREWELL_S):
+                await self._all_told.wait()
         self._link.ended = True
         for task in self._tasks:
             task.cancel()
@@ -292,6 +299,7 @@ class Receiver:
     def _owe(self, place: str, event_id: str) -> None:
         if self._confirm:
             self._owed.setdefault(place, []).append(event_id)
+            self._all_told.clear()
             self._to_tell.set()
 
     async def _tell(self, client: Client) -> None:
@@ -303,6 +311,7 @@ class Receiver:
                 event_ids = self._owed.pop(place)
                 for k in range(0, len(event_ids), _AT_ONCE):
                     await self._send(client, place, tuple(event_ids[k : k + _AT_ONCE]))
+            self._all_told.set()
             await self._to_tell.wait()
 
     async def _send(self, client: Client, place: str, event_ids: tuple[str, ...]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack, suppress
 from functools import partial
@@ -33,6 +32,7 @@ from ecgnat_stream.sink.mqtt.inbox import Inbox, command_topic
 from ecgnat_stream.sink.mqtt.link import BedLink, Link, Road, identifier
 from ecgnat_stream.sink.mqtt.namesake import Namesake
 from ecgnat_stream.sink.mqtt.refusals import Refusals
+from ecgnat_stream.sink.mqtt.stream import Stream
 
 __all__ = ["MqttConfig", "MqttSink"]
 
@@ -49,8 +49,6 @@ _AGAIN_S = 10.0
 
 _TOLD_S = 10.0
 """Events of a bed that cannot be published are told at most so often."""
-
-_STREAM_AT_ONCE = 64
 
 
 class MqttSink:
@@ -108,7 +106,7 @@ class MqttSink:
             clock=clock,
             publish=bus.publish,
         )
-        self._work, self._streaming, self._asking, self._sent = (asyncio.Event() for _ in range(4))
+        self._work, self._asking, self._sent = (asyncio.Event() for _ in range(3))
         self._alarms = AlarmQueue(
             config.alarm_backlog,
             clock,
@@ -126,8 +124,7 @@ class MqttSink:
         self._in_flight = 0
         self._to_ask: dict[str, None] = {}
         self._refused: dict[str, int] = {}
-        self._stream: deque[tuple[int, Message]] = deque(maxlen=config.stream_backlog)
-        self._cutters: dict[str, wire.WaveCutter] = {}
+        self._stream = Stream(config, clock, self._sent.set)
         self._beds: dict[str, wire.BedStatus] = {}
         self._links: dict[str, BedLink] = {}
         self._every_link: list[Link] = []
@@ -189,13 +186,12 @@ class MqttSink:
         try:
             own = {"will": self._will, "serve": self._serve, "report": self._report, "taken": self._namesake.took_ours}
             self._main = add(self._site, self._worker, main=True, **own)
-            add(self._site, self._worker, "stream", will=None, serve=self._serve_stream)
+            add(self._site, self._worker, "stream", will=None, serve=self._stream.serve)
             self._tasks.append(tasks.create_task(self._watch_confirmations(), name="mqtt confirmations"))
             for status in list(self._beds.values())[: self._config.bed_wills]:
                 add_bed(status)
             await asyncio.gather(self._read(self.subscription), self._read(self._others))
-            for bed, cutter in self._cutters.items():
-                self._waves(cutter.flush(), bed)
+            self._stream.flush()
             await self._finish()
         finally:
             # A connection that breaks while it is being cancelled is not to be made again.
@@ -213,7 +209,7 @@ class MqttSink:
     async def _finish(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(self._config.linger_s):
-                while len(self._alarms) or self._dirty or self._stream or self._in_flight:
+                while len(self._alarms) or self._dirty or len(self._stream) or self._in_flight:
                     self._sent.clear()
                     await self._sent.wait()
         if len(self._alarms):
@@ -257,7 +253,7 @@ class MqttSink:
     def _take(self, event: Published) -> None:
         match event:
             case Wave():
-                self._wave(event)
+                self._stream.wave(event)
             case Alarm():
                 message = self.confirmations.asking(wire.topic(event, self._engine), event)
                 self._retain(wire.alarm_state_topic(event, self._engine), message.payload)
@@ -272,7 +268,7 @@ class MqttSink:
             case Event() if type(event) in wire.RETAINED:
                 self._state(event)
             case Event():
-                self._streamed(Message(wire.topic(event, self._engine), wire.encode_json(event)))
+                self._stream.put(Message(wire.topic(event, self._engine), wire.encode_json(event)))
 
     def _alarm_lost(self, event: Alarm | CommandResult) -> None:
         if not self._losing and isinstance(event, Alarm):
@@ -310,23 +306,6 @@ class MqttSink:
             self._add_bed(status)
         else:
             self._state(status)
-
-    def _wave(self, wave: Wave) -> None:
-        cutter = self._cutters.get(wave.bed)
-        if cutter is None or not cutter.fits(wave):
-            if cutter is not None:
-                self._waves(cutter.flush(), wave.bed)
-            cutter = wire.WaveCutter(wave.fs, wave.leads, wave.uv_per_lsb, cutter.sequence if cutter else 0)
-            self._cutters[wave.bed] = cutter
-        self._waves(cutter.cut(wave, wire.epoch_ns(self._clock.utc(wave.block.t_ns))), wave.bed)
-
-    def _waves(self, frames: list[wire.WaveFrame], bed: str) -> None:
-        for frame in frames:
-            self._streamed(Message(wire.wave_topic(bed), frame.encode(), expiry_s=self._config.wave_expiry_s))
-
-    def _streamed(self, message: Message) -> None:
-        self._stream.append((self._clock.monotonic_ns(), message))
-        self._streaming.set()
 
     # From the buffers to the broker: what is kept, on the main connection.
 
@@ -431,34 +410,6 @@ class MqttSink:
                 self._refusals.accepted(topic)
             else:
                 self._refusals.refused(topic, answer.result())
-
-    # Waves, beats and technical events, on a connection of their own: no alarm ever waits behind them.
-
-    async def _serve_stream(self, client: Client) -> None:
-        async def send() -> None:
-            while True:
-                self._streaming.clear()
-                while self._stream:
-                    await self._send_stream(client)
-                self._sent.set()
-                await self._streaming.wait()
-
-        async def watch_connection() -> None:
-            async for _ in client.messages:
-                pass
-
-        async with asyncio.TaskGroup() as group:
-            group.create_task(watch_connection())
-            group.create_task(send())
-
-    async def _send_stream(self, client: Client) -> None:
-        oldest_ns = self._clock.monotonic_ns() - round(self._config.wave_expiry_s * 1e9)
-        messages = [self._stream.popleft() for _ in range(min(len(self._stream), _STREAM_AT_ONCE))]
-        fresh = [message for at_ns, message in messages if at_ns >= oldest_ns]
-        for message in fresh[:-1]:
-            client.post(message, qos=0)
-        for message in fresh[-1:]:
-            await client.send(message, qos=0)
 
     # From the broker.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 
 from ecgnat_stream.clock import Clock
 from ecgnat_stream.events import Technical
-from ecgnat_stream.sink.mqtt.client import reason
+from ecgnat_stream.sink.mqtt.client import REFUSED, reason
 
 __all__ = ["Refusals"]
 
@@ -37,6 +37,14 @@ class Refusals:
         self._beds, self._clock, self._publish = beds, clock, publish
         self._topics: dict[str, dict[str, int]] = {}
         self.count = 0
+
+    def judge(self, topic: str, code: int) -> bool:
+        """Note a broker's answer; return whether it has taken what was sent."""
+        if code < REFUSED:
+            self.accepted(topic)
+        else:
+            self.refused(topic, code)
+        return code < REFUSED
 
     def refused(self, topic: str, code: int) -> None:
         """Note that the broker has refused a message or a subscription."""

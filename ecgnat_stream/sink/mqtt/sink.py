@@ -24,7 +24,7 @@ from ecgnat_stream.clock import Clock
 from ecgnat_stream.events import Alarm, Beat, CommandResult, DeviceStatus, EngineStatus, Event, Technical, Wave
 from ecgnat_stream.sink.mqtt.alarms import AlarmQueue
 from ecgnat_stream.sink.mqtt.broker import EmbeddedBroker
-from ecgnat_stream.sink.mqtt.client import REFUSED, Client, Message
+from ecgnat_stream.sink.mqtt.client import Client, Message
 from ecgnat_stream.sink.mqtt.config import MqttConfig, broker_access
 from ecgnat_stream.sink.mqtt.confirm import Confirmations
 from ecgnat_stream.sink.mqtt.home_assistant import HomeAssistant
@@ -32,14 +32,12 @@ from ecgnat_stream.sink.mqtt.inbox import Inbox, command_topic
 from ecgnat_stream.sink.mqtt.link import BedLink, Link, Road, identifier
 from ecgnat_stream.sink.mqtt.namesake import Namesake
 from ecgnat_stream.sink.mqtt.refusals import Refusals
+from ecgnat_stream.sink.mqtt.states import IN_FLIGHT, States
 from ecgnat_stream.sink.mqtt.stream import Stream
 
 __all__ = ["MqttConfig", "MqttSink"]
 
 _log = logging.getLogger(__name__)
-
-_STATES_IN_FLIGHT = 16
-"""States, or topics to subscribe to, that may wait for their acknowledgement at the same time."""
 
 _LOOK_S = 0.5
 """How often it is looked whether the broker owes an acknowledgement, and what may be tried again."""
@@ -119,9 +117,7 @@ class MqttSink:
         )
         self._inbox = Inbox(frozenset(self._places), bus, clock)
         self._namesake = Namesake(f"{site}/{worker}", self._target, clock, bus.publish)
-        self._states: dict[str, bytes] = {}
-        self._dirty: dict[str, None] = {}
-        self._in_flight = 0
+        self._states = States(changed=self._work.set, posted=self._posted, answered=self._judge)
         self._to_ask: dict[str, None] = {}
         self._refused: dict[str, int] = {}
         self._stream = Stream(config, clock, self._sent.set)
@@ -209,7 +205,7 @@ class MqttSink:
     async def _finish(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(self._config.linger_s):
-                while len(self._alarms) or self._dirty or len(self._stream) or self._in_flight:
+                while len(self._alarms) or self._states.waiting or len(self._stream):
                     self._sent.clear()
                     await self._sent.wait()
         if len(self._alarms):
@@ -280,10 +276,7 @@ class MqttSink:
         self._retain(wire.topic(event, self._engine), wire.encode_json(event))
 
     def _retain(self, topic: str, payload: bytes) -> None:
-        self._states[topic] = payload
-        if topic not in self._refused:
-            self._dirty[topic] = None
-            self._work.set()
+        self._states.keep(topic, payload, send=topic not in self._refused)
 
     def _bed_status(self, event: DeviceStatus) -> None:
         before = self._beds.get(event.bed)
@@ -312,7 +305,7 @@ class MqttSink:
     async def _serve(self, client: Client) -> None:
         self._alarms.rewind()
         self._namesake.connected()
-        self._dirty = dict.fromkeys(self._states)
+        self._states.all_again()
         self._refused = {}
         self._to_ask = dict.fromkeys(map(command_topic, self._places))
         self._to_ask[wire.topic(self._status)] = None
@@ -333,39 +326,20 @@ class MqttSink:
             self._work.clear()
             self._alarms.post(client)
             if not self._alarms.ready():
-                self._post_states(client)
+                self._states.post(client)
             if self._losing and not len(self._alarms):
                 self._losing = False
                 self._tell("alarms-lost", f"{self.alarms_lost} alarm events are lost", present=False)
             self._sent.set()
             await self._work.wait()
 
-    def _post_states(self, client: Client) -> None:
-        room = min(_STATES_IN_FLIGHT, max(1, client.receive_maximum // 4)) - self._in_flight
-        room = max(0, min(room, client.receive_maximum - client.in_flight))
-        for topic in sorted(self._dirty, key=lambda topic: "/alarm/" not in topic)[:room]:
-            payload = self._states[topic]
-            posted = client.post(Message(topic, payload), retain=True)
-            del self._dirty[topic]
-            self._in_flight += 1
-            if topic == wire.topic(self._status):
-                self._namesake.said(payload)
-            posted.add_done_callback(partial(self._state_answered, topic))
-
-    def _state_answered(self, topic: str, answer: asyncio.Future[int]) -> None:
-        self._in_flight -= 1
-        if not answer.cancelled():
-            self._judge(topic, answer.result())
-            if self._states.get(topic) == b"" and topic not in self._dirty:
-                del self._states[topic]
-        self._work.set()
+    def _posted(self, topic: str, payload: bytes) -> None:
+        if topic == wire.topic(self._status):
+            self._namesake.said(payload)
 
     def _judge(self, topic: str, code: int) -> None:
         """Note whether the broker takes a state or a subscription; what it refuses is tried again later."""
-        if code < REFUSED:
-            self._refusals.accepted(topic)
-        else:
-            self._refusals.refused(topic, code)
+        if not self._refusals.judge(topic, code):
             self._refused[topic] = self._clock.monotonic_ns() + round(_AGAIN_S * 1e9)
 
     async def _look(self, client: Client) -> None:
@@ -377,7 +351,10 @@ class MqttSink:
             now_ns = self._clock.monotonic_ns()
             for topic in [topic for topic, due_ns in self._refused.items() if due_ns <= now_ns]:
                 del self._refused[topic]
-                (self._dirty if topic in self._states else self._to_ask)[topic] = None
+                if topic in self._states:
+                    self._states.again(topic)
+                else:
+                    self._to_ask[topic] = None
             self._refusals.tick()
             self._namesake.tick()
             self._asking.set()
@@ -396,7 +373,7 @@ class MqttSink:
         while True:
             posted: list[asyncio.Future[int]] = []
             for event in self.confirmations.due():
-                if len(posted) >= min(_STATES_IN_FLIGHT, client.receive_maximum - client.in_flight):
+                if len(posted) >= min(IN_FLIGHT, client.receive_maximum - client.in_flight):
                     await (asyncio.wait(posted) if posted else asyncio.sleep(0))
                     posted = []
                 topic = wire.topic(event, self._engine)
@@ -406,10 +383,7 @@ class MqttSink:
 
     def _reminded(self, topic: str, answer: asyncio.Future[int]) -> None:
         if not answer.cancelled():
-            if answer.result() < REFUSED:
-                self._refusals.accepted(topic)
-            else:
-                self._refusals.refused(topic, answer.result())
+            self._refusals.judge(topic, answer.result())
 
     # From the broker.
 
@@ -417,7 +391,7 @@ class MqttSink:
         """Subscribe to the commands for our own beds, and have their retained alarm states sent, a few at a time."""
         while True:
             self._asking.clear()
-            while topics := list(self._to_ask)[:_STATES_IN_FLIGHT]:
+            while topics := list(self._to_ask)[:IN_FLIGHT]:
                 for topic, code in zip(topics, await client.ask(topics), strict=True):
                     self._to_ask.pop(topic, None)
                     self._judge(topic, code)

@@ -66,6 +66,47 @@ class Mosquitto:
             self._process.send_signal(1)
 
 
+class Packets:
+    """The packets that a client sends, whole; messages of QoS 1 can be refused instead of passed on (MQTT 5, 3.3 and 3.4)."""
+
+    def __init__(self, client: asyncio.StreamWriter) -> None:
+        self._client = client
+        self._rest = b""
+
+    def pass_on(self, data: bytes, *, refuse: bool) -> bytes:
+        """Return what goes to the broker of the packets that ``data`` completes; nothing is held back at the end."""
+        if not data:
+            return self._rest
+        self._rest += data
+        passed = b""
+        while (packet := self._next()) is not None:
+            if refuse and packet[0] & 0xF6 == 0x32:
+                self._client.write(b"\x40\x03" + self._identifier(packet) + b"\x97")
+            else:
+                passed += packet
+        return passed
+
+    def _next(self) -> bytes | None:
+        """Take the next whole packet, None if there is none."""
+        length, shift = 0, 0
+        for place, byte in enumerate(self._rest[1:5], 1):
+            length |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                stop = place + 1 + length
+                if len(self._rest) < stop:
+                    return None
+                packet, self._rest = self._rest[:stop], self._rest[stop:]
+                return packet
+        return None
+
+    @staticmethod
+    def _identifier(packet: bytes) -> bytes:
+        body = next(place for place, byte in enumerate(packet[1:5], 1) if byte < 128) + 1
+        topic = int.from_bytes(packet[body : body + 2], "big")
+        return packet[body + 2 + topic : body + 4 + topic]
+
+
 class Proxy:
     """The only way of the monitor to its broker."""
 
@@ -78,7 +119,7 @@ class Proxy:
         self._flows = asyncio.Event()
         self._flows.set()
         self._delay_s = 0.0
-        self._swallow = False
+        self._swallow = self._quota = False
 
     async def open(self) -> None:
         """Let everything pass."""
@@ -87,7 +128,7 @@ class Proxy:
         self._deaf.clear()
         if self._swallow:
             self.cut()  # nobody will ever answer on what was swallowed
-        self._delay_s, self._swallow = 0.0, False
+        self._delay_s, self._swallow, self._quota = 0.0, False, False
         self._flows.set()
         if self._server is None:
             self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
@@ -118,6 +159,10 @@ class Proxy:
         self._swallow = True
         self.cut()
 
+    def refuse_messages(self) -> None:
+        """Answer every message of QoS 1 with 0x97 (quota exceeded) instead of passing it on."""
+        self._quota = True
+
     async def drop(self) -> None:
         """Answer no new connection at all: the queue of a listener that never accepts is full, further SYNs are dropped."""
         await self.refuse()
@@ -147,7 +192,8 @@ class Proxy:
             there, away = await asyncio.open_connection("127.0.0.1", self._target)
             self._writers.add(away)
             try:
-                ways = [asyncio.create_task(self._carry(reader, away)), asyncio.create_task(self._carry(there, writer))]
+                up = self._carry(reader, away, Packets(writer))
+                ways = [asyncio.create_task(up), asyncio.create_task(self._carry(there, writer))]
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
                 for way in ways:
                     way.cancel()
@@ -161,7 +207,7 @@ class Proxy:
             self._writers.discard(writer)
             writer.transport.abort()
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, packets: Packets | None = None) -> None:
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(1000)
 
@@ -181,6 +227,11 @@ class Proxy:
             while True:
                 await self._flows.wait()
                 data = await reader.read(65536)
+                end = not data
+                if packets is not None:
+                    data = packets.pass_on(data, refuse=self._quota)
+                    if not data and not end:
+                        continue
                 await queue.put((loop.time() + self._delay_s, data))
                 if not data:
                     await delivering

@@ -50,6 +50,22 @@ SAID_S = 12.0
 STUCK_CODE, STUCK_S = 70, 45.0
 """A process whose event loop is held ends itself with this code, within this time."""
 
+WORKERS = {
+    "acl": ("delivery-refused",),
+    "quota": ("delivery-refused",),
+    "refuse": ("broker-lost",),
+    "syn": ("broker-lost",),
+    "blackhole": ("broker-lost",),
+    "kill-broker": ("broker-lost",),
+    "clock-step": ("clock-jump",),
+    "twin": ("name-taken",),
+    "unread": ("sink-stuck",),
+}
+"""What the worker itself must say of a fault."""
+
+HELD_S = 0.25
+"""Nothing from outside holds the event loop for longer."""
+
 EXPLAINS = ("no-data", "leads-off", "signal-missing", "noise", "unwatched", "overload", "worker-lost")
 LIVE = (JSONL, MQTT, ZMQ)
 _OUTAGES = ("kill-broker", "freeze", "cut", "refuse", "blackhole", "syn")
@@ -207,6 +223,7 @@ def _due(log: Log, sink: str, bed: str, seen: float) -> float | None:
 
 def _refused(log: Log, bed: str, start: float, stop: float) -> bool:
     spans = [(began - 1, ended + 1) for fault, began, ended in log.done if fault.kind == "acl" and fault.detail == bed]
+    spans += [(began - 1, ended + 1) for began, ended, kind in log.path_down if kind == "quota"]
     return any(meets(span, (start, stop)) for span in spans)
 
 
@@ -333,7 +350,12 @@ def _unsaid(log: Log, presence: dict[str, Presence]) -> Iterator[Item]:
     state = presence[JSONL]
     for fault in log.plan.faults:
         window = (fault.at_s, fault.at_s + max(SAID_S, fault.seconds))
-        if fault.target not in log.plan.beds or not _lived(log, *window) or fault.kind == "blocks":
+        if not _lived(log, *window) or fault.kind == "blocks":
+            continue
+        if fault.target not in log.plan.beds:
+            for condition in WORKERS.get(fault.kind, ()):
+                if state.first_on("", [condition], *window) is None:
+                    yield Item("unsaid", fault.at_s, "", JSONL, f"{fault.kind}: no {condition}")
             continue
         bed = bed_name(fault.target)
         if state.first_on(bed, state.conditions(bed, "technical"), *window) is None:
@@ -404,6 +426,8 @@ def _loop(log: Log, found: Findings) -> None:
         else:
             found.loop_late_s.append(float(line["late_s"]))
             found.loop_own_s.append(float(line["own_s"]))
+            if found.loop_own_s[-1] > HELD_S:
+                found.items.append(Item("held", t, "", "", f"the event loop was held for {found.loop_own_s[-1]:.2f} s"))
 
 
 def near(fault: Fault, began: float, ended: float, item: Item) -> bool:

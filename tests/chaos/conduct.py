@@ -23,7 +23,7 @@ from tests.chaos.broker import Mosquitto, Proxy, free_port
 from tests.chaos.hearts import write_hearts
 from tests.chaos.plan import Fault, Plan, bed_name
 from tests.chaos.receivers import JSONL, Ledger, read_history, read_recordings, receive_mqtt, receive_zmq
-from tests.chaos.worker import NOTES, UNREAD_FD
+from tests.chaos.worker import CLOCK, NOTES, UNREAD_FD
 
 __all__ = ["Life", "Log", "conduct"]
 
@@ -106,7 +106,8 @@ class _Stage:
     def __init__(self, plan: Plan, folder: Path, told: Callable[[str], None]) -> None:
         self.plan, self.folder, self._told = plan, folder, told
         (folder / "plan.json").write_bytes(msgspec.json.encode(plan))
-        self.log = Log(plan, folder, Ledger(self.now_s, time.time))
+        self._set_s = 0.0
+        self.log = Log(plan, folder, Ledger(self.now_s, lambda: time.time() + self._set_s))
         self.broker = Mosquitto(folder)
         self.proxy = Proxy(self.broker.port)
         self.disk = peers.Disk(folder / "disk")
@@ -258,6 +259,8 @@ class _Stage:
             "kill-monitor": partial(self._again, fault, signal.SIGKILL),
             "end-monitor": partial(self._again, fault, signal.SIGTERM),
             "disk-full": partial(self._disk, fault),
+            "quota": partial(self._path, fault, self.proxy.refuse_messages),
+            "clock-step": partial(self._set_clock, fault),
             "twin": partial(self._twin, fault),
             "zmq-subscriptions": partial(peers.zmq_flood, self.endpoint, "subscriptions"),
             "zmq-big": partial(peers.zmq_flood, self.endpoint, "big"),
@@ -298,6 +301,15 @@ class _Stage:
         await self._end("kill -9" if number == signal.SIGKILL else "SIGTERM", number)
         await asyncio.sleep(fault.seconds)
         await self._start()
+
+    async def _set_clock(self, fault: Fault) -> None:
+        """Set the wall clock of the monitor, and after a while back again."""
+        for set_s in (float(fault.detail), 0.0):
+            draft = self.folder / "clock.new"
+            draft.write_text(str(set_s))
+            draft.replace(self.folder / CLOCK)
+            self._set_s = set_s
+            await asyncio.sleep(fault.seconds)
 
     async def _disk(self, fault: Fault) -> None:
         assert self._process is not None

@@ -38,8 +38,16 @@ BED_FAULTS: dict[str, float] = {
 }
 """Faults of one bed's device, and how long each lasts, s."""
 
-BROKER_FAULTS: dict[str, float] = {"freeze": 8.0, "cut": 0.0, "refuse": 4.0, "delay": 15.0, "blackhole": 10.0, "syn": 10.0}
-"""Faults on the way to the broker; killing it comes besides."""
+BROKER_FAULTS: dict[str, float] = {
+    "freeze": 6.0,
+    "cut": 0.0,
+    "refuse": 3.0,
+    "delay": 8.0,
+    "blackhole": 6.0,
+    "syn": 6.0,
+    "quota": 4.0,
+}
+"""Faults on the way to the broker; killing it comes besides. ``quota`` answers every message with 0x97 and delivers none."""
 
 PEER_FAULTS: dict[str, float] = {
     "zmq-subscriptions": 5.0,
@@ -48,6 +56,7 @@ PEER_FAULTS: dict[str, float] = {
     "commands-escape": 2.0,
     "commands-malformed": 2.0,
     "disk-full": 10.0,
+    "clock-step": 6.0,
     "twin": 15.0,
 }
 """Faults of everything else around the monitor; ``twin`` is a second one with the same configuration."""
@@ -60,6 +69,7 @@ DETAILS: dict[str, tuple[str, ...]] = {
     "huge": ("1e9", "1e30", "-1e9", "inf"),
     "gain": ("-200", "0", "1e50", "nan", "-1"),
     "rate": ("2", "0.5"),
+    "clock-step": ("17280000", "-3600", "30", "-1.5"),
     "garbage": ("None", "text", "shape", "dtype", "empty"),
 }  # fmt: skip
 """Kinds of one fault; they come in turn."""
@@ -219,12 +229,12 @@ def _stands(onsets: tuple[Onset, ...], bed: str, count: int) -> Iterator[Fault]:
 def _path_faults(seconds: float, broker_kills: int, rng: random.Random) -> Iterator[Fault]:
     """On the way to the broker one thing goes wrong at a time."""
     span = seconds - CALM_FIRST_S - CALM_LAST_S
-    others = max(0, int(span / 90))
+    others = max(len(BROKER_FAULTS), int(span / 90))
     kinds = ["kill-broker"] * broker_kills + [list(BROKER_FAULTS)[i % len(BROKER_FAULTS)] for i in range(others)]
     rng.shuffle(kinds)
     lengths = [rng.uniform(0.2, 3.0) if kind == "kill-broker" else BROKER_FAULTS[kind] for kind in kinds]
     rest = span - sum(lengths)
-    if kinds and rest / len(kinds) < 5:
+    if rest / len(kinds) < 4:
         raise ValueError(f"{broker_kills} kills of the broker do not fit into {seconds:g} s: more time is needed")
     at = CALM_FIRST_S
     for kind, length in zip(kinds, lengths, strict=True):
@@ -256,6 +266,8 @@ def _peer_faults(seconds: float, rng: random.Random) -> Iterator[Fault]:
         kind = kinds[number % len(kinds)]
         if at + PEER_FAULTS[kind] + 15 > seconds - CALM_LAST_S:
             return
-        yield Fault(kind, round(at, 2), PEER_FAULTS[kind], "disk" if kind == "disk-full" else "peers")
+        steps = DETAILS.get(kind, ("",))
+        detail = steps[number // len(kinds) % len(steps)]
+        yield Fault(kind, round(at, 2), PEER_FAULTS[kind], "disk" if kind == "disk-full" else "peers", detail)
         at += PEER_FAULTS[kind] + rng.uniform(4, 12)
         number += 1

@@ -13,7 +13,7 @@ from tests.chaos.plan import Fault
 
 __all__ = ["COLUMNS", "summary", "table"]
 
-COLUMNS = ("lost", "late", "doubled", "unwatched", "unsaid", "will", "stale", "control", "files", "ended")
+COLUMNS = ("lost", "late", "doubled", "unwatched", "unsaid", "will", "stale", "control", "files", "ended", "held")
 
 
 def _happened(log: Log) -> list[tuple[Fault, float, float]]:

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +33,14 @@ UNREAD_FD = "ECGNAT_CHAOS_UNREAD"
 """Number of a pipe that nobody reads: another receiver of JSON lines."""
 NOTES = "ECGNAT_CHAOS_NOTES"
 """Folder within the harness's for the notes of the devices and of the loop watch."""
+CLOCK = "clock"
+"""File within the harness's folder that holds by how many seconds the wall clock has been set, if it has."""
+
+
+def wall(setting: Path) -> datetime:
+    """Return the wall time, as somebody has set it."""
+    offset_s = float(setting.read_text() or 0) if setting.exists() else 0.0
+    return datetime.now(UTC) + timedelta(seconds=offset_s)
 
 
 class LoopWatch:
@@ -89,7 +98,7 @@ async def monitor(folder: Path) -> None:
     hearts = {bed: Heart(folder, bed, plan.t0_ns) for bed in plan.beds}
     truth = Truth(notes / "truth.jsonl", hearts[plan.beds[0]].now_s)
     devices = {bed: partial(HeartDevice, bed, hearts[bed], plan.of(bed), truth) for bed in plan.beds}
-    instance = Monitor(load_config(folder / "monitor.toml"), SystemClock(), devices=devices)
+    instance = Monitor(load_config(folder / "monitor.toml"), SystemClock(wall=partial(wall, folder / CLOCK)), devices=devices)
     instance.add(JsonLinesSink(instance.bus, sys.stdout), essential=True)
     if unread := os.environ.get(UNREAD_FD):
         instance.add(JsonLinesSink(instance.bus, os.fdopen(int(unread), "w")))

@@ -41,6 +41,9 @@ SILENT_S = 60.0
 FRESH_S = 5.0
 """A bed is watched if a second of its signal was judged in the last 5 s, and is not older than that itself."""
 
+GRAIN_S = 2.0
+"""Sinks are told once a second that a bed is judged: so long after the end of an alarm that explained, its word still counts."""
+
 CUT_S = 1.0
 """What was said within the last second before a kill -9 may have reached some sinks only."""
 
@@ -343,7 +346,7 @@ def _around(times: list[float], t: float) -> list[float]:
 
 
 def _explained(presence: dict[str, Presence], bed: str, t: float) -> bool:
-    return any(state.on(whom, condition, t) for state in presence.values() for whom in (bed, "") for condition in EXPLAINS)
+    return any(state.first_on(whom, EXPLAINS, t - GRAIN_S, t) is not None for state in presence.values() for whom in (bed, ""))
 
 
 def _unsaid(log: Log, presence: dict[str, Presence]) -> Iterator[Item]:

@@ -338,4 +338,7 @@ class _Stage:
         if (disk / "alarms.db").exists():
             self.log.ledger.alarms += read_history(disk / "alarms.db", t)
         self.log.ledger.alarms += read_recordings(disk / "recordings", t)
+        with (self.folder / "heard.jsonl").open("wb") as file:
+            for heard in self.log.ledger.alarms:
+                file.write(msgspec.json.encode({"t": heard.t, "sink": heard.sink, "alarm": heard.alarm}) + b"\n")
         self.log.files = len(list((disk / "recordings").rglob("invented-*")))

@@ -120,14 +120,15 @@ class Proxy:
         self._flows.set()
         self._delay_s = 0.0
         self._swallow = self._quota = False
+        self._answers = asyncio.Event()
+        self._serving: set[asyncio.Task[None] | None] = set()
 
     async def open(self) -> None:
         """Let everything pass."""
         for sock in self._deaf:
             sock.close()
         self._deaf.clear()
-        if self._swallow:
-            self.cut()  # nobody will ever answer on what was swallowed
+        self._answers.set()  # and cuts off what was swallowed: nobody will ever answer there
         self._delay_s, self._swallow, self._quota = 0.0, False, False
         self._flows.set()
         if self._server is None:
@@ -157,6 +158,7 @@ class Proxy:
     def swallow(self) -> None:
         """Cut what there is; accept new connections and never answer."""
         self._swallow = True
+        self._answers.clear()
         self.cut()
 
     def refuse_messages(self) -> None:
@@ -181,14 +183,20 @@ class Proxy:
     async def close(self) -> None:
         """End."""
         await self.refuse()
+        self._answers.set()
+        for task in list(self._serving):
+            if task is not None:
+                task.cancel()
         for sock in self._deaf:
             sock.close()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
+        self._serving.add(task := asyncio.current_task())
         try:
             if self._swallow:
-                await asyncio.Event().wait()
+                await self._answers.wait()
+                return
             there, away = await asyncio.open_connection("127.0.0.1", self._target)
             self._writers.add(away)
             try:
@@ -204,6 +212,7 @@ class Proxy:
         except (OSError, asyncio.CancelledError):
             pass  # the broker is gone, or the harness ends: the monitor's connection is reset below
         finally:
+            self._serving.discard(task)
             self._writers.discard(writer)
             writer.transport.abort()
 

@@ -357,7 +357,8 @@ def _unsaid(log: Log, presence: dict[str, Presence]) -> Iterator[Item]:
             continue
         if fault.target not in log.plan.beds:
             for condition in WORKERS.get(fault.kind, ()):
-                if state.first_on("", [condition], *window) is None:
+                beds = [bed_name(fault.detail)] if fault.kind == "acl" else [bed_name(bed) for bed in log.plan.beds]
+                if all(state.first_on(whom, [condition], *window) is None for whom in ("", *beds)):
                     yield Item("unsaid", fault.at_s, "", JSONL, f"{fault.kind}: no {condition}")
             continue
         bed = bed_name(fault.target)
@@ -407,7 +408,8 @@ def _delivery(log: Log, by_sink: dict[str, list[Heard]], found: Findings) -> Non
         there = first.get(heard.alarm.event_id)
         if there is None:
             continue
-        ends = [stop for start, stop, kind in log.path_down if kind in _OUTAGES and meets((start, stop + 0.01), (heard.t, there))]
+        bed = heard.alarm.bed.rsplit("/", 1)[-1]
+        ends = [stop for start, stop in _outages(log, bed) if meets((start, stop + 0.01), (heard.t, there))]
         base = max([heard.t, *ends])
         delay = max(0.0, there - base)
         found.delivery_s.append(delay)
@@ -416,7 +418,13 @@ def _delivery(log: Log, by_sink: dict[str, list[Heard]], found: Findings) -> Non
         if delay > RETURN_S:
             alarm = heard.alarm
             text = f"{alarm.condition} {alarm.phase}: said at {heard.t:.1f} s, at the broker {delay:.1f} s after it could be"
-            found.items.append(Item("late", there, alarm.bed.rsplit("/", 1)[-1], MQTT, text))
+            found.items.append(Item("late", there, bed, MQTT, text))
+
+
+def _outages(log: Log, bed: str) -> list[Span]:
+    """Return when nothing of a bed could reach the broker; what it refuses is offered again."""
+    down = [(start, stop) for start, stop, kind in log.path_down if kind in (*_OUTAGES, "quota")]
+    return down + [(began, ended) for fault, began, ended in log.done if fault.kind == "acl" and fault.detail == bed]
 
 
 def _loop(log: Log, found: Findings) -> None:

@@ -309,7 +309,7 @@ class _Stage:
             draft.write_text(str(set_s))
             draft.replace(self.folder / CLOCK)
             self._set_s = set_s
-            await asyncio.sleep(fault.seconds)
+            await asyncio.sleep(fault.seconds / 2)
 
     async def _disk(self, fault: Fault) -> None:
         assert self._process is not None

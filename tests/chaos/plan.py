@@ -10,7 +10,20 @@ import msgspec
 
 from ecgnat_devices.simulator import Segment
 
-__all__ = ["BED_FAULTS", "DETAILS", "FS", "LEADS", "Fault", "Onset", "Plan", "bed_name", "make_plan", "read_plan"]
+__all__ = [
+    "BED_FAULTS",
+    "BROKER_FAULTS",
+    "DETAILS",
+    "FS",
+    "LEADS",
+    "PEER_FAULTS",
+    "Fault",
+    "Onset",
+    "Plan",
+    "bed_name",
+    "make_plan",
+    "read_plan",
+]
 
 FS = 250.0
 LEADS = ("II", "V1")
@@ -56,7 +69,7 @@ PEER_FAULTS: dict[str, float] = {
     "commands-escape": 2.0,
     "commands-malformed": 2.0,
     "disk-full": 10.0,
-    "clock-step": 6.0,
+    "clock-step": 12.0,
     "twin": 15.0,
 }
 """Faults of everything else around the monitor; ``twin`` is a second one with the same configuration."""
@@ -269,5 +282,5 @@ def _peer_faults(seconds: float, rng: random.Random) -> Iterator[Fault]:
         steps = DETAILS.get(kind, ("",))
         detail = steps[number // len(kinds) % len(steps)]
         yield Fault(kind, round(at, 2), PEER_FAULTS[kind], "disk" if kind == "disk-full" else "peers", detail)
-        at += PEER_FAULTS[kind] + rng.uniform(4, 12)
+        at += PEER_FAULTS[kind] + rng.uniform(2, 7)
         number += 1

@@ -266,7 +266,9 @@ def _not_asked(log: Log, sink: str, t: float) -> bool:
         starts = [life.began for life in log.lives if life.began <= t + 1]
         heard = next((first for first in log.ledger.first.get(ZMQ, []) if starts and first > starts[-1]), math.inf)
         return t <= heard
-    if any(life.told is not None and life.told + CUT_S < t <= life.ended for life in log.lives if not life.how.startswith("kill")):
+    if any(
+        life.told is not None and life.told + CUT_S < t <= life.ended for life in log.lives if not life.how.startswith("kill")
+    ):
         return True  # the monitor was told to end: what a sink says of itself while it closes does not reach those that have
     if sink == RECORD:
         return any(began - 1 <= t <= ended + 15 for fault, began, ended in log.done if fault.kind == "disk-full")

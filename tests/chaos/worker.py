@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from ecgnat_stream.cli.guard import guarded
 from ecgnat_stream.clock import SystemClock
 from ecgnat_stream.config import load_config
 from ecgnat_stream.monitor import Monitor
@@ -98,16 +98,20 @@ async def monitor(folder: Path) -> None:
     hearts = {bed: Heart(folder, bed, plan.t0_ns) for bed in plan.beds}
     truth = Truth(notes / "truth.jsonl", hearts[plan.beds[0]].now_s)
     devices = {bed: partial(HeartDevice, bed, hearts[bed], plan.of(bed), truth) for bed in plan.beds}
-    instance = Monitor(load_config(folder / "monitor.toml"), SystemClock(wall=partial(wall, folder / CLOCK)), devices=devices)
+    config = load_config(folder / "monitor.toml")
+    instance = Monitor(config, SystemClock(wall=partial(wall, folder / CLOCK)), devices=devices)
     instance.add(JsonLinesSink(instance.bus, sys.stdout), essential=True)
     if unread := os.environ.get(UNREAD_FD):
         instance.add(JsonLinesSink(instance.bus, os.fdopen(int(unread), "w")))
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, instance.stop)
+
+    def heard(_: int) -> None:
+        loop.call_soon_threadsafe(instance.stop)
+
     watching = asyncio.create_task(watch.run(), name="loop watch")
     try:
-        await instance.run()
+        with guarded(heard, lambda: instance.watched_ns, config.watchdog.loop_s):
+            await instance.run()
     finally:
         watching.cancel()
     for what, why in instance.failures.items():

@@ -47,6 +47,12 @@ GRAIN_S = 2.0
 CUT_S = 1.0
 """What was said within the last second before a kill -9 may have reached some sinks only."""
 
+AGAIN_S = 16.0
+"""What the broker has refused is offered again after at most 15 s (docs/interfaces.md)."""
+
+PORT_S = 8.0
+"""A taken port is tried again after 5 s."""
+
 SAID_S = 12.0
 """A device's fault must have raised a technical alarm of its bed after this time."""
 
@@ -119,7 +125,8 @@ def check(log: Log) -> Findings:
     found = Findings()
     by_sink: dict[str, list[Heard]] = defaultdict(list)
     for heard in log.ledger.alarms:
-        by_sink[heard.sink].append(heard)
+        if heard.alarm.event_id not in log.ledger.twins:
+            by_sink[heard.sink].append(heard)
     presence = {sink: Presence(by_sink[sink]) for sink in LIVE}
     found.items += [
         *_hearts(log, presence, found),
@@ -212,6 +219,8 @@ def _seen(onset: Onset, spans: Sequence[Span], first: float) -> float | None:
 def _due(log: Log, sink: str, bed: str, seen: float) -> float | None:
     """Return when the alarm must be in a sink, None if it cannot be asked for."""
     due = seen + WITHIN_S
+    if sink == ZMQ and (_port_taken(log, seen) or _port_taken(log, due)):
+        return None
     if sink == MQTT:
         for start, stop, kind in sorted(log.path_down):
             if kind in _OUTAGES and start <= due and stop + RETURN_S > seen:
@@ -225,9 +234,7 @@ def _due(log: Log, sink: str, bed: str, seen: float) -> float | None:
 
 
 def _refused(log: Log, bed: str, start: float, stop: float) -> bool:
-    spans = [(began - 1, ended + 1) for fault, began, ended in log.done if fault.kind == "acl" and fault.detail == bed]
-    spans += [(began - 1, ended + 1) for began, ended, kind in log.path_down if kind == "quota"]
-    return any(meets(span, (start, stop)) for span in spans)
+    return any(meets((began - 1, ended + 1), (start, stop)) for began, ended in _refusals(log, bed))
 
 
 # Alarm events.
@@ -265,13 +272,21 @@ def _not_asked(log: Log, sink: str, t: float) -> bool:
     if sink == ZMQ:
         starts = [life.began for life in log.lives if life.began <= t + 1]
         heard = next((first for first in log.ledger.first.get(ZMQ, []) if starts and first > starts[-1]), math.inf)
-        return t <= heard
+        return t <= heard or _port_taken(log, t)
     if any(
         life.told is not None and life.told + CUT_S < t <= life.ended for life in log.lives if not life.how.startswith("kill")
     ):
         return True  # the monitor was told to end: what a sink says of itself while it closes does not reach those that have
     if sink == RECORD:
         return any(began - 1 <= t <= ended + 15 for fault, began, ended in log.done if fault.kind == "disk-full")
+    return False
+
+
+def _port_taken(log: Log, t: float) -> bool:
+    """Return whether a second monitor had the publisher's port, since it was there when the first one started."""
+    for fault, began, ended in log.done:
+        if fault.kind == "twin" and began <= t <= ended + PORT_S:
+            return any(began <= life.began <= ended and life.began <= t for life in log.lives)
     return False
 
 
@@ -391,6 +406,8 @@ def _stale_states(log: Log, heard: Sequence[Heard]) -> Iterator[Item]:
         if not payload:
             continue
         state = json.loads(payload)
+        if state["event_id"] in log.ledger.twins:
+            continue
         item = last.get((state["bed"], state["condition"]))
         if (
             item is not None
@@ -413,11 +430,13 @@ def _delivery(log: Log, by_sink: dict[str, list[Heard]], found: Findings) -> Non
         if there is None:
             continue
         bed = heard.alarm.bed.rsplit("/", 1)[-1]
-        ends = [stop for start, stop in _outages(log, bed) if meets((start, stop + 0.01), (heard.t, there))]
-        base = max([heard.t, *ends])
+        way = (heard.t, there)
+        ends = [stop for start, stop, kind in log.path_down if kind in _OUTAGES and meets((start, stop + 0.01), way)]
+        again = [stop + AGAIN_S for start, stop in _refusals(log, bed) if meets((start, stop + AGAIN_S), way)]
+        base = max([heard.t, *ends, *again])
         delay = max(0.0, there - base)
         found.delivery_s.append(delay)
-        if base > heard.t:
+        if base > heard.t and not again:
             found.returned_s.append(delay)
         if delay > RETURN_S:
             alarm = heard.alarm
@@ -425,10 +444,10 @@ def _delivery(log: Log, by_sink: dict[str, list[Heard]], found: Findings) -> Non
             found.items.append(Item("late", there, bed, MQTT, text))
 
 
-def _outages(log: Log, bed: str) -> list[Span]:
-    """Return when nothing of a bed could reach the broker; what it refuses is offered again."""
-    down = [(start, stop) for start, stop, kind in log.path_down if kind in (*_OUTAGES, "quota")]
-    return down + [(began, ended) for fault, began, ended in log.done if fault.kind == "acl" and fault.detail == bed]
+def _refusals(log: Log, bed: str) -> list[Span]:
+    """Return when the broker refused a bed's alarm events."""
+    quota = [(start, stop) for start, stop, kind in log.path_down if kind == "quota"]
+    return quota + [(began, ended) for fault, began, ended in log.done if fault.kind == "acl" and fault.detail == bed]
 
 
 def _loop(log: Log, found: Findings) -> None:

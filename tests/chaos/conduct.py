@@ -322,15 +322,26 @@ class _Stage:
         """Start a second monitor with the same configuration, and end it after a while."""
         notes = self.folder / f"twin-{fault.at_s:.0f}"
         notes.mkdir()
-        nothing = subprocess.DEVNULL
-        command = (sys.executable, "-m", "tests.chaos.worker", str(self.folder))
-        env = os.environ | _LIGHT | {NOTES: notes.name}
-        twin = await asyncio.create_subprocess_exec(*command, stdout=nothing, stderr=nothing, env=env)
+        twin = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.chaos.worker", str(self.folder)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | _LIGHT | {NOTES: notes.name},
+            limit=2**24,
+        )
+        reading = asyncio.create_task(self._twins_lines(twin))
         try:
             await asyncio.sleep(fault.seconds)
         finally:
             twin.kill()
             await twin.wait()
+            await reading
+
+    async def _twins_lines(self, twin: asyncio.subprocess.Process) -> None:
+        assert twin.stdout is not None
+        async for line in twin.stdout:
+            if line.endswith(b"\n"):  # it is killed: the last one may not be whole
+                self.log.ledger.take_twin(line)
 
     def _read(self) -> None:
         """Read the files that are left."""
@@ -338,6 +349,8 @@ class _Stage:
         if (disk / "alarms.db").exists():
             self.log.ledger.alarms += read_history(disk / "alarms.db", t)
         self.log.ledger.alarms += read_recordings(disk / "recordings", t)
+        happened = {"lives": self.log.lives, "path_down": self.log.path_down, "done": self.log.done}
+        (self.folder / "happened.json").write_bytes(msgspec.json.encode(happened))
         with (self.folder / "heard.jsonl").open("wb") as file:
             for heard in self.log.ledger.alarms:
                 file.write(msgspec.json.encode({"t": heard.t, "sink": heard.sink, "alarm": heard.alarm}) + b"\n")

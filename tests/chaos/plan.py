@@ -40,7 +40,7 @@ BED_FAULTS: dict[str, float] = {
     "raises": 6.0,
     "ends": 4.0,
     "counter": 12.0,
-    "rate": 15.0,
+    "rate": 62.0,
     "huge": 8.0,
     "nan": 10.0,
     "gain": 10.0,
@@ -49,7 +49,7 @@ BED_FAULTS: dict[str, float] = {
     "hang-exit": 15.0,
     "garbage": 5.0,
 }
-"""Faults of one bed's device, and how long each lasts, s."""
+"""Faults of one bed's device, and how long each lasts, s. A wrong rate is told 30 to 60 s after it began (docs/devices.md)."""
 
 BROKER_FAULTS: dict[str, float] = {
     "freeze": 6.0,

@@ -69,6 +69,8 @@ class Ledger:
     statuses: list[tuple[float, str, bool, str]] = field(default_factory=list)
     """(t, bed, online, detail) by the broker's retained status, last wills too."""
     states: dict[str, bytes] = field(default_factory=dict)
+    twins: set[str] = field(default_factory=set)
+    """Identities of the events of a second monitor: they are none of the first one's."""
     control: list[str] = field(default_factory=list)
     first: dict[str, list[float]] = field(default_factory=dict)
     """When each sink was heard again, after it had been silent for a second."""
@@ -94,6 +96,12 @@ class Ledger:
             self.alarms.append(Heard(t, sink, event))
         elif isinstance(event, Quality) and event.at_s is not None:
             self.judged.append(Judged(t, sink, event.bed, event.at_s, self.utc_s() - event.time.timestamp(), event.usable))
+
+    def take_twin(self, payload: bytes) -> None:
+        """Note an event of a second monitor, as it tells it."""
+        event = wire.decode_json(payload)
+        if isinstance(event, Alarm):
+            self.twins.add(event.event_id)
 
     def _look(self, sink: str, event: object) -> None:
         """Note control characters in any text of an event: none may reach a person's terminal."""

@@ -110,7 +110,7 @@ def _ends_by_itself(log: Log) -> None:
 
 
 def _stale(log: Log) -> None:
-    state = {"bed": bed_name(BED), "condition": "ventricular-fibrillation", "presence": "on"}
+    state = {"bed": bed_name(BED), "condition": "ventricular-fibrillation", "presence": "on", "event_id": "e1"}
     log.ledger.states["ecg/v1/home/icu/bed-1/alarm/state/ventricular-fibrillation"] = json.dumps(state).encode()
 
 

@@ -56,7 +56,7 @@ PORT_S = 8.0
 SAID_S = 12.0
 """A device's fault must have raised a technical alarm of its bed after this time."""
 
-STUCK_CODE, STUCK_S = 70, 45.0
+STUCK_CODE, STUCK_S = 70, 25.0
 """A process whose event loop is held ends itself with this code, within this time."""
 
 WORKERS = {
@@ -157,7 +157,7 @@ def _ended(log: Log, found: Findings) -> Iterator[Item]:
     held = [fault for fault in log.plan.faults if fault.kind == "blocks"]
     for life in log.lives:
         if life.how == "by itself":
-            if not (life.code == STUCK_CODE and any(fault.at_s <= life.ended <= fault.at_s + STUCK_S for fault in held)):
+            if not (life.code == STUCK_CODE and any(fault.at_s <= life.ended <= fault.stop_s + 2 for fault in held)):
                 yield Item("ended", life.ended, "", "", f"the monitor ended by itself with {life.code}")
         elif life.told is not None and not life.how.startswith("kill"):
             found.exit_s.append(life.ended - life.told)

@@ -233,10 +233,10 @@ def _bed_faults(beds: tuple[str, ...], seconds: float, rng: random.Random) -> It
 
 
 def _stands(onsets: tuple[Onset, ...], bed: str, count: int) -> Iterator[Fault]:
-    """An adapter holds the event loop for a minute, some seconds after its heart was in trouble."""
+    """An adapter holds the event loop for half a minute, some seconds after its heart was in trouble."""
     ended = [onset.stop_s for onset in onsets if onset.bed == bed][::2]
     for stop_s in ended[:count]:
-        yield Fault("blocks", stop_s + 8, 60.0, bed)
+        yield Fault("blocks", stop_s + 8, 30.0, bed)
 
 
 def _path_faults(seconds: float, broker_kills: int, rng: random.Random) -> Iterator[Fault]:

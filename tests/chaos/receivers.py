@@ -148,7 +148,8 @@ def receive_zmq(endpoint: str, beds: Iterable[str], ledger: Ledger, stop: thread
         while not stop.is_set():
             if socket.poll(100):
                 topic, number, payload = socket.recv_multipart()
-                if seen.get(topic) != number:  # as the docs say: a state that was sent to another subscriber comes again
+                # A state that was sent to another subscriber comes again; an alarm event has an identity of its own.
+                if topic.endswith(b"/alarm/event") or seen.get(topic) != number:
                     seen[topic] = number
                     ledger.take(ZMQ, payload)
 

@@ -2,7 +2,7 @@
 
 The watchdog looks whether the beds are watched; the guard looks whether the watchdog looks. It needs nothing of the event loop:
 signals reach it through a socket that the operating system's handler writes to. Whoever started the process (systemd with
-``Restart=on-failure``, a container with a restart policy) starts it again after exit code 70.
+``Restart=always``, a container with a restart policy) starts it again after exit code 70.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 __all__ = ["DIED", "LEAVE_S", "guarded"]
@@ -106,13 +106,17 @@ class _Guard(threading.Thread):
                 self._stop(number)
 
     def _end(self, why: str) -> None:
-        if self._terminal is not None:
-            descriptor, state = self._terminal
-            termios.tcsetattr(descriptor, termios.TCSANOW, state)
-            os.write(descriptor, b"\x1b[?1049l\x1b[?1000l\x1b[?1003l\x1b[?25h\r\n")
-        os.write(2, f"ecgnat: the process is ended: {why}. Where each thread is:\n".encode())
-        faulthandler.dump_traceback(2, all_threads=True)
-        os._exit(DIED)
+        try:
+            os.set_blocking(2, False)  # a pipe that nobody reads, or a terminal that hangs, does not keep the process
+            if self._terminal is not None:
+                descriptor, state = self._terminal
+                termios.tcsetattr(descriptor, termios.TCSANOW, state)
+                os.write(descriptor, b"\x1b[?1049l\x1b[?1000l\x1b[?1003l\x1b[?25h\r\n")
+            os.write(2, f"ecgnat: the process is ended: {why}. Where each thread is:\n".encode())
+            faulthandler.dump_traceback(2, all_threads=True)
+            os.set_blocking(2, True)  # the shell may share it
+        finally:
+            os._exit(DIED)
 
 
 def _terminal() -> tuple[int, list[Any]] | None:
@@ -129,6 +133,7 @@ def _notify(state: str) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as service:
             try:
                 service.connect("\0" + address[1:] if address.startswith("@") else address)
-                service.send(state.encode())
+                with suppress(BlockingIOError):  # systemd is behind: it is told again in half a second
+                    service.send(state.encode())
             except OSError:
                 os.environ.pop("NOTIFY_SOCKET")  # nobody listens there: it is not asked again

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from ecgnat_stream.cli import guard
 from ecgnat_stream.cli.guard import DIED
 
 STARTS = """
@@ -81,6 +83,31 @@ def test_a_process_that_does_not_end_when_told_to_is_ended(then: str, after: str
     assert took_s < 30
 
 
+def test_an_error_pipe_that_nobody_reads_does_not_keep_the_process() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)
+    code = STARTS.format(then="time.sleep(60)", after="")
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=writer) as process:
+        assert process.wait(30) == DIED
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_terminal_that_is_gone_does_not_keep_the_process() -> None:
+    far, near = os.openpty()
+    code = STARTS.format(then="time.sleep(60)", after="")
+    pipes = {"stdin": near, "stdout": subprocess.PIPE, "stderr": near}
+    with subprocess.Popen([sys.executable, "-c", code], start_new_session=True, **pipes) as process:  # type: ignore[call-overload]
+        os.close(near)
+        assert process.stdout.readline() == b"runs\n"
+        os.close(far)
+        assert process.wait(30) == DIED
+
+
 def test_a_process_that_was_stopped_as_a_whole_is_not_blamed() -> None:
     shell = "kill -STOP $PPID; sleep 5; kill -CONT $PPID; sleep 1; kill -TERM $PPID"
     code, out, error, _ = run(then=f"import subprocess; subprocess.Popen(['sh', '-c', '{shell}'])")
@@ -94,3 +121,17 @@ def test_systemd_is_told_that_it_is_ready_alive_and_stopping(tmp_path: Path) -> 
         run(then="await asyncio.sleep(1.2); ended.set()", NOTIFY_SOCKET=str(tmp_path / "notify"))
         said = [service.recv(100) for _ in range(3)]
     assert said[:2] == [b"READY=1", b"WATCHDOG=1"]
+
+
+def test_a_systemd_that_is_behind_is_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as service:
+        service.bind(str(tmp_path / "notify"))
+        service.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        for _ in range(5000):  # more than it takes without being read
+            guard._notify("WATCHDOG=1")
+        with suppress(BlockingIOError):
+            while True:
+                assert service.recv(100) == b"WATCHDOG=1"
+        guard._notify("WATCHDOG=1")
+        assert service.recv(100) == b"WATCHDOG=1"

@@ -50,7 +50,7 @@ class WatchdogConfig(Settings, frozen=True, kw_only=True, forbid_unknown_fields=
     delivered_s: Annotated[float, Within(2, 60, "shorter is a broker that hesitates, longer hides one that gets no alarms")] = (
         10.0
     )
-    loop_s: Annotated[float, Within(5, 60, "shorter is a busy machine, longer hides a monitor that does nothing")] = 15.0
+    loop_s: Annotated[float, Within(3, 60, "shorter is a busy machine, longer hides a monitor that does nothing")] = 5.0
 
 
 def explains(alarm: Alarm) -> bool:

@@ -92,7 +92,8 @@ class AlarmEngine:
             return []
         stamp = Stamp(time, at_s, now_ns)
         events: list[Alarm] = []
-        if self._lost:
+        if self._lost and (observation.usable or found):
+            # Not before the heart is seen again, or something says why it is not: one alarm takes over from the other.
             self._lost = False
             events += self._machine.clear("no-data", stamp)
         return events + self._settle(found, stamp)

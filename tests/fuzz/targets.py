@@ -275,7 +275,7 @@ def zmq_greeting(_: Path) -> Take:
     from ecgnat_stream.sink.zmq.door import Door, Peer
     from ecgnat_stream.sink.zmq.state import Greetings, PresentState
 
-    state = PresentState(100)
+    state = PresentState(capacity=100)
     for number in range(50):
         state.take(f"ecg/v1/home/icu/{number}/vitals", b"{}", kept=True)
 

@@ -536,3 +536,21 @@ def test_what_a_person_did_is_said_with_the_source(bed: Bed) -> None:
     for action in ("pause", "resume", "acknowledge"):
         events = bed.say(action, condition="asystole", source="ward/nurse")[2]
         assert [event.by for event in events] == ["ward/nurse"]
+
+
+def test_no_data_stays_until_the_heart_is_seen_or_something_says_why_not() -> None:
+    engine = AlarmEngine("home/icu/1")
+    engine.disconnect(TIME, 0, "unplugged")
+
+    def on(at_s: float, usable: bool) -> set[str]:
+        leads = () if usable else (("II", "noisy"),)
+        for k in range(5):
+            engine.observe(Observation(at_s=at_s + 0.2 * k, usable=usable, leads=leads), TIME, 0)
+        return {alarm.condition for alarm in engine.active()}
+
+    engine.begin(TIME, 0)
+    assert on(1.0, usable=False) == {"no-data"}
+    assert on(2.0, usable=False) == {"no-data"}
+    assert on(4.2, usable=False) == {"noise"}, "one takes over from the other"
+    engine.disconnect(TIME, 0, "unplugged")
+    assert on(9.0, usable=True) == set()

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from ecgnat_stream.errors import SinkError
 from ecgnat_stream.events import Alarm, Technical, Vitals, Wave
 from ecgnat_stream.signal import SampleBlock
 from ecgnat_stream.sink.zmq import ZmqConfig, ZmqSink
+from ecgnat_stream.sink.zmq.state import PresentState, numbers_from
 from ecgnat_stream.testing import flushed
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -66,7 +67,7 @@ async def subscriber(endpoint: str, prefix: str, **options: Any) -> AsyncIterato
 async def receive(socket: zmq.asyncio.Socket) -> tuple[str, int, bytes]:
     async with asyncio.timeout(15):
         topic, number, payload = await socket.recv_multipart()
-    return topic.decode(), int.from_bytes(number, "little"), payload
+    return topic.decode(), int.from_bytes(number, "little") % 2**20, payload
 
 
 async def test_a_late_subscriber_gets_the_present_state_of_its_topics_first() -> None:
@@ -175,3 +176,14 @@ def test_an_empty_allow_list_is_refused(tmp_path: Path) -> None:
     (tmp_path / "clients").mkdir()
     with pytest.raises(SinkError, match="nobody would be let in"):
         ZmqSink(ZmqConfig(secret_key_file=secret, clients_dir=str(tmp_path / "clients")), Bus(), ManualClock())
+
+
+def test_the_numbers_of_a_later_process_are_higher() -> None:
+    first, second = (PresentState(numbers_from(NOW + timedelta(milliseconds=ms))) for ms in (0, 1))
+    for _ in range(1000):
+        last = int.from_bytes(first.take("t", b"", kept=True), "little")
+    again = int.from_bytes(second.take("t", b"", kept=True), "little")
+    assert last % 2**20 == 1000
+    assert again > last
+    assert again < 2**64
+    assert numbers_from(datetime(1960, 1, 1, tzinfo=UTC)) == 0, "a board whose clock was never set"

@@ -108,7 +108,7 @@ def subscriber(endpoint: str, prefix: str, **options: Any) -> Iterator[zmq.async
 async def receive(out: zmq.asyncio.Socket) -> tuple[str, int, bytes]:
     async with asyncio.timeout(30):
         topic, number, payload = await out.recv_multipart()
-    return topic.decode(), int.from_bytes(number, "little"), payload
+    return topic.decode(), int.from_bytes(number, "little") % 2**20, payload
 
 
 def connected(endpoint: str) -> socket.socket:
@@ -202,7 +202,7 @@ async def test_who_floods_is_sent_away_and_named_and_alarms_go_on(kind: str, tra
                 at.bus.publish(alarm(sent))
                 try:
                     async with asyncio.timeout(0.5):
-                        numbers.append(int.from_bytes((await other.recv_multipart())[1], "little"))
+                        numbers.append(int.from_bytes((await other.recv_multipart())[1], "little") % 2**20)
                 except TimeoutError:
                     assert not numbers, "an alarm event did not come while a peer floods"
             await flooding

@@ -21,7 +21,7 @@ from ecgnat_stream.events import Alarm, Command, DeviceStatus, Event, Technical,
 from ecgnat_stream.sink.zmq.config import ZmqConfig, check_exposure, own_keys
 from ecgnat_stream.sink.zmq.keys import ClientKeys
 from ecgnat_stream.sink.zmq.publisher import Handover, Message, Publisher, listen
-from ecgnat_stream.sink.zmq.state import PresentState
+from ecgnat_stream.sink.zmq.state import PresentState, numbers_from
 
 __all__ = ["ZmqSink", "try_endpoint"]
 
@@ -83,7 +83,7 @@ class ZmqSink:
         self.subscription: Subscription = bus.subscribe("zmq", *types)
         self.alarms_lost = 0
         self._sent_before = self._handed = 0
-        self._state = PresentState()
+        self._state = PresentState(numbers_from(clock.utc()))
         self._waiting = Handover()
         self._cutters: dict[str, wire.WaveCutter] = {}
         self._publisher: Publisher | None = None
@@ -163,7 +163,7 @@ class ZmqSink:
             waiting.close()
         except TimeoutError:
             # Its thread still holds them: what comes next begins anew.
-            self._state, self._waiting = PresentState(), Handover()
+            self._state, self._waiting = PresentState(numbers_from(self._clock.utc())), Handover()
         self._publisher = None
         self._sent_before += publisher.alarms
         lost, self._handed = self._handed - publisher.alarms, 0

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import OrderedDict
+from datetime import datetime
 from itertools import islice
 
 from ecgnat_stream.sink.zmq.door import Allowance, Peer
 
-__all__ = ["Greetings", "PresentState"]
+__all__ = ["Greetings", "PresentState", "numbers_from"]
 
 _TOPICS = 20_000
 """Topics that are remembered; 200 beds have about 5,000. Beyond, the one that was silent for longest is forgotten."""
@@ -26,12 +27,14 @@ class PresentState:
 
     Parameters
     ----------
+    before
+        Number before the first one of every topic; see :func:`numbers_from`.
     capacity
         Topics at most.
     """
 
-    def __init__(self, capacity: int = _TOPICS) -> None:
-        self._capacity = capacity
+    def __init__(self, before: int = 0, capacity: int = _TOPICS) -> None:
+        self._before, self._capacity = before, capacity
         self._newest: OrderedDict[str, tuple[int, bytes | None]] = OrderedDict()
         self._kept: list[str] = []
 
@@ -41,7 +44,7 @@ class PresentState:
 
     def take(self, topic: str, payload: bytes, *, kept: bool) -> bytes:
         """Note a message; return its number, as it is sent."""
-        number, before = self._newest.get(topic, (0, None))
+        number, before = self._newest.get(topic, (self._before, None))
         self._newest[topic] = (number + 1, payload if kept else before)
         self._newest.move_to_end(topic)
         if kept and before is None:
@@ -64,6 +67,14 @@ class PresentState:
         while stop < len(self._kept) and self._kept[stop].startswith(prefix):
             stop += 1
         return self._kept[first:stop]
+
+
+def numbers_from(time: datetime) -> int:
+    """Return the number before the first of a process that begins at ``time``: higher than any of those that began earlier.
+
+    It is the wall time in ms, times 2**20: a million messages of a topic in each ms of an earlier process stay below.
+    """
+    return max(0, round(time.timestamp() * 1000)) << 20
 
 
 class Greetings:

@@ -8,6 +8,7 @@ signals reach it through a socket that the operating system's handler writes to.
 from __future__ import annotations
 
 import faulthandler
+import math
 import os
 import select
 import signal
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-__all__ = ["DIED", "LEAVE_S", "guarded"]
+__all__ = ["DIED", "LEAVE_S", "Guard", "guarded"]
 
 DIED = 70
 """Exit code of a process that could not be trusted any more (EX_SOFTWARE of sysexits.h)."""
@@ -33,77 +34,92 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
-def guarded(stop: Callable[[int], None], watched_ns: Callable[[], int], loop_s: float) -> Iterator[None]:
-    """Guard the process from here on; when the block is left it has ``LEAVE_S`` to end by itself.
+def guarded() -> Iterator[Guard]:
+    """Guard what runs within the block, all of the event loop; :meth:`Guard.watch` says what is to be guarded.
 
-    Parameters
-    ----------
-    stop
-        Called in the guard's thread with the number of a signal that asks for the end.
-    watched_ns
-        Returns when the beds were last looked at, monotonic ns.
-    loop_s
-        How long that may be ago, s.
+    When the block is left, the guard waits for the end of the program: what hangs there is ended too. A program that goes on is
+    left alone.
     """
     inside, outside = socket.socketpair()
     for end in (inside, outside):
         end.setblocking(False)
-    guard = _Guard(inside, stop, watched_ns, loop_s)
+    guard = Guard(inside)
     former = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
     former_fd = signal.set_wakeup_fd(outside.fileno(), warn_on_full_buffer=False)
     guard.start()
-    _notify("READY=1")
     try:
-        yield
+        yield guard
     finally:
-        guard.leave()
-        _notify("STOPPING=1")
         signal.set_wakeup_fd(former_fd)
         for number, handler in former.items():
             signal.signal(number, handler)
         outside.close()
 
 
-class _Guard(threading.Thread):
-    def __init__(self, signals: socket.socket, stop: Callable[[int], None], watched_ns: Callable[[], int], loop_s: float) -> None:
+class Guard(threading.Thread):
+    """See the module; made by :func:`guarded`."""
+
+    def __init__(self, signals: socket.socket) -> None:
         super().__init__(name="guard", daemon=True)
-        self._signals, self._stop, self._watched_ns, self._loop_s = signals, stop, watched_ns, loop_s
-        self._until: float | None = None
+        self._signals = signals
+        self._stop: Callable[[int], None] = lambda _: None
+        self._watched_ns: Callable[[], int] | None = None
+        self._loop_s = math.inf
+        self._until = math.inf
         self._terminal = _terminal()
 
+    def watch(self, stop: Callable[[int], None], watched_ns: Callable[[], int], loop_s: float) -> None:
+        """Begin to look at a monitor.
+
+        Parameters
+        ----------
+        stop
+            Called in the guard's thread with the number of a signal that asks for the end.
+        watched_ns
+            Returns when the beds were last looked at, monotonic ns.
+        loop_s
+            How long that may be ago, s.
+        """
+        self._stop, self._loop_s, self._watched_ns = stop, loop_s, watched_ns
+        _notify("READY=1")
+
     def leave(self) -> None:
-        """Take note that the process is ending."""
-        self._until = self._until or time.monotonic() + LEAVE_S
+        """Take note that the monitor is ending: the block has to be left within ``LEAVE_S``."""
+        if self._until == math.inf:
+            self._until = time.monotonic() + LEAVE_S
+            _notify("STOPPING=1")
 
     def run(self) -> None:
-        """Look, twice a second, until the process has ended."""
+        """Look, twice a second, until the block is left; then wait for the end of the program."""
         held_up_s = 0.0
-        while True:
-            asked = time.monotonic()
-            self._hear()
+        asked = time.monotonic()
+        while self._hear():
             now = time.monotonic()
             # A process that was stopped as a whole (a debugger, a machine that slept) has not looked, and could not.
             held_up_s = now - asked if now - asked > 4 * _LOOK_S else max(0.0, held_up_s - _LOOK_S)
-            if self._until is not None:
-                if now > self._until:
-                    self._end(f"it did not end within {LEAVE_S:g} s")
-                continue
-            still_s = (time.monotonic_ns() - self._watched_ns()) / 1e9
-            if still_s > self._loop_s + held_up_s:
-                self._end(f"nobody has looked at the beds for {still_s:.0f} s: the event loop stands still")
-            _notify("WATCHDOG=1")
+            asked = now
+            if now > self._until:
+                self._end(f"it did not end within {LEAVE_S:g} s")
+            if self._until == math.inf and self._watched_ns is not None:
+                still_s = (time.monotonic_ns() - self._watched_ns()) / 1e9
+                if still_s > self._loop_s + held_up_s:
+                    self._end(f"nobody has looked at the beds for {still_s:.0f} s: the event loop stands still")
+                _notify("WATCHDOG=1")
+        self._signals.close()
+        threading.main_thread().join()
+        time.sleep(LEAVE_S)
+        self._end(f"it did not end within {LEAVE_S:g} s")
 
-    def _hear(self) -> None:
-        """Wait for a signal, or until it is time to look again."""
+    def _hear(self) -> bool:
+        """Wait for a signal, or until it is time to look again; False when the block is left."""
         if not select.select([self._signals], [], [], _LOOK_S)[0]:
-            return
+            return True
         heard = self._signals.recv(64)
-        if not heard:
-            time.sleep(_LOOK_S)  # the other end is closed: the monitoring is over
         for number in heard:
             if number in _SIGNALS:
                 self.leave()
                 self._stop(number)
+        return bool(heard)
 
     def _end(self, why: str) -> None:
         try:

@@ -17,6 +17,7 @@ from ecgnat_stream.errors import CheckpointError, ConfigError
 from ecgnat_stream.words import cleaned
 
 if TYPE_CHECKING:
+    from ecgnat_stream.cli.guard import Guard
     from ecgnat_stream.config import Config
 
 __all__ = ["NOT_A_DEVICE", "has_terminal", "monitor"]
@@ -40,6 +41,7 @@ def monitor(config: Config, arguments: argparse.Namespace) -> int:
     """
     import asyncio
 
+    from ecgnat_stream.cli.guard import guarded
     from ecgnat_stream.model import check_model, is_damaged
 
     check_devices(config)
@@ -56,10 +58,10 @@ def monitor(config: Config, arguments: argparse.Namespace) -> int:
         print(f"ecgnat: monitoring without a network: {error}", file=sys.stderr)
     if arguments.headless:
         print(f"ecgnat-stream {__version__}. {NOT_A_DEVICE}", file=sys.stderr)
-        with told(_BROKER):
-            return asyncio.run(_run_monitor(config, arguments))
-    with kept_back():
-        return asyncio.run(_run_monitor(config, arguments))
+        with told(_BROKER), guarded() as guard:
+            return asyncio.run(_run_monitor(config, arguments, guard))
+    with kept_back(), guarded() as guard:
+        return asyncio.run(_run_monitor(config, arguments, guard))
 
 
 def has_terminal() -> bool:
@@ -67,11 +69,10 @@ def has_terminal() -> bool:
     return sys.stdout.isatty() and sys.stderr.isatty()
 
 
-async def _run_monitor(config: Config, arguments: argparse.Namespace) -> int:
+async def _run_monitor(config: Config, arguments: argparse.Namespace, guard: Guard) -> int:
     import asyncio
     import signal
 
-    from ecgnat_stream.cli.guard import guarded
     from ecgnat_stream.clock import SystemClock
     from ecgnat_stream.monitor import Monitor
 
@@ -110,9 +111,12 @@ async def _run_monitor(config: Config, arguments: argparse.Namespace) -> int:
 
     if arguments.seconds:
         loop.call_later(arguments.seconds, stop)
-    with guarded(heard, lambda: instance.watched_ns, config.watchdog.loop_s):
+    guard.watch(heard, lambda: instance.watched_ns, config.watchdog.loop_s)
+    try:
         async with progress_shown(instance) if arguments.headless else nullcontext():
             await instance.run()
+    finally:
+        guard.leave()
     for what, why in instance.failures.items():
         print(f"ecgnat: {cleaned(f'{what}: {why}', 1000)}", file=sys.stderr)
     return 1 if instance.failures else 0

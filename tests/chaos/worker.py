@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from ecgnat_stream.cli.guard import guarded
+from ecgnat_stream.cli.guard import Guard, guarded
 from ecgnat_stream.clock import SystemClock
 from ecgnat_stream.config import load_config
 from ecgnat_stream.monitor import Monitor
@@ -90,7 +90,7 @@ class LoopWatch:
                 self._say(stands=[f"{Path(part.filename).name}:{part.lineno} {part.name}" for part in stack])
 
 
-async def monitor(folder: Path) -> None:
+async def monitor(folder: Path, guard: Guard) -> None:
     """Monitor until told to end."""
     plan = read_plan(folder / "plan.json")
     notes = folder / os.environ.get(NOTES, "")
@@ -109,14 +109,16 @@ async def monitor(folder: Path) -> None:
         loop.call_soon_threadsafe(instance.stop)
 
     watching = asyncio.create_task(watch.run(), name="loop watch")
+    guard.watch(heard, lambda: instance.watched_ns, config.watchdog.loop_s)
     try:
-        with guarded(heard, lambda: instance.watched_ns, config.watchdog.loop_s):
-            await instance.run()
+        await instance.run()
     finally:
+        guard.leave()
         watching.cancel()
     for what, why in instance.failures.items():
         print(f"{what}: {why}", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    asyncio.run(monitor(Path(sys.argv[1])))
+    with guarded() as made:
+        asyncio.run(monitor(Path(sys.argv[1]), made))

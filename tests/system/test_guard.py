@@ -21,7 +21,7 @@ STARTS = """
 import asyncio, signal, sys, time
 from ecgnat_stream.cli.guard import guarded
 
-async def main():
+async def main(guard):
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     looked = [time.monotonic_ns()]
@@ -31,13 +31,15 @@ async def main():
             await asyncio.sleep(0.1)
     task = asyncio.create_task(look())
     stop = lambda number: loop.call_soon_threadsafe(ended.set)
-    with guarded(stop, lambda: looked[0], loop_s=2.0):
-        await asyncio.sleep(0.5)
-        print("runs", flush=True)
-        {then}
-        await ended.wait()
-        task.cancel()
-asyncio.run(main())
+    guard.watch(stop, lambda: looked[0], loop_s=2.0)
+    await asyncio.sleep(0.5)
+    print("runs", flush=True)
+    {then}
+    await ended.wait()
+    guard.leave()
+    task.cancel()
+with guarded() as made:
+    asyncio.run(main(made))
 {after}
 print("ended", flush=True)
 """
@@ -72,7 +74,7 @@ def test_a_signal_ends_it_in_the_usual_way(number: signal.Signals) -> None:
     ("then", "after"),
     [
         ("ended.wait = asyncio.Event().wait", ""),  # nobody heeds it
-        ("", "time.sleep(60)"),  # it hangs behind the loop
+        ("loop.run_in_executor(None, time.sleep, 60)", ""),  # the loop waits for its threads
         ("", "import threading; threading.Thread(target=time.sleep, args=(60,)).start()"),  # a thread that nobody joins
     ],
 )
@@ -112,6 +114,12 @@ def test_a_process_that_was_stopped_as_a_whole_is_not_blamed() -> None:
     shell = "kill -STOP $PPID; sleep 5; kill -CONT $PPID; sleep 1; kill -TERM $PPID"
     code, out, error, _ = run(then=f"import subprocess; subprocess.Popen(['sh', '-c', '{shell}'])")
     assert (code, out, error) == (0, "ended\n", "")
+
+
+def test_a_program_that_goes_on_behind_the_monitoring_is_left_alone() -> None:
+    code, out, error, took_s = run(after="time.sleep(11)", numbers=[signal.SIGTERM])
+    assert (code, out, error) == (0, "ended\n", "")
+    assert took_s > 10
 
 
 def test_systemd_is_told_that_it_is_ready_alive_and_stopping(tmp_path: Path) -> None:

@@ -87,7 +87,9 @@ class AlarmEngine:
         self._at_s = at_s
         found = self._watch.watch(observation, before_s)
         present = frozenset(name for name in self._last_seen_s if name in PHYSIOLOGICAL)
-        found += physiological(self._history.picture(observation, before_s, present), self.config)
+        picture = self._history.picture(observation, before_s, present)
+        found += self._watch.interrupted(observation, picture, before_s, found)
+        found += physiological(picture, self.config)
         if not found and not self._last_seen_s and not self._lost:
             return []
         stamp = Stamp(time, at_s, now_ns)

@@ -1,7 +1,8 @@
 """What of one bed's past the rules need: from one observation per frame to the picture at its end.
 
 Everything is bounded in stream time: beats by a minute, fibrillation scores and the network's opinion by seconds. A stretch
-that cannot be judged makes the rules begin anew; only ventricular beats are counted across it.
+that cannot be judged makes the rules begin anew, unless it is short, as where a radio link loses a block now and then; only
+ventricular beats are counted across it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ecgnat_stream.alarm.rules import HYSTERESIS_BPM, STALE_S
 __all__ = ["Past"]
 
 BLIND_S = 1.0
-"""Unusable signal up to this length does not break a run of beats; longer, everything is judged anew."""
+"""Unusable or lost signal up to this length does not break a run of beats; longer, everything is judged anew."""
 
 SCORE_FRAMES = 15
 """The fibrillation score is averaged over so many frames (3 s); a frame without one counts as none."""
@@ -57,7 +58,7 @@ class Past:
     def picture(self, observation: Observation, before_s: float, present: frozenset[str] = frozenset()) -> Picture:
         """Take one observation, which begins at ``before_s``; return what is known at its end, ``present`` being on."""
         at_s = observation.at_s
-        if observation.gap_s > 0:
+        if observation.gap_s > BLIND_S:
             self._break()
         self._see(observation, before_s)
         before = self._beats

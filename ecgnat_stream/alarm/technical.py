@@ -7,7 +7,8 @@ condition is reported by the stage that noticed it, as an ``events.Technical``, 
 from __future__ import annotations
 
 from ecgnat_stream.alarm.config import AlarmConfig
-from ecgnat_stream.alarm.picture import Condition, Finding, Observation
+from ecgnat_stream.alarm.picture import Condition, Finding, Observation, Picture
+from ecgnat_stream.alarm.rules import SETTLE_S
 from ecgnat_stream.codes import Priority
 from ecgnat_stream.events import Technical
 
@@ -77,6 +78,7 @@ class SignalWatch:
         self._unusable_since_s: float | None = None
         self._gap_at_s: float | None = None
         self._gap_s = 0.0
+        self._judged_s: float | None = None
 
     def watch(self, observation: Observation, before_s: float) -> list[Finding]:
         """Return the technical conditions that are present at the end of this observation, which begins at ``before_s``."""
@@ -85,6 +87,26 @@ class SignalWatch:
             return []
         found = [self._leads_off(observation, before_s), self._unusable(observation, before_s), self._gap(observation)]
         return [finding for finding in found if finding is not None]
+
+    def interrupted(self, observation: Observation, picture: Picture, before_s: float, found: list[Finding]) -> list[Finding]:
+        """Return ``noise`` if the signal breaks off so often that the rules begin anew before they could find a heart that stops.
+
+        Each of the breaks may be too short to be told. The signal is judged where a beat is seen once the detector has settled,
+        and where no beat for so long is asystole. ``found`` may say already why it is not.
+        """
+        told = any(finding.condition in ("noise", "signal-missing", "leads-off") for finding in found) and not observation.usable
+        at_s, since_s = observation.at_s, picture.since_s
+        seen_s = at_s - since_s if since_s is not None else 0.0
+        judged = seen_s >= SETTLE_S and bool(observation.beats or seen_s >= SETTLE_S + self._config.asystole_s)
+        if judged or told:
+            self._judged_s = at_s
+        elif self._judged_s is None or observation.gap_s > self._config.noise_delay_s:
+            self._judged_s = before_s  # what was lost at one time has been told
+        lasted_s = at_s - self._judged_s
+        if lasted_s < SETTLE_S + self._config.asystole_s + self._config.noise_delay_s:
+            return []
+        priority: Priority = "medium" if lasted_s >= self._config.noise_medium_s else "low"
+        return [_finding("noise", priority, "it breaks off too often to be judged", self._judged_s, None)]
 
     def _leads_off(self, observation: Observation, before_s: float) -> Finding | None:
         off = [lead for lead, state in observation.leads if state == _OFF]

@@ -554,3 +554,41 @@ def test_no_data_stays_until_the_heart_is_seen_or_something_says_why_not() -> No
     assert on(4.2, usable=False) == {"noise"}, "one takes over from the other"
     engine.disconnect(TIME, 0, "unplugged")
     assert on(9.0, usable=True) == set()
+
+
+def test_a_heart_that_stops_is_found_where_a_block_is_lost_now_and_then() -> None:
+    bed = Bed()
+    bed.live(20, 70)
+    onset_s = bed.at_s
+    for _ in range(10):
+        bed.live(1.8, None, rhythm="")
+        bed.frame += 1
+        lost = Observation(at_s=bed.at_s, usable=False, leads=(("II", "missing"),), gap_s=0.1)
+        bed.events += bed.engine.observe(lost, bed.time, bed.now_ns)
+    found = [event.at_s for event in bed.events if event.condition == "asystole" and event.phase == "start"]
+    assert found and found[0] is not None and found[0] - onset_s < 6.0
+    assert [event.presence for event in bed.engine.active() if event.condition == "asystole"] == ["on"]
+
+
+@pytest.mark.parametrize(("bad_s", "good_s"), [(2.8, 0.2), (1.4, 2.6), (2.0, 1.0)])
+def test_a_signal_that_breaks_off_too_often_to_be_judged_is_told(bad_s: float, good_s: float) -> None:
+    bed = Bed()
+    bed.live(20, 70)
+    begun_s = bed.at_s
+    while bed.at_s < begun_s + 40:
+        bed.live(bad_s, None, rhythm="", usable=False, leads=(("II", "noisy"),))
+        bed.live(good_s, None, rhythm="")
+    said = [(event.phase, event.priority, event.at_s) for event in bed.events if event.condition == "noise"]
+    assert [(phase, priority) for phase, priority, _ in said] == [("start", "low"), ("escalate", "medium")]
+    assert said[0][2] is not None and said[0][2] - begun_s < 12.0
+    bed.live(10, 70)
+    assert not [event for event in bed.engine.active() if event.condition == "noise"]
+
+
+def test_breaks_that_leave_room_for_the_rules_are_not_told() -> None:
+    bed = Bed()
+    bed.live(20, 70)
+    for _ in range(10):
+        bed.live(2.0, None, rhythm="", usable=False, leads=(("II", "noisy"),))
+        bed.live(6.0, 70)
+    assert not [event for event in bed.events if event.condition == "noise"]

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from ecgnat_stream.exposure import is_local
@@ -63,7 +63,7 @@ def examine_security(path: Path, *, as_json: bool) -> int:
     else:
         _show(found)
         counts = ", ".join(f"{sum(one.severity == severity for one in found)} {severity}" for severity in _STYLES)
-        print(f"{path}: {counts}; docs/security.md says what each means", file=sys.stderr)
+        print(f"{path}: {counts}; docs/security.md says more", file=sys.stderr)
     return int(any(finding.severity != "low" for finding in found))
 
 
@@ -120,7 +120,7 @@ def _mqtt(config: Config) -> Iterator[Finding]:
     yield from _secret("mqtt.credentials_file", mqtt.credentials_file)
     yield from _secret("mqtt.key_file", mqtt.key_file)
     if mqtt.embedded:
-        yield _embedded(is_local(urlsplit(mqtt.url).hostname or ""), getattr(mqtt, "insecure", False))
+        yield _embedded(is_local(urlsplit(mqtt.url).hostname or ""), mqtt.insecure)
         return
     access = broker_access(mqtt)
     local = is_local(access.host)
@@ -136,9 +136,7 @@ def _mqtt(config: Config) -> Iterator[Finding]:
     if access.tls is not None and not mqtt.ca_file:
         what = "every authority that the system trusts may vouch for the broker"
         yield Finding("low", "mqtt.ca_file", what, "name the authority of your own brokers")
-    what = (
-        "whoever may publish to .../cmd/... can acknowledge and pause alarms; the answer goes to the topic that the command names"
-    )
+    what = "whoever may publish to .../alarm/command can acknowledge and pause the alarms of a bed"
     yield Finding("low", "mqtt commands", what, "let only those write there who may: the access list in docs/interfaces.md")
 
 
@@ -201,10 +199,15 @@ def _missing(config: Config) -> Iterator[Finding]:
     if config.history is None:
         what = "nobody can find out afterwards which alarms were on, and who acknowledged or paused them"
         yield Finding("low", "history", what, 'set [history] path = "alarms.db"')
-    confirm: Any = getattr(config.mqtt, "confirm", None)
-    if config.mqtt is not None and not confirm:
-        what = "no receiver has to confirm alarms: one that listens to nothing is not noticed"
+    without = [name for name, receiver in config.receivers.items() if not receiver]
+    if config.mqtt is not None and without:
+        what = f"no receiver has to confirm the alarms of {_few(without)}: one that is gone is not noticed"
         yield Finding("low", "mqtt.confirm", what, "name the receiver that must confirm")
+
+
+def _few(names: list[str]) -> str:
+    """Return the first three names, and the number of the others."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _secret(where: str, name: str) -> Iterator[Finding]:

@@ -131,6 +131,12 @@ def test_root_and_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert found(tmp_path)["account"] == "medium"
 
 
+def test_alarms_that_nobody_has_to_confirm(tmp_path: Path) -> None:
+    assert found(tmp_path, mqtt=SAFE)["mqtt.confirm"] == "low"
+    assert "mqtt.confirm" not in found(tmp_path, mqtt=SAFE | {"confirm": "central-1"})
+    assert found(tmp_path, mqtt=SAFE | {"confirm": "central-1"}, bed=[BED | {"confirm": ""}])["mqtt.confirm"] == "low"
+
+
 def test_a_file_in_a_closed_folder_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     (closed := tmp_path / "closed").mkdir(mode=0o700)

@@ -259,6 +259,35 @@ async def test_tiles_of_80x24_show_condition_and_number() -> None:
     await desk.run(script)
 
 
+@pytest.mark.parametrize("presence", ["on", "latched"])
+async def test_no_fault_of_the_equipment_hides_a_heart_in_danger_on_a_tile(presence: str) -> None:
+    desk = Desk(tuple(f"s/u/{i}" for i in range(12)))
+
+    async def script(pilot: Pilot[None]) -> None:
+        desk.alarm("unconfirmed", "alarms not confirmed", bed="s/u/0", kind="technical", onset_s=None, presence=presence)
+        desk.alarm("asystole", "asystole: no QRS for 4 s", bed="s/u/0", presence=presence)
+        for _ in range(2):
+            await desk.redraw(pilot)
+        assert sum("*** ASYSTOLE" in line for line in desk.screen()) == 1
+
+    await desk.run(script)
+
+
+async def test_what_a_bed_and_the_engine_say_alike_takes_one_row() -> None:
+    desk = Desk()
+
+    async def script(pilot: Pilot[None]) -> None:
+        fault = {"kind": "technical", "onset_s": None}
+        desk.alarm("unconfirmed", "alarms not confirmed", alarm_id="bed", **fault)
+        desk.alarm("unconfirmed", "alarms not confirmed", bed="", alarm_id="engine", **fault)
+        desk.alarm("broker-lost", "the message broker is lost", bed="", priority="medium", **fault)
+        await desk.redraw(pilot)
+        rows = ["*** ALARMS NOT CONFIRMED", "**  the message broker is lost", ""]
+        assert [line.strip() for line in desk.area("#technical")[1:]] == rows
+
+    await desk.run(script)
+
+
 async def test_a_heart_rate_during_fibrillation_is_marked_as_doubtful() -> None:
     desk = Desk()
 

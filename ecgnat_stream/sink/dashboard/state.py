@@ -27,7 +27,7 @@ from ecgnat_stream.events import (
 from ecgnat_stream.signal import LEADS, MONITORED_FIRST
 from ecgnat_stream.sink.dashboard.sweep import TraceBuffer
 
-__all__ = ["BedState", "Board", "by_urgency"]
+__all__ = ["BedState", "Board"]
 
 _PRESENCE = {"on": 0, "latched": 1, "acknowledged": 2, "off": 3}
 _WITHOUT_RATE = ("ventricular-fibrillation", "asystole")
@@ -153,6 +153,12 @@ class Board:
         else:
             self.system.apply(event, now_ns)
 
+    def technical(self, bed: BedState) -> list[Alarm]:
+        """Return the technical alarms of a bed and those of the engine; what both say alike is shown once, as the bed's."""
+        alarms = bed.alarms("technical")
+        said = {(alarm.condition, alarm.text) for alarm in alarms}
+        return by_urgency(alarms + [alarm for alarm in self.system.alarms() if (alarm.condition, alarm.text) not in said])
+
     def audible(self, now: datetime) -> Priority | None:
         """Return the highest priority that may be heard: present, neither acknowledged nor silenced."""
         waiting = (
@@ -170,8 +176,16 @@ class Board:
 
 
 def by_urgency(alarms: Iterable[Alarm]) -> list[Alarm]:
-    """Sort alarms by priority, then by presence (on, latched, acknowledged), then by age."""
-    return sorted(alarms, key=lambda a: (-URGENCY[a.priority], _PRESENCE[a.presence], a.onset_s or 0.0, a.alarm_id))
+    """Sort alarms by priority, then by presence (on, latched, acknowledged), the heart's first, then by age.
+
+    Where there is room for one alarm only, no fault of the equipment stands before a heart that is as much in danger.
+    """
+
+    def place(alarm: Alarm) -> tuple[int, int, bool, float, str]:
+        technical = alarm.kind == "technical"
+        return -URGENCY[alarm.priority], _PRESENCE[alarm.presence], technical, alarm.onset_s or 0.0, alarm.alarm_id
+
+    return sorted(alarms, key=place)
 
 
 def _silenced(alarm: Alarm, now: datetime) -> bool:

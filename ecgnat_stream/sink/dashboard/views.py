@@ -23,7 +23,7 @@ from ecgnat_stream.signal import LEADS
 from ecgnat_stream.sink.dashboard import messages
 from ecgnat_stream.sink.dashboard.config import DashboardConfig
 from ecgnat_stream.sink.dashboard.panels import alarm_lines, alarm_text, countdown, number_text, spread
-from ecgnat_stream.sink.dashboard.state import BedState, Board, by_urgency
+from ecgnat_stream.sink.dashboard.state import BedState, Board
 from ecgnat_stream.sink.dashboard.style import Palette, big_digits
 from ecgnat_stream.sink.dashboard.sweep import Sweep, braille
 from ecgnat_stream.sink.dashboard.traces import GUTTER, TraceView
@@ -97,7 +97,7 @@ class BedView(Vertical):
         until = bed.paused_until(now)
         paused = countdown(until, now) if until is not None else ""
         self._alarms("physiological", "PHYSIOLOGICAL ALARMS", bed.alarms("physiological"), paused, now_ns)
-        self._alarms("technical", "TECHNICAL ALARMS", by_urgency(bed.alarms("technical") + board.system.alarms()), "", now_ns)
+        self._alarms("technical", "TECHNICAL ALARMS", board.technical(bed), "", now_ns)
         numbers = self.query_one("#numbers", Panel)
         width, height = numbers.content_size
         if width > 0:

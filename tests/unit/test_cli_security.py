@@ -132,9 +132,10 @@ def test_root_and_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_alarms_that_nobody_has_to_confirm(tmp_path: Path) -> None:
-    assert found(tmp_path, mqtt=SAFE)["mqtt.confirm"] == "low"
-    assert "mqtt.confirm" not in found(tmp_path, mqtt=SAFE | {"confirm": "central-1"})
-    assert found(tmp_path, mqtt=SAFE | {"confirm": "central-1"}, bed=[BED | {"confirm": ""}])["mqtt.confirm"] == "low"
+    mqtt = SAFE | {"ca_file": file(tmp_path, "ca.pem", 0o644)}
+    assert found(tmp_path, mqtt=mqtt)["mqtt.confirm"] == "low"
+    assert "mqtt.confirm" not in found(tmp_path, mqtt=mqtt | {"confirm": "central-1"})
+    assert found(tmp_path, mqtt=mqtt | {"confirm": "central-1"}, bed=[BED | {"confirm": ""}])["mqtt.confirm"] == "low"
 
 
 def test_a_file_in_a_closed_folder_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,7 +104,7 @@ class QualityFrame:
     state
         ``(R, 12)`` codes, indices into :data:`STATES`.
     usable
-        ``(R,)`` whether something can be decided from at least one lead.
+        ``(R,)`` whether something can be decided from at least one lead that is delivered.
     best
         ``(R,)`` the best lead's index, -1 for none.
     """
@@ -148,6 +148,7 @@ class QualityEstimator:
         y: NDArray[np.float32],
         lead_off: NDArray[np.bool_],
         fs: float | None = None,
+        delivered: NDArray[np.bool_] | None = None,
     ) -> QualityFrame:
         """Judge one frame of each of ``rows``.
 
@@ -163,11 +164,16 @@ class QualityEstimator:
             ``(R, 12)`` what the device itself reports as disconnected.
         fs
             Rate of the device samples, Hz; without it mains hum is not looked for.
+        delivered
+            ``(R, 12)`` leads that the device delivers; all if left out. One that is derived from others makes nothing usable: it
+            is quiet where noise is the same on both, and its electrodes may be off.
         """
+        if delivered is None:
+            delivered = np.ones(lead_off.shape, bool)
         if len(rows) <= _AT_ONCE:
-            return QualityFrame(*self._process(rows, raw, y, lead_off, fs))
+            return QualityFrame(*self._process(rows, raw, y, lead_off, fs, delivered))
         parts = [slice(start, start + _AT_ONCE) for start in range(0, len(rows), _AT_ONCE)]
-        judged = [self._process(rows[part], raw[part], y[part], lead_off[part], fs) for part in parts]
+        judged = [self._process(rows[part], raw[part], y[part], lead_off[part], fs, delivered[part]) for part in parts]
         sqi, state, usable, best = (np.concatenate(values) for values in zip(*judged, strict=True))
         return QualityFrame(sqi, state, usable, best)
 
@@ -178,6 +184,7 @@ class QualityEstimator:
         y: NDArray[np.float32],
         lead_off: NDArray[np.bool_],
         fs: float | None,
+        delivered: NDArray[np.bool_],
     ) -> tuple[NDArray[np.float32], NDArray[np.int8], NDArray[np.bool_], NDArray[np.intp]]:
         measured, span = self.measure(rows, y)
         contact = self._contact.process(rows, raw, span, fs)
@@ -199,7 +206,7 @@ class QualityEstimator:
             np.copyto(state, np.int8(code), where=condition)
         np.copyto(sqi, np.float32(0.0), where=(state > _CLIPPED) | ~there)
         trusted = _TRUSTED[state] & there
-        usable: NDArray[np.bool_] = np.logical_or.reduce(trusted, axis=1)
+        usable: NDArray[np.bool_] = np.logical_or.reduce(trusted & delivered, axis=1)
         return sqi, state, usable, self._choose(rows, np.where(trusted, sqi, np.float32(-1.0)))
 
     def measure(self, rows: NDArray[np.intp], y: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -110,7 +110,7 @@ class Stages:
         spikes
             The pacing spikes that conditioning took out of these frames.
         """
-        quality = self._quality.process(rows, raw, y, off, fs)
+        quality = self._quality.process(rows, raw, y, off, fs, delivered)
         # A derived lead adds nothing to those it is derived from, and where they are equal it is noise alone.
         sqi = quality.sqi * delivered
         beats = self._detector.process(rows, frames, y, sqi)

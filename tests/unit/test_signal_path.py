@@ -110,3 +110,18 @@ def test_samples_that_nobody_read_in_time_are_counted() -> None:
     assert path.capacity(0) == 500
     assert path.append(0, 0, heart(500, 100.0)) == 0
     assert path.append(0, 500, heart(100, 100.0)) == 100
+
+
+def test_leads_that_are_derived_make_nothing_usable() -> None:
+    limbs = np.array([0, 1])
+    for off in ((), (0,), (0, 1)):
+        state = np.zeros(len(LEADS), bool)
+        state[list(off)] = True
+        path = SignalPath(1, Config(), lambda _, __, state=state: state)
+        path.begin(0, 250.0, limbs, 0)
+        samples = heart(1000, 250.0)
+        samples[0] = 0.6 * samples[1]
+        path.append(0, 0, samples)
+        last = steps(path, 0)[-1]
+        assert not np.isnan(last.y[0, 2]).any(), "lead III is derived"
+        assert bool(last.found.quality.usable[0]) == (len(off) < 2)

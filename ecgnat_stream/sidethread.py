@@ -18,6 +18,9 @@ __all__ = ["SideThread"]
 _IDLE_S = 10.0
 """A thread that had nothing to do for so long ends; the next work begins another one."""
 
+_AGAIN_S = 0.5
+"""A thread that the machine did not give is asked for again after so long."""
+
 _T = TypeVar("_T")
 
 
@@ -37,16 +40,29 @@ class SideThread:
         self._runs = False
 
     def submit(self, work: Callable[[], _T]) -> Future[_T]:
-        """Queue work; never waits."""
+        """Queue work; never waits. Call it in the event loop."""
         future: Future[_T] = Future()
         with self._changed:
             self._work.append((future, work))
             if self._runs:
                 self._changed.notify()
             else:
-                self._runs = True
-                threading.Thread(target=self._serve, name=self._name, daemon=True).start()
+                self._begin()
         return future
+
+    def _begin(self) -> None:
+        """Start the thread; where the machine has none left now, the work waits and it is tried again."""
+        try:
+            threading.Thread(target=self._serve, name=self._name, daemon=True).start()
+        except RuntimeError:
+            asyncio.get_running_loop().call_later(_AGAIN_S, self._begin_again)
+        else:
+            self._runs = True
+
+    def _begin_again(self) -> None:
+        with self._changed:
+            if self._work and not self._runs:
+                self._begin()
 
     async def do(self, work: Callable[[], _T]) -> _T:
         """Do work and return its result; a cancellation does not wait for the thread, which goes on."""

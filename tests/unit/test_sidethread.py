@@ -49,6 +49,22 @@ async def test_a_thread_that_has_nothing_to_do_ends_and_another_one_begins(monke
     assert await side.do(threading.current_thread) is not first
 
 
+async def test_work_waits_where_the_machine_has_no_thread_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, refused = threading.Thread.start, list[str]()
+
+    def refuse(thread: threading.Thread) -> None:
+        if len(refused) < 2:
+            refused.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr("ecgnat_stream.sidethread._AGAIN_S", 0.0)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    side = SideThread("late side")
+    assert await asyncio.gather(side.do(lambda: 1), side.do(lambda: 2)) == [1, 2]
+    assert refused == ["late side"] * 2
+
+
 @pytest.mark.timeout(60)
 def test_work_that_never_returns_does_not_keep_the_process() -> None:
     program = (

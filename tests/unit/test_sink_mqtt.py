@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from ecgnat_stream.clock import ManualClock, SystemClock
 from ecgnat_stream.errors import ConfigError, SinkError
 from ecgnat_stream.events import Alarm, Command, CommandResult, DeviceStatus, Technical, Vitals, Wave
 from ecgnat_stream.signal import SampleBlock
-from ecgnat_stream.sink.mqtt import MqttConfig, MqttSink
+from ecgnat_stream.sink.mqtt import MqttConfig, MqttSink, client
 from ecgnat_stream.sink.mqtt.broker import EmbeddedBroker
 from ecgnat_stream.sink.mqtt.config import broker_access
 from ecgnat_stream.sink.mqtt.home_assistant import discovery_topic
@@ -262,3 +263,17 @@ def test_credentials_come_from_the_environment_or_a_file(tmp_path: Path, monkeyp
     secret.write_text("ward")
     with pytest.raises(ConfigError, match="not user:password"):
         broker_access(MqttConfig(credentials_file=str(secret)))
+
+
+async def test_a_machine_without_threads_costs_no_later_attempt_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    free = client._threads._value
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    config = MqttConfig(url="mqtt://127.0.0.1:1")
+    for _ in range(20):
+        with pytest.raises(aiomqtt.MqttError, match="can't start new thread"):
+            async with client.Client(config, broker_access(config), "one", True):
+                pass
+    assert client._threads._value == free

@@ -373,7 +373,11 @@ async def _socket(to: BrokerAccess, timeout_s: float) -> socket.socket:
             if isinstance(outcome, socket.socket):
                 outcome.close()
 
-    threading.Thread(target=connect, name="mqtt connect", daemon=True).start()
+    try:
+        threading.Thread(target=connect, name="mqtt connect", daemon=True).start()
+    except RuntimeError as error:  # the machine has no thread left
+        _threads.release()
+        raise OSError(str(error)) from None
     try:
         async with asyncio.timeout(timeout_s):
             return await made

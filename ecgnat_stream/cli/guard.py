@@ -90,6 +90,13 @@ class Guard(threading.Thread):
             _notify("STOPPING=1")
 
     def run(self) -> None:
+        """Look until the program ends. A guard that fails ends the process: nobody would look any more, or hear a signal."""
+        try:
+            self._look()
+        except BaseException as error:  # noqa: BLE001 - the border of the thread
+            self._end(f"its guard has failed: {type(error).__name__}: {error}")
+
+    def _look(self) -> None:
         """Look, twice a second, until the block is left; then wait for the end of the program."""
         held_up_s = 0.0
         asked = time.monotonic()
@@ -146,7 +153,11 @@ def _notify(state: str) -> None:
     """Tell systemd, if it wants to know (sd_notify(3))."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as service:
+        try:
+            service = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        except OSError:  # no file descriptor is left just now: it is told again in half a second
+            return
+        with service:
             try:
                 service.connect("\0" + address[1:] if address.startswith("@") else address)
                 with suppress(BlockingIOError):  # systemd is behind: it is told again in half a second

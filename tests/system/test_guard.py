@@ -143,3 +143,17 @@ def test_a_systemd_that_is_behind_is_told_again(tmp_path: Path, monkeypatch: pyt
                 assert service.recv(100) == b"WATCHDOG=1"
         guard._notify("WATCHDOG=1")
         assert service.recv(100) == b"WATCHDOG=1"
+
+
+def test_a_guard_that_fails_ends_the_process() -> None:
+    code, _, error, _ = run(then="guard._watched_ns = lambda: 1 // 0")
+    assert code == DIED
+    assert "its guard has failed: ZeroDivisionError" in error
+
+
+def test_a_process_that_has_no_file_descriptor_left_is_still_guarded(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as service:
+        service.bind(str(tmp_path / "notify"))
+        then = "import os, resource; resource.setrlimit(resource.RLIMIT_NOFILE, (3, 1000)); await asyncio.sleep(1.5)"
+        code, out, error, _ = run(then=then, numbers=[signal.SIGTERM], NOTIFY_SOCKET=str(tmp_path / "notify"))
+    assert (code, out, error) == (0, "ended\n", "")

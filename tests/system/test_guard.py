@@ -154,6 +154,9 @@ def test_a_guard_that_fails_ends_the_process() -> None:
 def test_a_process_that_has_no_file_descriptor_left_is_still_guarded(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as service:
         service.bind(str(tmp_path / "notify"))
-        then = "import os, resource; resource.setrlimit(resource.RLIMIT_NOFILE, (3, 1000)); await asyncio.sleep(1.5)"
+        limits = (
+            "import resource; limit = resource.setrlimit; limit(7, (3, 1000)); await asyncio.sleep(1.5); limit(7, (1000, 1000))"
+        )
+        then = limits.replace("7", "resource.RLIMIT_NOFILE")
         code, out, error, _ = run(then=then, numbers=[signal.SIGTERM], NOTIFY_SOCKET=str(tmp_path / "notify"))
     assert (code, out, error) == (0, "ended\n", "")

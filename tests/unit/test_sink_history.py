@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sqlite3
 import sys
@@ -407,6 +408,25 @@ async def test_a_disk_that_is_full_or_read_only_is_told_once_and_nothing_is_lost
     assert len(set(opened)) == 1
     with History(path) as history:
         assert history.lost() == 0
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_file_that_is_removed_while_it_is_written_is_told_and_begun_anew(tmp_path: Path, replaced: bool) -> None:
+    path, clock, heard = tmp_path / "history" / "alarms.db", ManualClock(), list[Any]()
+    async with keeping(path, clock, retry_s=1.0) as bus:
+        bus.listen(heard.append, Technical)
+        bus.publish(alarm(1))
+        await until(lambda: path.is_file() and len(kept(path)) == 1)
+        shutil.rmtree(path.parent)
+        if replaced:
+            await keep(path)
+        bus.publish(end(2, 4))
+        await until(lambda: bool(heard))
+        assert "removed or replaced" in heard[0].detail
+        while len(heard) == 1:
+            await clock.advance(1.0)
+    assert [(t.condition, t.present) for t in heard] == [("history-failed", True), ("history-failed", False)]
+    assert [event.sequence for event in kept(path)] == [2]
 
 
 async def test_a_locked_file_is_waited_for(tmp_path: Path) -> None:

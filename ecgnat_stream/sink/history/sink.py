@@ -238,6 +238,9 @@ class HistorySink:
     def _write(self, events: Sequence[Stored], stretches: Stretches) -> list[Stored]:
         """Write what waits, return what cannot be stored; on failure open the file anew the next time."""
         try:
+            if self._store is not None and not self._store.in_place:
+                self._close()
+                raise SinkError(f"{self._path}: the file was removed or replaced while it was written; another one is begun")
             self._take()
             if self._store is None:
                 self._store = Store(self._path, self._started, self._config.busy_s, group=self._config.group)

@@ -160,7 +160,9 @@ class Store:
             # Made here, so that it is private from the first byte; SQLite gives its -wal and -shm the same mode.
             os.close(make_file(Path(os.path.realpath(path)), group=group))
         self._connection = connection = connect(path, timeout_s)
+        self._path = path
         try:
+            self._file = os.stat(path)
             # A monitor that opens its file again after a failure is still the same run.
             known = connection.execute("SELECT id FROM run WHERE started = ?", (started,)).fetchone()
             self._run = known[0] if known else self._insert("run", started=started, program=f"ecgnat-stream {__version__}")
@@ -302,6 +304,14 @@ class Store:
             self._connection.execute("DELETE FROM command WHERE time < ?", limit)
             self._connection.execute("DELETE FROM result WHERE time < ?", limit)
             self._connection.execute("DELETE FROM monitored WHERE stopped < ?", limit)
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the file is still the one at its path; what is written into one that was removed is read by nobody."""
+        try:
+            return os.path.samestat(self._file, os.stat(self._path))
+        except FileNotFoundError:
+            return False
 
     def close(self) -> None:
         """Close the file."""

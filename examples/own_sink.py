@@ -16,14 +16,16 @@ class AlarmTable:
     """Writes one row per phase of an alarm. A sink subscribes when it is made and reads until the bus is closed."""
 
     def __init__(self, monitor: ecgnat.Monitor, stream: TextIO) -> None:
-        self._events = monitor.bus.subscribe("alarm table", ecgnat.Alarm)
+        self.subscription = monitor.bus.subscribe("alarm table", ecgnat.Alarm)
+        self.alarms_delivered = self.alarms_lost = 0  # the watchdog compares them with what was put into the subscription
         self._table = csv.writer(stream)
+        self._table.writerow(["at_s", "bed", "priority", "condition", "phase"])
 
     async def run(self) -> None:
-        """Write until the monitoring ends."""
-        self._table.writerow(["at_s", "bed", "priority", "condition", "phase"])
-        async for event in self._events:
+        """Write until the monitoring ends. When it raises it is called again, and goes on with the next alarm."""
+        async for event in self.subscription:
             self._table.writerow([event.at_s, event.bed, event.priority, event.condition, event.phase])
+            self.alarms_delivered += 1
 
 
 file = Path(sys.argv[1] if len(sys.argv) > 1 else "alarms.csv")

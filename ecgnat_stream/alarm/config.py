@@ -51,58 +51,57 @@ class AlarmConfig(Settings, frozen=True, kw_only=True):
     Parameters
     ----------
     asystole_s
-        Time without a QRS complex that is asystole. 3 to 10 s.
+        Time without a QRS complex that is asystole.
     vf_s
-        Fibrillation or flutter this long within the last ``vf_s + 2`` s is ventricular fibrillation. 3 to 6 s.
+        Fibrillation or flutter this long within the last ``vf_s + 2`` s is ventricular fibrillation.
     vf_score
-        A fibrillation score above this speaks for fibrillation, with the network and without. 0.2 to 0.95.
+        A fibrillation score above this speaks for fibrillation, with the network and without.
     vt_beats
-        This number of ventricular beats in a row, faster than ``vt_rate_bpm``, is ventricular tachycardia. 3 to 10.
+        This number of ventricular beats in a row, faster than ``vt_rate_bpm``, is ventricular tachycardia.
     vt_rate_bpm
-        The rate that ventricular tachycardia exceeds. 80 to 150 bpm.
+        The rate that ventricular tachycardia exceeds.
     vt_s
-        Ventricular tachycardia that the network sees this long within ``vf_s + 2`` s is one too, if the rate agrees. 2 to 5 s.
+        Ventricular tachycardia that the network sees this long within ``vf_s + 2`` s is one too, if the rate agrees.
     extreme_tachy_bpm
-        A mean rate above this, over ``extreme_tachy_beats``, is extreme tachycardia. 110 to 220 bpm.
+        A mean rate above this, over ``extreme_tachy_beats``, is extreme tachycardia.
     extreme_tachy_beats
-        Number of beats over which that rate is taken. 5 to 20.
+        Number of beats over which that rate is taken.
     extreme_brady_bpm
         A mean rate below this, over ``extreme_brady_beats``, is extreme bradycardia; so are 8 s with longer intervals only.
-        20 to 50 bpm.
     extreme_brady_beats
-        Number of beats over which that rate is taken. 3 to 6.
+        Number of beats over which that rate is taken.
     hr_high_bpm
-        A heart rate above this for ``hr_delay_s`` is tachycardia. 80 to 210 bpm.
+        A heart rate above this for ``hr_delay_s`` is tachycardia.
     hr_low_bpm
-        A heart rate below this for ``hr_delay_s`` is bradycardia. 25 to 80 bpm.
+        A heart rate below this for ``hr_delay_s`` is bradycardia.
     hr_delay_s
-        How long the heart rate must be beyond its limit. 0 to 30 s.
+        How long the heart rate must be beyond its limit.
     af_delay_s
-        Atrial fibrillation is reported after this time, and its end too. 5 to 300 s.
+        Atrial fibrillation is reported after this time, and its end too.
     svt_rate_bpm
-        ``svt_beats`` faster than this, none ventricular, with a sudden onset, are supraventricular tachycardia. 110 to 220 bpm.
+        ``svt_beats`` faster than this, none ventricular, with a sudden onset, are supraventricular tachycardia.
     svt_beats
-        Number of beats that supraventricular tachycardia needs. 5 to 20.
+        Number of beats that supraventricular tachycardia needs.
     svt_delay_s
-        Supraventricular tachycardia that the network sees this long is one too. 2 to 60 s.
+        Supraventricular tachycardia that the network sees this long is one too.
     rr_pause_s
-        An interval of this length is a pause. 2 to 5 s, not above ``asystole_s``.
+        An interval of this length is a pause; not above ``asystole_s``.
     missed_beat_ratio
-        An interval of a regular rhythm this much longer than the usual one is a missed beat. 1.5 to 2.5.
+        An interval of a regular rhythm this much longer than the usual one is a missed beat.
     pvc_per_min
-        More ventricular beats than this in the last minute are frequent. 1 to 60.
+        More ventricular beats than this in the last minute are frequent.
     geminy_cycles
-        This number of repetitions is bigeminy or trigeminy. 3 to 10.
+        This number of repetitions is bigeminy or trigeminy.
     r_on_t_share
-        A ventricular beat within this share of the QT interval expected by Bazett's formula is R on T. 0.6 to 1.1.
+        A ventricular beat within this share of the QT interval expected by Bazett's formula is R on T.
     irregular_share
-        Neighbouring normal intervals that differ by more than this share of their median are irregular. 0.06 to 0.4.
+        Neighbouring normal intervals that differ by more than this share of their median are irregular.
     event_s
-        A run, an R on T and a pause are shown for this time after the last of them. 10 to 120 s.
+        A run, an R on T and a pause are shown for this time after the last of them.
     ectopy_off_s
-        A condition of low priority ends after being absent for this time: one alarm per stretch. 30 to 300 s.
+        A condition of low priority ends after being absent for this time: one alarm per stretch.
     off_delay_s
-        Any other condition ends after being absent for this time. 2 to 10 s.
+        Any other condition ends after being absent for this time.
     leads_off_delay_s
         A lead that is off for this time is reported.
     noise_delay_s
@@ -112,11 +111,11 @@ class AlarmConfig(Settings, frozen=True, kw_only=True):
     gap_s
         Lost signal of at least this length is reported.
     pause_s
-        Length of an audio pause when the command gives none. 30 to 180 s.
+        Length of an audio pause when the command gives none.
     pause_max_s
-        Longest audio pause that is accepted. 30 to 180 s.
+        Longest audio pause that is accepted.
     reminder_s
-        An acknowledged condition that is still present speaks up again after this time. 120 to 180 s.
+        An acknowledged condition that is still present speaks up again after this time.
     disabled
         Conditions not to report, any of medium or low priority; the five of high priority cannot be switched off.
     """

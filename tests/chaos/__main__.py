@@ -29,16 +29,19 @@ def main() -> int:
     parser.add_argument("--json", type=Path, default=Path("chaos.json"))
     parser.add_argument("--folder", type=Path, help="keep everything that is written here")
     options = parser.parse_args()
-    plan = make_plan(
-        options.seed,
-        options.minutes * 60,
-        beds=options.beds,
-        broker_kills=options.broker_kills,
-        kills=options.kills,
-        terms=options.terms,
-        stands=options.stands,
-        only=tuple(filter(None, options.only.split(","))),
-    )
+    try:
+        plan = make_plan(
+            options.seed,
+            options.minutes * 60,
+            beds=options.beds,
+            broker_kills=options.broker_kills,
+            kills=options.kills,
+            terms=options.terms,
+            stands=options.stands,
+            only=tuple(filter(None, options.only.split(","))),
+        )
+    except ValueError as error:
+        parser.error(str(error))
     with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as folder:
         kept = options.folder or Path(folder)
         kept.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ from ecgnat_stream.clock import ManualClock, SystemClock
 from ecgnat_stream.errors import ConfigError, SinkError
 from ecgnat_stream.events import Alarm, Technical, Vitals
 from ecgnat_stream.sink.zmq import ZmqConfig, ZmqSink, try_endpoint
-from ecgnat_stream.sink.zmq.config import host_of
+from ecgnat_stream.sink.zmq.config import check_exposure, host_of
 from ecgnat_stream.sink.zmq.door import Allowance, Door, Peer
 from ecgnat_stream.sink.zmq.state import Greetings, PresentState
 from ecgnat_stream.testing import flushed
@@ -484,6 +484,11 @@ async def test_a_publisher_that_breaks_down_raises_in_the_sink(monkeypatch: pyte
 )
 def test_the_host_of_an_endpoint(bind: str, host: str) -> None:
     assert host_of(bind) == host
+
+
+def test_an_endpoint_without_a_port_is_told_as_such() -> None:
+    with pytest.raises(ConfigError, match=r"'tcp://127.0.0.1' has no port: write tcp://127.0.0.1:5556"):
+        check_exposure(ZmqConfig(bind="tcp://127.0.0.1"))
 
 
 def test_an_exposed_endpoint_without_keys_is_refused_unless_said_twice(caplog: pytest.LogCaptureFixture) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 import zmq.auth
 
-from ecgnat_stream.errors import SinkError
+from ecgnat_stream.errors import ConfigError, SinkError
 from ecgnat_stream.exposure import refuse_exposed
 from ecgnat_stream.settings import Settings, Within
 
@@ -64,8 +64,10 @@ def check_exposure(config: ZmqConfig) -> None:
     Raises
     ------
     ConfigError
-        As :func:`~ecgnat_stream.exposure.refuse_exposed`.
+        For an address without a port; otherwise as :func:`~ecgnat_stream.exposure.refuse_exposed`.
     """
+    if config.bind.startswith("tcp://") and ":" not in config.bind.removeprefix("tcp://"):
+        raise ConfigError(f"zmq.bind = {config.bind!r} has no port: write {config.bind}:5556, or {config.bind}:* for a free one")
     keys = "set zmq.secret_key_file and zmq.clients_dir"
     refuse_exposed("zmq.bind", host_of(config.bind), bool(config.secret_key_file), config.insecure, instead=keys)
 

@@ -26,6 +26,9 @@ _EXPLAINS = ("no-data", "leads-off", "signal-missing", "noise")
 
 _OWN = "unwatched"
 
+_LEAST = 1 / 3
+"""Least part of the time of which signal must have been judged: rules that count its seconds are three times as slow then."""
+
 _LOST_SHOWN_S = 60.0
 """Alarm events that were given up are told for so long after the last of them."""
 
@@ -75,6 +78,8 @@ class BedTruth:
         Conditions that are on and say why the bed is not being judged (:func:`explains`), the watchdog's own among them.
     ended
         Whether a person or the end of a recording has ended it.
+    judged_s
+        How much usable signal has been judged of it so far, s; None if that is not counted.
     """
 
     bed: str
@@ -82,6 +87,7 @@ class BedTruth:
     judged_ns: int
     told: frozenset[str]
     ended: bool
+    judged_s: float | None = None
 
 
 class Accountable(Protocol):
@@ -117,6 +123,7 @@ class Watchdog:
         self._config, self._bus, self._clock, self._truths, self._publish = config, bus, clock, truths, publish
         self._patience_ns = round(max(config.judged_s, patience_s) * 1e9)
         self._unwatched: set[str] = set()
+        self._shares: dict[str, deque[tuple[int, float]]] = {}
         self._failed: dict[str, str] = {}
         self._late: dict[str, str] = {}
         self._sinks: dict[Subscription, Accountable] = {}
@@ -168,7 +175,8 @@ class Watchdog:
 
     def _check_bed(self, truth: BedTruth, now_ns: int) -> None:
         age_ns = now_ns - truth.judged_ns
-        watched = not truth.live or truth.ended or age_ns <= self._patience_ns or bool(truth.told - {_OWN})
+        why = f"nothing was judged for {age_ns / 1e9:.1f} s" if age_ns > self._patience_ns else self._trickles(truth, now_ns)
+        watched = not truth.live or truth.ended or not why or bool(truth.told - {_OWN})
         if truth.bed in self._unwatched:
             if _OWN not in truth.told and not truth.ended:
                 raise WatchdogError(f"{truth.bed} is unwatched, and the alarm that says so is not on")
@@ -177,7 +185,22 @@ class Watchdog:
                 self._technical(_OWN, "", bed=truth.bed)
         elif not watched:
             self._unwatched.add(truth.bed)
-            self._technical(_OWN, f"nothing was judged for {age_ns / 1e9:.1f} s", bed=truth.bed)
+            self._technical(_OWN, why, bed=truth.bed)
+
+    def _trickles(self, truth: BedTruth, now_ns: int) -> str:
+        """Return how little signal has been judged over twice the patience, if it was too little; no sample of it is too old."""
+        if truth.judged_s is None:
+            return ""
+        marks = self._shares.setdefault(truth.bed, deque())
+        if truth.told - {_OWN} or truth.ended:
+            marks.clear()  # that time is explained
+        marks.append((now_ns, truth.judged_s))
+        while len(marks) > 1 and marks[1][0] <= now_ns - 2 * self._patience_ns:
+            marks.popleft()
+        passed_s, judged_s = (now_ns - marks[0][0]) / 1e9, truth.judged_s - marks[0][1]
+        if passed_s < 2 * self._patience_ns / 1e9 or judged_s >= _LEAST * passed_s:
+            return ""
+        return f"only {judged_s:.1f} s of signal were judged in {passed_s:.0f} s"
 
     def _check_delivery(self, now_ns: int) -> dict[str, str]:
         """Return which receivers have an alarm event waiting for too long, and since when."""

@@ -21,7 +21,7 @@ from ecgnat_stream.bus import Published
 from ecgnat_stream.clock import Clock
 from ecgnat_stream.device import LinkState
 from ecgnat_stream.events import DeviceStatus, Technical, Wave
-from ecgnat_stream.signal import INPUT_MV, LEADS, SampleBlock, StreamInfo, assign_leads
+from ecgnat_stream.signal import FRAME_S, INPUT_MV, LEADS, SampleBlock, StreamInfo, assign_leads
 from ecgnat_stream.ward import reports
 from ecgnat_stream.ward.rate import RateWatch
 from ecgnat_stream.watchdog import BedTruth, explains
@@ -71,6 +71,8 @@ class Bed:
     judged_ns
         Host monotonic time of the newest usable sample that the alarm engine has really observed; until then, of the bed's
         making. It stands still when the alarm engine gets nothing, whatever the link says.
+    judged_s
+        How much usable signal the alarm engine has observed so far, s.
     ended
         Why the bed will see nothing more: its recording is over, or the monitor ends it. Empty while it goes on. A bed whose
         device was given up is not ended: it stays lost, under ``no-data``.
@@ -94,6 +96,7 @@ class Bed:
         self.ended: Literal["", "recording", "monitor"] = ""
         self.at_s = 0.0
         self.last_ns = self.judged_ns = clock.monotonic_ns()
+        self.judged_s = 0.0
         self.stop = 0
         self._lead_map = lead_map
         self._clock, self._publish = clock, publish
@@ -288,11 +291,12 @@ class Bed:
             self.say(self.alarms.observe(observation, moment.time, self._clock.monotonic_ns()))
             if moment.usable and self.alarms.at_s == moment.at_s:
                 self.judged_ns = max(self.judged_ns, self.arrival_ns(moment.at_s))
+                self.judged_s += FRAME_S
 
     def truth(self) -> BedTruth:
         """Return what is true of this bed now, for the watchdog."""
         told = frozenset(alarm.condition for alarm in self.alarms.active() if explains(alarm))
-        return BedTruth(self.name, self.live, self.judged_ns, told, bool(self.ended))
+        return BedTruth(self.name, self.live, self.judged_ns, told, bool(self.ended), self.judged_s)
 
     def technical(self, condition: str, *, present: bool, detail: str = "") -> None:
         """Tell the alarm engine what a stage noticed about this bed."""

@@ -56,6 +56,29 @@ async def test_a_bed_that_is_judged_is_left_alone() -> None:
     assert watched.dog.count() == (1, 0, 0)
 
 
+async def test_a_bed_of_which_only_a_trickle_is_judged_is_told_however_fresh_that_is() -> None:
+    watched = Watched()
+
+    async def pass_s(seconds: int, share: float) -> None:
+        for _ in range(seconds):
+            watched.truth = replace(watched.truth, judged_s=(watched.truth.judged_s or 0.0) + share)
+            await watched.pass_s(1, judged=True)
+
+    await pass_s(20, 1.0)
+    assert watched.said == []
+    await pass_s(12, 0.1)
+    assert watched.said == [(BED, "unwatched", True)]
+    await pass_s(6, 1.0)
+    assert watched.said == [(BED, "unwatched", True), (BED, "unwatched", False)]
+    watched.truth = replace(watched.truth, told=frozenset({"no-data"}))
+    await pass_s(20, 0.0)
+    watched.truth = replace(watched.truth, told=frozenset())
+    await pass_s(9, 0.0)
+    assert len(watched.said) == 2, "what an alarm has explained does not count"
+    await pass_s(2, 0.0)
+    assert len(watched.said) == 3
+
+
 async def test_a_bed_that_nobody_judges_is_told_within_the_bound_and_its_return_too() -> None:
     watched = Watched()
     await watched.pass_s(5)

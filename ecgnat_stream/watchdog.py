@@ -128,7 +128,7 @@ class Watchdog:
         self._late: dict[str, str] = {}
         self._sinks: dict[Subscription, Accountable] = {}
         self._marks: dict[Subscription, deque[tuple[int, int]]] = {}
-        self._stuck = ""
+        self._stuck: set[str] = set()
         self._lost: dict[str, int] = {}
         self._lost_ns: int | None = None
         self.checked_ns = clock.monotonic_ns()
@@ -224,15 +224,16 @@ class Watchdog:
         return late
 
     def _say_stuck(self) -> None:
-        """Tell which receivers have failed, are behind or overfull: one alarm for all, said anew when others join or leave."""
+        """Tell which receivers have failed, are behind or overfull: one alarm for all, heard anew when another joins."""
         overfull = {
             s.name: f"{s.lost} events lost" if s.lost else "its queue is full" for s in self._bus.subscriptions if s.overfull
         }
         wrong = overfull | self._late | self._failed
-        names = ", ".join(sorted(wrong))
-        if names != self._stuck:
-            self._stuck = names
-            self._technical("sink-stuck", "; ".join(f"{name}: {why}" for name, why in sorted(wrong.items())))
+        for name in sorted(wrong.keys() - self._stuck):
+            self._technical("sink-stuck", f"{name}: {wrong[name]}", source=name)
+        for name in sorted(self._stuck - wrong.keys()):
+            self._technical("sink-stuck", "", source=name)
+        self._stuck = set(wrong)
 
     def _check_lost(self, now_ns: int) -> None:
         lost = {s.name: s.alarms_lost for s in self._bus.subscriptions if s.alarms_lost}
@@ -243,8 +244,8 @@ class Watchdog:
             self._lost_ns = None
             self._technical("alarms-lost", "")
 
-    def _technical(self, condition: str, detail: str, bed: str = "") -> None:
+    def _technical(self, condition: str, detail: str, bed: str = "", source: str = "watchdog") -> None:
         event = Technical(
-            bed=bed, time=self._clock.utc(), condition=condition, present=bool(detail), detail=detail, source="watchdog"
+            bed=bed, time=self._clock.utc(), condition=condition, present=bool(detail), detail=detail, source=source
         )
         self._publish(event)

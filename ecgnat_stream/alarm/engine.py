@@ -149,7 +149,9 @@ class AlarmEngine:
         return self.config.ectopy_off_s if PHYSIOLOGICAL[condition].priority == "low" else self.config.off_delay_s
 
     def technical(self, event: Technical, now_ns: int) -> list[Alarm]:
-        """Take what a stage reports; ``no-data`` is a disconnection. What several sources have ends with the last of them.
+        """Take what a stage reports; ``no-data`` is a disconnection.
+
+        What several sources have is one alarm, which ends with the last of them; no silence covers one that joins later.
 
         Raises
         ------
@@ -165,13 +167,14 @@ class AlarmEngine:
             self._momentary_ns[event.condition] = now_ns + round(MOMENTARY_S[event.condition] * 1e9)
             return self._machine.set(reported(event), stamp)
         having = self._reports.setdefault(event.condition, {})
+        another = event.present and bool(having) and event.source not in having
         having.pop(event.source, None)
         if event.present:
             having[event.source] = event
         if having:
             detail = "; ".join(dict.fromkeys(report.detail for report in having.values() if report.detail))
             last = next(reversed(having.values()))
-            return self._machine.set(reported(replace(last, detail=detail)), stamp)
+            return self._machine.set(reported(replace(last, detail=detail)), stamp, another=another)
         del self._reports[event.condition]
         self._momentary_ns.pop(event.condition, None)
         return self._machine.clear(event.condition, stamp)

@@ -83,8 +83,8 @@ class AlarmMachine:
         """Return the conditions of all alarms that have not ended."""
         return list(self._alarms)
 
-    def set(self, finding: Finding, stamp: Stamp) -> list[Alarm]:
-        """Take note that a condition is present."""
+    def set(self, finding: Finding, stamp: Stamp, *, another: bool = False) -> list[Alarm]:
+        """Take note that a condition is present; with ``another`` somewhere else too, which no silence covers."""
         alarm = self._alarms.get(finding.condition)
         if alarm is None:
             alarm = _Active(finding, alarm_id=self._next_id())
@@ -93,7 +93,7 @@ class AlarmMachine:
         before = alarm.finding
         rise = URGENCY[finding.priority] - URGENCY[before.priority]
         returned = not alarm.present
-        if returned or rise > 0:
+        if returned or rise > 0 or another:
             alarm.present = True
             alarm.sound()
         elif rise == 0 and (alarm.finding.latching or (finding.text == before.text and finding.lead == before.lead)):

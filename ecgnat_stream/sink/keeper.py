@@ -103,7 +103,10 @@ class Keeper:
         subscription: Subscription | None = getattr(sink, "subscription", None)
         while True:
             begun_ns = self._clock.monotonic_ns()
-            if await self._sound(sink, name) or subscription is None or self._closing.is_set():
+            sound = await self._sound(sink, name)
+            if sound and not (essential or self._closing.is_set()):
+                self._failed(name, "it has ended by itself")  # nobody gets its alarms any more
+            if sound or subscription is None or self._closing.is_set():
                 break
             self._bus.forget(subscription, absent=True)
             if self._clock.monotonic_ns() - begun_ns > _AGAIN_S[1] * 1e9:

@@ -592,3 +592,23 @@ def test_breaks_that_leave_room_for_the_rules_are_not_told() -> None:
         bed.live(2.0, None, rhythm="", usable=False, leads=(("II", "noisy"),))
         bed.live(6.0, 70)
     assert not [event for event in bed.events if event.condition == "noise"]
+
+
+def test_no_silence_of_a_technical_alarm_covers_another_receiver_that_fails() -> None:
+    engine = AlarmEngine("")
+
+    def stuck(name: str, *, present: bool = True) -> list[Alarm]:
+        detail = f"{name}: 3 alarm events waiting" if present else ""
+        return engine.technical(
+            Technical(bed="", time=TIME, condition="sink-stuck", present=present, detail=detail, source=name), 0
+        )
+
+    stuck("mqtt")
+    engine.command(Command(bed="", time=TIME, action="acknowledge", source="nurse"), TIME, 0)
+    assert [event.presence for event in engine.active()] == ["acknowledged"]
+    assert [(event.phase, event.presence) for event in stuck("history")] == [("update", "on")]
+    engine.command(Command(bed="", time=TIME, action="pause", source="nurse"), TIME, 0)
+    assert [event.inactivation for event in stuck("zmq")] == ["none"]
+    assert [event.presence for event in stuck("mqtt", present=False)] == ["on"]
+    stuck("history", present=False)
+    assert [event.presence for event in stuck("zmq", present=False)] == ["off"]

@@ -137,3 +137,16 @@ async def test_an_essential_sink_that_ends_ends_the_monitoring() -> None:
     async with asyncio.timeout(5):
         await kept.stopped.wait()
     assert await kept.close() == []
+
+
+async def test_a_sink_that_ends_by_itself_is_told() -> None:
+    class Brief:
+        async def run(self) -> None:
+            return
+
+    kept = Kept()
+    kept.keeper.add(Brief(), essential=False)
+    kept.keeper.start()
+    await kept.clock.advance(0.1)
+    assert kept.said == [("Brief", "it has ended by itself")]
+    assert await kept.close() == []

@@ -58,6 +58,9 @@ _STATUS_TICKS = 10
 _LEAVE_S = 3.5
 """Tasks that have not heeded their cancellation after this time are left behind, and named. A device may take 3 s to leave."""
 
+_LOADED_S = 3.0
+"""At the end the network's loading is waited for: an interpreter that ends while libraries are loaded is aborted by them."""
+
 _E = TypeVar("_E", bound=Event | Wave | Trace)
 
 
@@ -379,7 +382,14 @@ class Monitor:
         """Return the network; None, and a technical alarm, if it cannot be loaded: the monitoring goes on without."""
         try:
             monitoring(self.config.model.name)
-            predictor = await SideThread("model loader").do(partial(Predictor, self.config.model))
+            loading = asyncio.wrap_future(SideThread("model loader").submit(partial(Predictor, self.config.model)))
+            try:
+                predictor = await asyncio.shield(loading)
+            except asyncio.CancelledError:
+                await asyncio.wait((loading,), timeout=_LOADED_S)
+                if loading.done():
+                    loading.exception()  # nobody needs it any more
+                raise
         except Exception as error:  # noqa: BLE001 - the task border: whatever is wrong with it must not end the monitoring
             _log.info("the network cannot be loaded", exc_info=True)
             self.failures["model"] = f"{type(error).__name__}: {error}"

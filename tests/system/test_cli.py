@@ -211,6 +211,16 @@ def test_an_unreachable_broker_is_an_alarm_and_the_bed_goes_on(
 
 
 @pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
+def test_a_monitor_that_ends_while_its_network_is_loaded_ends_in_the_usual_way(tmp_path: Path) -> None:
+    path = tmp_path / "ward.toml"
+    path.write_text('[[bed]]\nid = "1"\ndevice = "replay"\noptions = { path = "nothing" }\n', encoding="utf-8")
+    done = subprocess.run([*COMMAND, "run", "--headless", str(path)], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.splitlines()[1:]) == (
+        1,
+        [line for line in done.stderr.splitlines() if "nothing" in line],
+    )
+
+
 def test_the_demo_can_be_piped_into_jq(untrained: Path) -> None:
     demo = f"{' '.join(COMMAND)} demo --headless --seconds 9 --model {untrained} | jq -r .type | sort -u"
     result = subprocess.run(["bash", "-c", demo], capture_output=True, text=True, timeout=120, check=True, env=os.environ)

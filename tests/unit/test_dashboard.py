@@ -273,6 +273,20 @@ async def test_no_fault_of_the_equipment_hides_a_heart_in_danger_on_a_tile(prese
     await desk.run(script)
 
 
+async def test_the_wall_shows_what_concerns_every_bed() -> None:
+    desk = Desk(("s/u/0", "s/u/1"))
+
+    async def script(pilot: Pilot[None]) -> None:
+        fault = {"bed": "", "kind": "technical", "onset_s": None}
+        desk.alarm("broker-lost", "the message broker is lost", priority="medium", **fault)
+        desk.alarm("sink-stuck", "an alarm receiver does not take its alarms", **fault)
+        await desk.redraw(pilot)
+        (line,) = (line for line in desk.screen() if "ALARM RECEIVER" in line)
+        assert line.startswith(" *** AN ALARM RECEIVER DOES NOT TAKE ITS ALARMS") and line.endswith(" and 1 more")
+
+    await desk.run(script)
+
+
 async def test_what_a_bed_and_the_engine_say_alike_takes_one_row() -> None:
     desk = Desk()
 

@@ -27,7 +27,7 @@ from ecgnat_stream.events import Alarm, Command, CommandResult, DeviceStatus, En
 from ecgnat_stream.sink.dashboard.bell import Bell, Sound
 from ecgnat_stream.sink.dashboard.config import DashboardConfig
 from ecgnat_stream.sink.dashboard.messages import BedOpened, CommandOrdered, Redraw
-from ecgnat_stream.sink.dashboard.panels import question_text, spread, status_text
+from ecgnat_stream.sink.dashboard.panels import answer_text, engine_alarm_text, question_text, spread, status_text
 from ecgnat_stream.sink.dashboard.state import BedState, Board
 from ecgnat_stream.sink.dashboard.style import Palette, palette_of
 from ecgnat_stream.sink.dashboard.terminal import lasting_terminal
@@ -136,6 +136,9 @@ class DashboardApp(App[None]):
         alarm = self.board.high() if now_ns < self._asked_until_ns else None
         if alarm is not None:
             return question_text(alarm, width, self._palette)
+        alarms = self.board.system.alarms() if self.on_wall and not self.board.over else []
+        if alarms and not answer_text(self.board, self.bed, now):
+            return engine_alarm_text(alarms, width, self._palette, now_ns)
         return status_text(self.board, self.bed, width, self._palette, now, self._dashboard.note)
 
     async def action_quit(self) -> None:

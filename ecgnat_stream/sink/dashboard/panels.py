@@ -187,6 +187,21 @@ def question_text(alarm: Alarm, width: int, palette: Palette) -> Text:
     )
 
 
+def answer_text(board: Board, bed: BedState | None, now: datetime) -> str:
+    """Return the answer to the last command while it is new."""
+    result = bed.result if bed is not None and bed.result is not None else board.system.result
+    if result is None or abs((now - result.time).total_seconds()) >= _ANSWER_S:
+        return ""
+    return f"{result.action} {'accepted' if result.accepted else f'REFUSED: {result.reason}'}"
+
+
+def engine_alarm_text(alarms: Sequence[Alarm], width: int, palette: Palette, now_ns: int) -> Text:
+    """Return the most urgent alarm that concerns every bed in one line, and the number of the others."""
+    more = f" and {len(alarms) - 1} more " if len(alarms) > 1 else ""
+    line = alarm_lines(alarms[0], width - cell_len(more))[0] + more
+    return Text(line, palette.alarm(alarms[0], now_ns), no_wrap=True, overflow="crop")
+
+
 def status_text(board: Board, bed: BedState | None, width: int, palette: Palette, now: datetime, note: str = "") -> Text:
     """Return the line above the keys: the answer to the last command, what the device says, the note if it fits, the engine."""
     if board.over:
@@ -195,10 +210,8 @@ def status_text(board: Board, bed: BedState | None, width: int, palette: Palette
     left = ""
     if bed is not None and bed.status is not None:
         left = f" {bed.status.state}" + (f": {bed.status.detail}" if bed.status.detail else "")
-    result = bed.result if bed is not None and bed.result is not None else board.system.result
-    if result is not None and abs((now - result.time).total_seconds()) < _ANSWER_S:
-        answer = "accepted" if result.accepted else f"REFUSED: {result.reason}"
-        left += f"   {result.action} {answer}"
+    if answer := answer_text(board, bed, now):
+        left += f"   {answer}"
     if note and cell_len(left) + cell_len(note) + cell_len(right) + 4 <= width:
         right = f"{note}   {right}"
     return Text(spread(left, right, width), palette.faint, no_wrap=True, overflow="crop")

@@ -140,21 +140,20 @@ class Ward:
     def make_way(self, row: int, item: StreamInfo | SampleBlock | LinkState) -> bool:
         """Work off what must come before ``item``; say whether :meth:`accept` may take it now.
 
-        A live bed's signal is worked off at once. A recording waits, for the network and for room in its ring: after
-        :meth:`advance` and :meth:`apply`, ask again.
+        Both wait for room in the ring: a device that gives much at once is worked on in turns, as all beds are. A recording waits
+        for the network too. After :meth:`advance` and :meth:`apply`, ask again.
         """
         bed = self._beds[row]
         if bed.info is None:
             return True
         last = isinstance(item, LinkState) and item.state == "ended"
         if isinstance(item, SampleBlock) and not self._far(row, item):
-            return bed.live or self._path.behind(row) < self._path.capacity(row) // 2
+            return self._path.behind(row) < self._path.capacity(row) // 2
         if isinstance(item, LinkState) and item.state not in ("offline", "ended"):
             return True
-        if bed.live and not last:
-            self._settle(row)
-            return True
         self._path.end(row)
+        if bed.live and not last:
+            return self._settled(row)
         return self._idle(row)
 
     def accept(self, row: int, item: StreamInfo | SampleBlock | LinkState) -> None:
@@ -203,14 +202,13 @@ class Ward:
         """Return whether a block lies so far behind what came before that the gap is left out."""
         return block.start - self._beds[row].stop > self._path.capacity(row) // 2
 
-    def _settle(self, row: int) -> None:
-        """Work off at once what is there of a bed, without waiting for the rest of a frame or for the network."""
-        self._path.end(row)
+    def _settled(self, row: int) -> bool:
+        """Return whether what is there of a live bed is worked off, without the rest of a frame; it waits for no network."""
         self._path.hold(row, False)
-        while self._path.is_ready(row):
-            self._work(np.array([row]))
-            self._path.hold(row, False)
+        if self._path.is_ready(row):
+            return False
         self._beds[row].flush()
+        return True
 
     def _idle(self, row: int) -> bool:
         """Return whether everything that came from a bed has been decided on."""

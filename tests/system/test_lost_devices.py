@@ -13,8 +13,8 @@ import pytest
 
 from ecgnat_stream.bus import Published
 from ecgnat_stream.clock import ManualClock
-from ecgnat_stream.config import parse_config
-from ecgnat_stream.device import SuperviseConfig, open_device, supervise
+from ecgnat_stream.config import BedConfig, Config, parse_config
+from ecgnat_stream.device import LinkState, SuperviseConfig, open_device, supervise
 from ecgnat_stream.events import Alarm, DeviceStatus, Vitals
 from ecgnat_stream.signal import SampleBlock, StreamInfo
 from ecgnat_stream.ward import Ward
@@ -49,7 +49,8 @@ class Chain:
         async with aclosing(supervise(lambda: self, self.clock, config, random.Random(0))) as items:  # type: ignore[type-var]
             async for item in items:
                 for part in self.ward.parts(0, item):
-                    assert self.ward.make_way(0, part)
+                    while not self.ward.make_way(0, part):
+                        self.ward.advance()
                     self.ward.accept(0, part)
                 while self.ward.advance():
                     pass
@@ -128,3 +129,22 @@ async def test_a_patients_stream_that_ends_again_and_again_keeps_its_alarm() -> 
     assert "ended" not in states
     assert {phase for _, phase in chain.alarms("no-data")} <= {"start", "return", "end"}
     assert chain.alarms("no-data")[-1][1] != "end" or states[-1] == "online"
+
+
+def test_a_device_that_gives_minutes_at_once_is_worked_on_in_turns() -> None:
+    clock = ManualClock()
+    ward = Ward(Config(bed=(BedConfig(id="a"),)), clock, lambda _: None)
+    ward.accept(0, StreamInfo(fs=250.0, leads=("II",), device="kept it", live=True))
+    minute = SampleBlock(0, np.zeros((1, 60 * 250), np.float32), clock.monotonic_ns())
+    parts = list(ward.parts(0, minute))
+    taken = 0
+    while taken < len(parts) and ward.make_way(0, parts[taken]):
+        ward.accept(0, parts[taken])
+        taken += 1
+    assert 0 < taken < len(parts), "the rest waits until there is room: nothing is overwritten"
+    assert not ward.make_way(0, LinkState("offline", "gone")), "what is there is worked off first, not at once"
+    turns = 0
+    while not ward.make_way(0, LinkState("offline", "gone")):
+        ward.advance()
+        turns += 1
+    assert 1 <= turns < 20

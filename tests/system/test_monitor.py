@@ -356,13 +356,23 @@ class Falling:
 
 @pytest.mark.parametrize("error", [DeviceError("unplugged", permanent=True), ValueError("defect in the adapter")])
 async def test_a_lost_device_stays_an_alarm_and_shows_nothing_stale(untrained: Path, error: Exception) -> None:
-    run = Run(untrained, simulated(speed=20.0))
-    run.monitor._open_links = [lambda: Falling(8.3, error)]
+    run = Run(untrained, simulated(speed=20.0), device={"backoff_first_s": 3.0, "jitter": 0.0})
+    made: list[Falling] = []
+
+    def link() -> Falling:
+        made.append(Falling(8.3, error))
+        if len(made) == 2:
+            run.monitor.stop()  # a patient's device is tried again, whatever it said
+        return made[-1]
+
+    run.monitor._open_links = [link]
     await run.finish()
-    lost, ended = (run.events.index(next(e for e in run.of(DeviceStatus) if e.state == s)) for s in ("offline", "ended"))
-    history = [(e.phase, i < ended) for i, e in enumerate(run.events) if isinstance(e, Alarm) and e.condition == "no-data"]
+    states = [status.state for status in run.of(DeviceStatus)]
+    assert states[:4] == ["connecting", "online", "offline", "connecting"]
+    lost, tried = (run.events.index(run.of(DeviceStatus)[k]) for k in (2, 3))
+    history = [(e.phase, i < tried) for i, e in enumerate(run.events) if isinstance(e, Alarm) and e.condition == "no-data"]
     assert history == [("start", True), ("end", False)]
-    after = [event for event in run.events[lost:] if event.bed == "site/unit/a"]
+    after = [event for event in run.events[lost:tried] if event.bed == "site/unit/a"]
     assert {e.label for e in after if isinstance(e, Rhythm)} == {"UNKNOWN"}
     assert {e.heart_rate_bpm for e in after if isinstance(e, Vitals)} == {None}
     assert not [e for e in after if isinstance(e, Beat)]

@@ -100,8 +100,9 @@ def test_what_is_smaller_than_the_floor_is_asystole():
     wave = wave / np.nanmax(np.ptp(wave[:, 400:800], axis=1))
     assert np.nanmin(run(0.5 * wave)[30:60]) > 0.5
     assert np.nanmax(run(0.05 * wave)) == 0.0
-    small = FibrillationConfig(floor_mv=0.01, full_mv=0.02)
-    assert np.nanmin(run(0.05 * wave, detector=FibrillationDetector(1, small))[30:60]) > 0.5
+    small = FibrillationConfig(floor_mv=0.02, full_mv=0.05)
+    assert np.nanmin(run(0.1 * wave, detector=FibrillationDetector(1, small))[30:60]) > 0.5
+    assert np.nanmin(run(0.1 * wave)[30:60]) < 0.1
 
 
 def test_the_size_of_the_wave_does_not_matter_above_the_floor():

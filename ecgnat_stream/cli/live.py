@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ecgnat_stream import __version__
 from ecgnat_stream.cli.check import check_devices
-from ecgnat_stream.cli.logs import kept_back, told
+from ecgnat_stream.cli.logs import beside, kept_back, told
 from ecgnat_stream.cli.progress import progress_shown
 from ecgnat_stream.errors import CheckpointError, ConfigError
 from ecgnat_stream.words import cleaned
@@ -58,9 +58,9 @@ def monitor(config: Config, arguments: argparse.Namespace) -> int:
         print(f"ecgnat: monitoring without a network: {error}", file=sys.stderr)
     if arguments.headless:
         print(f"ecgnat-stream {__version__}. {NOT_A_DEVICE}", file=sys.stderr)
-        with told(_BROKER), guarded() as guard:
+        with told(_BROKER), beside(), guarded() as guard:
             return asyncio.run(_run_monitor(config, arguments, guard))
-    with kept_back(), guarded() as guard:
+    with kept_back(), beside(), guarded() as guard:
         return asyncio.run(_run_monitor(config, arguments, guard))
 
 

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import argparse
 import logging
+import queue
 import sys
+import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.words import cleaned
 
-__all__ = ["add_logging", "kept_back", "logging_as_told", "told"]
+__all__ = ["add_logging", "beside", "kept_back", "logging_as_told", "told"]
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _OURS = ("ecgnat_stream", "ecgnat_devices")
 _FULL = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _SHORT = "ecgnat: %(message)s"
 _KEPT = 200
+_LEAVE_S = 1.0
 _LONGEST = 4000
 
 
@@ -108,6 +111,56 @@ def logging_as_told(arguments: argparse.Namespace) -> Iterator[None]:
         handler.close()
         for log, was in before:
             log.setLevel(was)
+
+
+class _Beside(logging.Handler):
+    """Hands lines to a thread, so that a pipe that nobody reads, or a disk that hangs, does not stop who has something to say."""
+
+    def __init__(self, handler: logging.Handler) -> None:
+        super().__init__()
+        self._handler = handler
+        self._lines: queue.Queue[logging.LogRecord | None] = queue.Queue(_KEPT)
+        self._dropped = 0
+        self._thread = threading.Thread(target=self._serve, name="log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        record.msg, record.args = record.getMessage(), None  # what it speaks of may change before it is written
+        try:
+            self._lines.put_nowait(record)
+        except queue.Full:
+            self._dropped += 1
+
+    def _serve(self) -> None:
+        while (record := self._lines.get()) is not None:
+            self._handler.handle(record)
+            if self._dropped:
+                dropped, self._dropped = self._dropped, 0
+                text = f"{dropped} messages are lost: nobody has taken them"
+                self._handler.handle(logging.LogRecord(__name__, logging.WARNING, "", 0, text, None, None))
+
+    def leave(self) -> None:
+        """Let what waits be written, for a moment."""
+        with suppress(queue.Full):
+            self._lines.put(None, timeout=_LEAVE_S)
+        self._thread.join(_LEAVE_S)
+
+
+@contextmanager
+def beside() -> Iterator[None]:
+    """Write lines in a thread of their own while an event loop runs."""
+    root = logging.getLogger()
+    pairs = [(handler, _Beside(handler)) for handler in root.handlers if isinstance(handler, _Screen | logging.FileHandler)]
+    for handler, besides in pairs:
+        root.removeHandler(handler)
+        root.addHandler(besides)
+    try:
+        yield
+    finally:
+        for handler, besides in pairs:
+            root.removeHandler(besides)
+            besides.leave()
+            root.addHandler(handler)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import select
@@ -71,11 +72,11 @@ def test_the_dashboard_ends_when_its_terminal_is_gone(untrained: Path) -> None:
 IN_A_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 
 
-def started_in_a_terminal(model: Path) -> tuple[subprocess.Popen[bytes], int]:
+def started_in_a_terminal(model: Path, *options: str) -> tuple[subprocess.Popen[bytes], int]:
     """Return a demo that a terminal of its own controls, and what is on the other side of the terminal."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", IN_A_TERMINAL, *DEMO, "--model", str(model)],
+        [sys.executable, "-c", IN_A_TERMINAL, *DEMO, "--model", str(model), *options],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -84,3 +85,31 @@ def started_in_a_terminal(model: Path) -> tuple[subprocess.Popen[bytes], int]:
     )
     os.close(theirs)
     return process, ours
+
+
+def test_a_terminal_that_nobody_reads_stops_neither_the_monitoring_nor_its_end(untrained: Path, tmp_path: Path) -> None:
+    recordings = tmp_path / "recordings"
+    process, terminal = started_in_a_terminal(untrained, "--record", str(recordings))
+    read_until(terminal, lambda said: b"bed-1" in said and b"bpm" in said)
+    time.sleep(12)  # longer than an event loop may stand still, which would end the process
+    assert process.poll() is None
+    (samples,) = recordings.rglob("*.dat")
+    size = samples.stat().st_size
+    time.sleep(3)
+    assert samples.stat().st_size > size, "the recording goes on"
+    read_until(terminal, lambda said: said.count(b"bed-1") > 1)  # what was left out is drawn anew
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=ENDS_WITHIN_S) == 0
+
+
+def test_an_error_pipe_that_nobody_reads_stops_nothing(untrained: Path) -> None:
+    command = [*DEMO, "--headless", "--model", str(untrained), "-vv"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        fcntl.fcntl(process.stderr, fcntl.F_SETPIPE_SZ, 4096)
+        seen = read_until(process.stdout.fileno(), lambda said: said.count(b'"type":"vitals"') > 25)
+        assert process.poll() is None, seen[-300:]
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=ENDS_WITHIN_S)
+    assert process.returncode == 0

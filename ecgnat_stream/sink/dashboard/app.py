@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
+from textual.driver import Driver
 from textual.widgets import ContentSwitcher
 
 from ecgnat_stream.bus import Bus, Policy, Subscription
@@ -60,6 +61,15 @@ class DashboardApp(App[None]):
         ("1", "traces(1)"), ("2", "traces(2)"), ("3", "traces(3)"),
         ("plus,equals_sign", "gain(2)"), ("minus", "gain(0.5)"), ("question_mark,h", "help"),
     ]  # fmt: skip
+
+    def get_driver_class(self) -> type[Driver]:
+        """Return the way to the terminal; ours where Textual would take its own."""
+        kind = super().get_driver_class()
+        if kind.__name__ != "LinuxDriver":
+            return kind
+        from ecgnat_stream.sink.dashboard.driver import PatientDriver  # it imports what other systems lack
+
+        return PatientDriver
 
     def __init__(self, dashboard: Dashboard, palette: Palette, config: DashboardConfig) -> None:
         super().__init__(ansi_color=palette.ansi)

@@ -114,6 +114,7 @@ class Monitor:
         self._begun = self._ended = False
         self._wake, self._due, self._passed, self._stop = (asyncio.Event() for _ in range(4))
         self._finished = np.zeros(len(self.beds), bool)
+        self._hurt: set[int] = set()
         self._windows = 0
         self._stumbles: Counter[str] = Counter()
         self._session = int(self.clock.utc().timestamp())
@@ -316,7 +317,12 @@ class Monitor:
             await self._hand_over(row, item)
         except Exception as error:  # noqa: BLE001 - the task border: one bed's defect is its own technical alarm
             _log.info("%s: a defect", self.beds[row], exc_info=True)
+            self._hurt.add(row)
             await self._hand_over(row, LinkState("offline", f"{type(error).__name__}: {error}"))
+            return
+        if row in self._hurt and isinstance(item, SampleBlock):
+            self._hurt.discard(row)
+            await self._hand_over(row, LinkState("online"))
 
     async def _hand_over(self, row: int, item: StreamInfo | SampleBlock | LinkState) -> None:
         """Give the ward what a device says, when it can take it: a recording waits for what came before, and for the sinks."""

@@ -175,7 +175,7 @@ class Watchdog:
 
     def _check_bed(self, truth: BedTruth, now_ns: int) -> None:
         age_ns = now_ns - truth.judged_ns
-        why = f"nothing was judged for {age_ns / 1e9:.1f} s" if age_ns > self._patience_ns else self._trickles(truth, now_ns)
+        why = f"what was judged last is {age_ns / 1e9:.1f} s old" if age_ns > self._patience_ns else self._trickles(truth, now_ns)
         watched = not truth.live or truth.ended or not why or bool(truth.told - {_OWN})
         if truth.bed in self._unwatched:
             if _OWN not in truth.told and not truth.ended:

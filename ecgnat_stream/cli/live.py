@@ -50,6 +50,8 @@ def monitor(config: Config, arguments: argparse.Namespace) -> int:
             "the dashboard needs a terminal, for standard error too (it draws there); "
             "use --headless to print the events as JSON lines"
         )
+    if arguments.headless and sys.stdout is None:
+        raise ConfigError("standard output is closed, and the events go there: send it to a file, a pipe or /dev/null")
     try:
         check_model(config.model)
     except CheckpointError as error:

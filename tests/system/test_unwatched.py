@@ -14,9 +14,10 @@ from ecgnat_stream.clock import ManualClock
 from ecgnat_stream.config import BedConfig, Config
 from ecgnat_stream.device import Device, stream_device
 from ecgnat_stream.errors import WatchdogError
-from ecgnat_stream.events import Alarm, EngineStatus
+from ecgnat_stream.events import Alarm, DeviceStatus, EngineStatus
 from ecgnat_stream.model import ModelConfig
 from ecgnat_stream.monitor import Monitor
+from ecgnat_stream.signal import SampleBlock
 
 FS = 250
 _t = np.arange(10 * FS) / FS
@@ -116,3 +117,24 @@ async def test_an_alarm_that_cannot_be_raised_ends_the_monitor(untrained: Path, 
             monkeypatch.setattr(ward.monitor._ward, "advance", lambda: False)
             monkeypatch.setattr(ward.monitor._ward, "technical", lambda event: None)
             await ward.pass_s(10)
+
+
+async def test_a_defect_while_taking_one_block_costs_a_bed_that_block(untrained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ward = Ward(untrained)
+    states: list[str] = []
+    ward.monitor.bus.listen(lambda event: states.append(event.state), DeviceStatus)  # type: ignore[union-attr]
+    accept = ward.monitor._ward.accept
+    broken = iter([True])
+
+    def fragile(row: int, item: object) -> None:
+        if isinstance(item, SampleBlock) and item.start > 1000 and next(broken, False):
+            raise ZeroDivisionError("a defect")
+        accept(row, item)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ward.monitor._ward, "accept", fragile)
+    async with ward.monitor:
+        await ward.pass_s(8)
+        assert states == ["connecting", "online", "offline", "online"]
+        assert ("no-data", "start") in [(alarm.condition, alarm.phase) for alarm in ward.alarms]
+        assert not ward.on("no-data")
+        assert not ward.monitor.failures

@@ -26,7 +26,7 @@ __all__ = ["DIED", "LEAVE_S", "Guard", "guarded"]
 DIED = 70
 """Exit code of a process that could not be trusted any more (EX_SOFTWARE of sysexits.h)."""
 
-LEAVE_S = 9.0
+LEAVE_S = 8.5
 """A process that was told to end is ended after this time: SIGTERM is obeyed within 10 s, whatever hangs."""
 
 _LOOK_S = 0.5

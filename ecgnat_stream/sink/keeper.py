@@ -24,7 +24,7 @@ _AGAIN_S = (0.5, 30.0)
 _SETTLED_S = 5.0
 """A sink that was started again counts as sound after this time."""
 
-_CLOSE_S = 4.0
+_CLOSE_S = 3.5
 """Sinks that have not read out their queue so long after the end are cut off, and named."""
 
 

@@ -102,12 +102,12 @@ def _greet(endpoint: str, requests: list[bytes]) -> None:
 
 
 class Disk:
-    """A small file system of its own for what the monitor writes, where that may be mounted; filled and emptied on demand.
+    """A file system of its own, large enough for hours, for what the monitor writes, where that may be mounted; filled and emptied on demand.
 
     Where nothing may be mounted, the monitor's files may not grow instead (RLIMIT_FSIZE).
     """
 
-    SIZE = 48_000_000
+    SIZE = 256_000_000
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -122,7 +122,7 @@ class Disk:
             return
         with (self.folder / "ballast").open("wb", buffering=0) as file, suppress(OSError):
             while True:
-                file.write(b"\0" * 4096)
+                file.write(b"\0" * 65536)
 
     def free(self, pid: int) -> None:
         """Give the room back."""

@@ -102,7 +102,7 @@ def _greet(endpoint: str, requests: list[bytes]) -> None:
 
 
 class Disk:
-    """A file system of its own, large enough for hours, for what the monitor writes, where that may be mounted; filled and emptied on demand.
+    """A file system of its own for what the monitor writes, where that may be mounted; it holds hours, and is filled on demand.
 
     Where nothing may be mounted, the monitor's files may not grow instead (RLIMIT_FSIZE).
     """

@@ -76,7 +76,7 @@ def summary(log: Log, found: Findings) -> dict[str, object]:
             name: {"n": len(values), "p50": _quantile(values, 0.5), "p99": _quantile(values, 0.99), "max": _quantile(values, 1.0)}
             for name, values in times.items()
         },
-        "items": [f"{item.what} {item.t:.1f} {item.bed} {item.sink}: {item.text}" for item in found.items[:500]],
+        "items": [f"{item.what} {item.t:.1f} {item.bed} {item.sink}: {item.text}" for item in found.items[:20_000]],
         "stands": found.stands[:100],
         "harness_errors": log.errors,
     }

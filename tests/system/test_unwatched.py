@@ -96,6 +96,8 @@ async def test_a_watchdog_that_dies_ends_the_monitor(untrained: Path, monkeypatc
             await ward.pass_s(2)
             monkeypatch.setattr(monitor._watchdog, "check", bark)
             await ward.pass_s(2)
+            assert monitor._running is not None
+            await asyncio.wait([monitor._running], timeout=30)  # it ends by itself
             assert monitor._ended
 
 

@@ -2,21 +2,61 @@
 
 from __future__ import annotations
 
+import codecs
+import gzip
 import os
 import re
 import shlex
+import zlib
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-__all__ = ["SINGLE_FILES", "WFDB_SUFFIXES", "Format", "Found", "decimal_comma", "files_of", "find_recordings", "header_of"]
+__all__ = [
+    "SINGLE_FILES",
+    "WFDB_SUFFIXES",
+    "Format",
+    "Found",
+    "decimal_comma",
+    "files_of",
+    "find_recordings",
+    "format_of",
+    "header_of",
+    "is_recording",
+    "suffix_of",
+]
 
-Format = Literal["auto", "wfdb", "edf", "csv", "npy"]
+Format = Literal["auto", "wfdb", "edf", "csv", "npy", "mat", "dicom", "aecg", "scp", "ishne", "philips", "muse"]
 
-SINGLE_FILES: dict[str, Format] = {".edf": "edf", ".bdf": "edf", ".csv": "csv", ".tsv": "csv", ".txt": "csv", ".npy": "npy"}
-"""Suffixes of files that are a recording by themselves."""
+SINGLE_FILES: dict[str, Format] = {
+    **dict.fromkeys((".edf", ".bdf", ".rec"), "edf"),
+    **dict.fromkeys((".csv", ".tsv", ".txt"), "csv"),
+    **dict.fromkeys((".npy", ".npz"), "npy"),
+    **{".mat": "mat", ".dcm": "dicom", ".scp": "scp", ".ecg": "ishne", ".xml": "aecg"},
+}
+"""Suffixes of files that are a recording by themselves, also when gzip has packed them (``.csv.gz``), and what they are if their
+content does not say."""
 
 WFDB_SUFFIXES = (".hea", ".dat", ".mat", ".flac")
 """Suffixes of the files of a WFDB record; the name without them is the record's."""
+
+_LOOKED_INTO = (".csv", ".tsv", ".txt", ".mat", ".ecg", ".xml", ".rec")
+"""Suffixes that other files have too: found in a folder, such a file counts only if its content is that of a recording."""
+
+_MAGIC: tuple[tuple[int, bytes, Format], ...] = (
+    (0, b"0       ", "edf"),
+    (0, b"\xffBIOSEMI", "edf"),
+    (0, b"\x93NUMPY", "npy"),
+    (0, b"MATLAB 5.0", "mat"),
+    (0, b"ISHNE1.0", "ishne"),
+    (128, b"DICM", "dicom"),
+    (16, b"SCPECG", "scp"),
+)
+"""Where in a file of a format which bytes stand. SCP-ECG: the name of the standard in the header of section 0 (EN 1064, 5.3)."""
+
+_ROOTS: dict[str, Format] = {"annotatedecg": "aecg", "restingecgdata": "philips", "restingecg": "muse"}
+"""Root elements of XML, small letters, without the namespace."""
+
+_ROOT = re.compile(r"<\s*(?:[\w.-]+:)?([A-Za-z_][\w.-]*)")
 
 _LOOK_BYTES = 65_536
 _HEADER_BYTES = 2**20
@@ -47,14 +87,10 @@ def find_recordings(folder: Path) -> Found:
     for place, folders, files in os.walk(folder, onerror=refused):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            path, suffix = Path(place, name), Path(name).suffix.lower()
-            if name.startswith(".") or (suffix != ".hea" and suffix not in SINGLE_FILES):
+            path, suffix = Path(place, name), suffix_of(Path(name))
+            if name.startswith(".") or not is_recording(path) or (suffix in WFDB_SUFFIXES[1:] and header_of(path)):
                 continue
-            why = None
-            if suffix == ".hea":
-                why = _look_at_header(path, segments)
-            elif SINGLE_FILES[suffix] == "csv" and not _is_table(path):
-                why = decimal_comma(path) or "is no table of numbers"
+            why = _look_at_header(path, segments) if suffix == ".hea" else _look_into(path, suffix)
             if why is None:
                 found.recordings.append(path)
             else:
@@ -62,12 +98,49 @@ def find_recordings(folder: Path) -> Found:
     return Found([path for path in found.recordings if path not in segments], found.passed)
 
 
+def suffix_of(path: Path) -> str:
+    """Return the suffix of a name in small letters, that of what is packed for ``.gz``."""
+    return Path(path.stem if path.suffix.lower() == ".gz" else path.name).suffix.lower()
+
+
+def is_recording(path: Path) -> bool:
+    """Return whether a file is called as a recording is, a WFDB record as its header."""
+    return path.suffix.lower() == ".hea" or suffix_of(path) in SINGLE_FILES
+
+
+def format_of(path: Path) -> Format:
+    """Return the format of a recording: a WFDB record if there is a header, else what its content says, else its suffix."""
+    if (path.suffix.lower() not in SINGLE_FILES or path.suffix.lower() in WFDB_SUFFIXES) and header_of(path) is not None:
+        return "wfdb"
+    return _by_content(path) or SINGLE_FILES.get(suffix_of(path), "wfdb")
+
+
+def _by_content(path: Path) -> Format | None:
+    """Return the format that the beginning of a file tells; None if it does not."""
+    begins = _bytes(path, _LOOK_BYTES)
+    for at, magic, fmt in _MAGIC:
+        if begins[at : at + len(magic)] == magic:
+            return fmt
+    text = _text(begins)
+    root = _ROOT.search(text) if text.lstrip()[:1] == "<" else None
+    return None if root is None else _ROOTS.get(root[1].lower())
+
+
+def _look_into(path: Path, suffix: str) -> str | None:
+    """Say why a file that is called as a recording is none, or return None."""
+    if suffix not in _LOOKED_INTO or _by_content(path) is not None:
+        return None
+    if SINGLE_FILES[suffix] != "csv":
+        return "holds no recording"
+    return None if _is_table(path) else decimal_comma(path) or "is no table of numbers"
+
+
 def header_of(path: Path) -> Path | None:
     """Return the header of the WFDB record that a name stands for, or that a file of it belongs to; None if there is none."""
     if not path.name:
         return None  # "." and "/"
     candidates = [path.with_name(f"{path.name}.hea")]
-    if path.suffix and path.suffix.lower() not in SINGLE_FILES:
+    if path.suffix and (path.suffix.lower() not in SINGLE_FILES or path.suffix.lower() in WFDB_SUFFIXES):
         candidates.insert(0, path.with_suffix(".hea"))
     return next((header for header in candidates if header.is_file()), None)
 
@@ -140,8 +213,18 @@ def _numbers(line: str) -> bool:
 
 
 def _beginning(path: Path, most: int = _LOOK_BYTES) -> str:
+    return _text(_bytes(path, most))
+
+
+def _bytes(path: Path, most: int) -> bytes:
+    """Return what a file begins with, unpacked; nothing if it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return file.read(most).decode("utf-8-sig", "replace")
-    except OSError:
-        return ""
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+            return file.read(most)
+    except (OSError, EOFError, zlib.error):
+        return b""
+
+
+def _text(begins: bytes) -> str:
+    is_utf16 = begins[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return begins.decode("utf-16" if is_utf16 else "utf-8-sig", "replace")

@@ -35,6 +35,7 @@ __all__ = [
     "Window",
     "assign_leads",
     "ecg_signals",
+    "is_ecg",
     "is_time",
     "mv_per",
     "same_rate",
@@ -71,8 +72,12 @@ UV_RANGE = (1e-9, 1e4)
 """Microvolts per step that a source can have. One step of the largest is 10 mV, twice the range of +-5 mV that IEC 60601-2-27
 asks for; the smallest is what software writes for a line that is nearly flat. What lies beyond is a damaged header."""
 
-NOT_ECG = ("ABP", "ART", "BP", "CVP", "PAP", "PLETH", "PPG", "RESP", "SPO2", "CO2", "ICP", "COUNTER")
-"""Signal names that are no ECG leads; they are left out, and the stream says so."""
+NOT_ECG = (
+    *("ABP", "ART", "BP", "CVP", "PAP", "ICP", "PLETH", "PPG", "SPO2", "CO2", "RESP", "AIRFLOW", "FLOW", "THORAX", "ABDOMEN"),
+    *("EEG", "EMG", "EOG", "GSR", "EDA", "HR", "TEMP", "ACC", "GYRO"),
+    *("COUNTER", "MARKER", "STATUS", "EVENT", "EVENTS", "TRIGGER", "BATTERY"),
+)
+"""Words in the names of signals that are no ECG leads; they are left out, and the stream says so."""
 
 _ALIASES = {lead.upper(): lead for lead in LEADS} | {
     "MLI": "I", "MLII": "II", "MLIII": "III", "MCL1": "V1", "MCL": "V1", "MCL6": "V6", "CM5": "V5", "CC5": "V5", "V": "V1",
@@ -80,6 +85,8 @@ _ALIASES = {lead.upper(): lead for lead in LEADS} | {
 _MV = {"nv": 1e-6, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "microvolt": 1e-3, "mv": 1.0, "millivolt": 1.0, "v": 1e3}
 _COUNTS = ("time", "t", "sample", "index")
 _UNSPECIFIED = ("ECG", "EKG", "LEAD", "CH", "CHANNEL")
+_BEFORE = re.compile(r"(ECG|EKG|LEAD)[ _-]*(?=[A-Z])")
+"""What many files write before the name of a lead: "ECG V1" (EDF+ 2003, 3.2), "Lead II"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,16 +256,14 @@ def assign_leads(names: Sequence[str], lead_map: Mapping[str, str] | None = None
 
     unspecified: list[int] = []
     for index, name in enumerate(names):
-        key = name.strip().upper()
-        stem = key.rstrip("0123456789 _-")
         if name in lead_map:
             if lead_map[name]:
                 assign(index, lead_map[name])
-        elif key in _ALIASES:
-            assign(index, _ALIASES[key])
-        elif stem in _UNSPECIFIED:
+        elif (known := _lead(name)) is not None:
+            assign(index, known)
+        elif _is_unspecified(name):
             unspecified.append(index)
-        elif stem not in NOT_ECG and key not in NOT_ECG:
+        elif is_ecg(name) is None:
             like = next(iter(close_to(name, LEADS)), "II")
             raise ConfigError(
                 f"{unknown('lead name', name, LEADS)}; say which lead it is with lead_map, for example "
@@ -271,6 +276,24 @@ def assign_leads(names: Sequence[str], lead_map: Mapping[str, str] | None = None
     if all(slot is None for slot in slots):
         raise ConfigError(f"no ECG lead among {', '.join(names) or 'no names at all'}: set lead_map")
     return tuple(slots)
+
+
+def _lead(name: str) -> str | None:
+    """Return which of the twelve leads a name is, or None."""
+    key = name.strip().upper()
+    return _ALIASES.get(key) or _ALIASES.get(_BEFORE.sub("", key, count=1))
+
+
+def _is_unspecified(name: str) -> bool:
+    return name.strip().upper().rstrip("0123456789 _-") in _UNSPECIFIED
+
+
+def is_ecg(name: str) -> bool | None:
+    """Return whether a signal is called as a lead is, or as a signal that is no ECG; None for all other names."""
+    if _lead(name) is not None or _is_unspecified(name):
+        return True
+    words = re.split(r"[^A-Z0-9]+", name.upper())
+    return False if any(word in NOT_ECG or word.rstrip("0123456789") in NOT_ECG for word in words) else None
 
 
 def mv_per(unit: str) -> float | None:
@@ -294,10 +317,13 @@ def twice(names: Iterable[str]) -> list[str]:
     return sorted({name for name in names if names.count(name) > 1})
 
 
-def ecg_signals(names: Sequence[str], units: Sequence[str]) -> list[int]:
-    """Return which signals of a file to read: all but what is known to be no ECG and no voltage."""
+def ecg_signals(names: Sequence[str], units: Sequence[str], given: str | None = None) -> list[int]:
+    """Return which signals of a file to read: no other biosignals, and what is a voltage or called as a lead is.
+
+    ``given`` is the unit of those that state none.
+    """
     return [
-        i
-        for i, (name, unit) in enumerate(zip(names, units, strict=True))
-        if mv_per(unit) is not None or name.upper().rstrip("0123456789 ") not in NOT_ECG
+        row
+        for row, (name, unit) in enumerate(zip(names, units, strict=True))
+        if (known := is_ecg(name)) is not False and (known or mv_per(unit.strip() or given or "") is not None)
     ]

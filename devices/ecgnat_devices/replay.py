@@ -112,7 +112,7 @@ class ReplayDevice:
         info = StreamInfo(
             fs=record.fs,
             leads=record.leads,
-            device=f"replay {record.path.name}{left_out}",
+            device=f"replay {record.path.name}{left_out}{''.join(f'; {note}' for note in record.notes)}",
             uv_per_lsb=record.uv_per_lsb,
             live=options.speed != "max",
             pace=1.0 if options.speed == "max" else options.speed,

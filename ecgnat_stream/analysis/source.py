@@ -7,7 +7,6 @@ format. Arrays and wfdb records stay where they are: a piece is converted when i
 from __future__ import annotations
 
 import os
-import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from ecgnat_stream.clock import SystemClock
 from ecgnat_stream.condition import condition_record
 from ecgnat_stream.device import FS_RANGE, open_device
 from ecgnat_stream.errors import InputError
+from ecgnat_stream.recordings import SINGLE_FILES, WFDB_SUFFIXES
 from ecgnat_stream.signal import (
     LEADS,
     UV_RANGE,
@@ -166,7 +166,8 @@ def _of_path(
 
 
 def _name(path: Path) -> str:
-    return re.sub(r"\.(hea|dat|mat|edf|bdf|csv|tsv|txt|npy|flac)$", "", path.name, flags=re.IGNORECASE)
+    name = path.name[: -len(".gz")] if path.suffix.lower() == ".gz" else path.name
+    return Path(name).stem if Path(name).suffix.lower() in (*SINGLE_FILES, *WFDB_SUFFIXES) else name
 
 
 def _of_frame(source: Any, fs: float | None, leads: Sequence[str] | None, units: str | None) -> Recording:
@@ -268,7 +269,7 @@ def _of_wfdb(source: Any, fs: float | None, leads: Sequence[str] | None, units: 
     all_names = [name or f"CH{i + 1}" for i, name in enumerate(source.sig_name)]
     if leads is not None and (unknown := [lead for lead in leads if lead not in all_names]):
         raise InputError(f"the record has no lead {', '.join(unknown)}: it has {', '.join(all_names)}")
-    rows = ecg_signals(all_names, source.units) if leads is None else [i for i, n in enumerate(all_names) if n in leads]
+    rows = ecg_signals(all_names, source.units, units) if leads is None else [i for i, n in enumerate(all_names) if n in leads]
     if not rows:
         raise InputError(f"wfdb record {name!r} holds no voltage: {', '.join(all_names)}")
     rate = float(source.fs or fs or 0.0)

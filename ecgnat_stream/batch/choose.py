@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ecgnat_stream.recordings import SINGLE_FILES, WFDB_SUFFIXES, find_recordings, header_of
+from ecgnat_stream.recordings import WFDB_SUFFIXES, find_recordings, header_of, is_recording
 
 __all__ = ["Chosen", "RecordingFile", "choose"]
 
@@ -90,7 +90,7 @@ def _match(pattern: str, paths: dict[Path, None], passed: dict[str, str], missin
             known = known or bool(found.recordings)
             paths |= dict.fromkeys(_absolute(found.recordings))
             passed |= {str(one): why for one, why in found.passed.items()}
-        elif (header := header_of(match)) is not None or match.suffix.lower() in SINGLE_FILES:
+        elif (header := header_of(match)) is not None or is_recording(match):
             known = True
             paths |= dict.fromkeys(_absolute([header or match]))
     if len(paths) == before and not known:

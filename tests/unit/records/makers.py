@@ -1,0 +1,101 @@
+"""Files of every format, all with the same signal, written by something else than what reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyedflib
+import wfdb
+from numpy.typing import NDArray
+
+from ecgnat_stream.recordings import Format
+
+FS = 250.0
+LEADS = ("II", "V1")
+SCALES = {"uV": 1e3, "mV": 1.0, "V": 1e-3}
+
+
+def signal(seconds: float = 20.0) -> NDArray[np.float64]:
+    """Return two leads in mV, (2, T): none is the other, no sample like its neighbour, steps of 5 uV."""
+    t = np.arange(round(seconds * FS)) / FS
+    beats = np.exp(-0.5 * ((t % 0.8 - 0.3) / 0.012) ** 2)
+    leads = np.stack([beats + 0.1 * np.sin(1.7 * t), -0.6 * beats + 0.07 * np.cos(2.3 * t)])
+    return np.round(leads / 0.005) * 0.005
+
+
+@dataclass(frozen=True)
+class Maker:
+    """How files of a format are made.
+
+    ``make(path, samples, unit)`` writes ``samples`` (L, T) in mV, stated in ``unit``, to a path without a suffix, and returns the
+    path to open. ``step_uv`` is how near the file comes. ``gap(path, samples, start, stop)`` writes a file that lacks the samples
+    from ``start`` to ``stop``; None if the format cannot. ``asks`` are the options that its files need.
+    """
+
+    make: Callable[[Path, NDArray[np.float64], str], Path]
+    step_uv: float = 0.01
+    gap: Callable[[Path, NDArray[np.float64], int, int], Path] | None = None
+    asks: tuple[str, ...] = ()
+    units: tuple[str, ...] = ("uV", "mV", "V")
+
+
+def wfdb_record(path: Path, samples: NDArray[np.float64], unit: str) -> Path:
+    count = len(samples)
+    wfdb.wrsamp(
+        path.name,
+        FS,
+        [unit] * count,
+        list(LEADS[:count]),
+        samples.T * SCALES[unit],
+        fmt=["16"] * count,
+        adc_gain=[1000.0 / SCALES[unit]] * count,
+        baseline=[0] * count,
+        write_dir=str(path.parent),
+    )
+    return path
+
+
+def edf(path: Path, samples: NDArray[np.float64], unit: str) -> Path:
+    file = path.with_suffix(".edf")
+    most = 10.0 * SCALES[unit]
+    with pyedflib.EdfWriter(str(file), len(samples), file_type=pyedflib.FILETYPE_EDFPLUS) as writer:
+        for row, lead in enumerate(LEADS[: len(samples)]):
+            writer.setSignalHeader(
+                row,
+                {
+                    "label": f"ECG {lead}",
+                    "dimension": unit,
+                    "sample_frequency": FS,
+                    "physical_max": most,
+                    "physical_min": -most,
+                    "digital_max": 32767,
+                    "digital_min": -32768,
+                    "transducer": "",
+                    "prefilter": "",
+                },
+            )
+        writer.writeSamples(list(samples * SCALES[unit]))
+    return file
+
+
+def csv(path: Path, samples: NDArray[np.float64], unit: str) -> Path:
+    file = path.with_suffix(".csv")
+    np.savetxt(file, samples.T * SCALES[unit], delimiter=",", header=",".join(LEADS[: len(samples)]), comments="", fmt="%.8g")
+    return file
+
+
+def npy(path: Path, samples: NDArray[np.float64], unit: str) -> Path:
+    file = path.with_suffix(".npy")
+    np.save(file, samples * SCALES[unit])
+    return file
+
+
+MAKERS: dict[Format, Maker] = {
+    "wfdb": Maker(wfdb_record, 1.0),
+    "edf": Maker(edf, 0.31),
+    "csv": Maker(csv, asks=("fs", "units")),
+    "npy": Maker(npy, asks=("fs", "units", "leads")),
+}

@@ -10,7 +10,6 @@ import os
 import re
 import tomllib
 from collections import Counter
-from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -22,6 +21,7 @@ from ecgnat_stream.device import SuperviseConfig
 from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.fibrillation import FibrillationConfig
 from ecgnat_stream.model import ModelConfig
+from ecgnat_stream.places import file_bytes, text_of
 from ecgnat_stream.quality import QualityConfig
 from ecgnat_stream.rhythm import RhythmConfig
 from ecgnat_stream.schedule import ScheduleConfig
@@ -222,16 +222,12 @@ def read_table(path: str | os.PathLike[str]) -> dict[str, Any]:
         If there is no such file, if it is not TOML, or larger or deeper than any configuration.
     """
     try:
-        with Path(path).open("rb") as file:
-            content = file.read(LARGEST_FILE + 1)
-        if len(content) > LARGEST_FILE:
-            raise ConfigError(f"{path}: is larger than the {LARGEST_FILE / 1e6:g} MB that a configuration may have")
-        return tomllib.loads(content.decode())
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be read ({error.strerror}); `ecgnat run --example` prints one to start from"
-        ) from error
+        content = file_bytes(path, LARGEST_FILE)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}; `ecgnat run --example` prints one to start from") from error
+    try:
+        return tomllib.loads(text_of(content))
     except RecursionError as error:
         raise ConfigError(f"{path}: is not a configuration: tables within tables, more than can be read") from error
-    except ValueError as error:  # not TOML, not UTF-8, or a number of more digits than Python reads
+    except (ConfigError, ValueError) as error:  # not text, not TOML, or a number of more digits than Python reads
         raise ConfigError(f"{path}: is not TOML: {error}") from error

@@ -16,9 +16,10 @@ from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, Union, get_arg
 import msgspec
 
 from ecgnat_stream.errors import ConfigError
+from ecgnat_stream.places import path_of
 from ecgnat_stream.suggest import unknown
 
-__all__ = ["DEEPEST", "Settings", "Within", "bounds_of", "read_settings"]
+__all__ = ["DEEPEST", "PathText", "Settings", "Within", "bounds_of", "read_settings"]
 
 T = TypeVar("T")
 
@@ -37,8 +38,16 @@ class Within(NamedTuple):
     reason: str
 
 
+class _Path(NamedTuple):
+    """Marks a text that is a path."""
+
+
+PathText = Annotated[str, _Path()]
+"""A path, as :func:`~ecgnat_stream.places.path_of` reads it; empty where none is set. A :class:`Settings` holds it expanded."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The settings of one stage: a number outside its :class:`Within` is refused, however the struct is made.
+    """The settings of one stage: a number outside its :class:`Within` is refused, however the struct is made; so is a path.
 
     ``section`` is the name of its table in the file.
     """
@@ -46,15 +55,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     section: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        """Check every number.
+        """Check every number, and put home folders and variables into every path.
 
         Raises
         ------
         ConfigError
-            Naming every one that is out of bounds, with the bounds and the reason.
+            Naming every number that is out of bounds, with the bounds and the reason, and every path that cannot be one.
         """
         bounds = bounds_of(type(self))
         wrong = [(key, _beyond(getattr(self, key), within)) for key, within in bounds.items()]
+        for key in _paths_of(type(self)):
+            try:
+                if written := getattr(self, key):
+                    msgspec.structs.force_setattr(self, key, str(path_of(written)))
+            except ConfigError as error:
+                wrong.append((key, str(error)))
         mistakes = [f"{self.section}.{key}".lstrip(".") + f": {what}" for key, what in wrong if what]
         if mistakes:
             raise ConfigError("; ".join(mistakes))
@@ -63,13 +78,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 @cache
 def bounds_of(kind: type[msgspec.Struct]) -> dict[str, Within]:
     """Return the bounds of the numbers of a struct, by their names."""
-    found: dict[str, Within] = {}
+    return {name: mark for name, mark in _marks(kind) if isinstance(mark, Within)}
+
+
+@cache
+def _paths_of(kind: type[msgspec.Struct]) -> list[str]:
+    return [name for name, mark in _marks(kind) if isinstance(mark, _Path)]
+
+
+def _marks(kind: type[msgspec.Struct]) -> Iterator[tuple[str, Any]]:
+    """Yield what the annotations of a struct say beside the types."""
     for field in msgspec.structs.fields(kind):
-        marked = [getattr(part, "__metadata__", ()) for part in (field.type, *get_args(field.type))]
-        within = [mark for marks in marked for mark in marks if isinstance(mark, Within)]
-        if within:
-            found[field.name] = within[0]
-    return found
+        for part in (field.type, *get_args(field.type)):
+            yield from ((field.name, mark) for mark in getattr(part, "__metadata__", ()))
 
 
 def _beyond(value: Any, within: Within) -> str:

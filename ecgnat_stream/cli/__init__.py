@@ -16,6 +16,7 @@ from typing import Any
 
 from ecgnat_stream import __version__
 from ecgnat_stream.cli import alarms, analyse, command, completion, demo, devices, doctor, models, replay, run, score
+from ecgnat_stream.cli.encoding import take_every_character
 from ecgnat_stream.cli.live import NOT_A_DEVICE
 from ecgnat_stream.cli.logs import add_logging, logging_as_told
 from ecgnat_stream.errors import CheckpointError, ConfigError, EcgnatError, WatchdogError
@@ -29,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     0 done, 1 something failed, 2 wrong usage or configuration, 70 the monitor could not be trusted any more: start it again.
     """
+    take_every_character()
     known = parser()
     if completion.asked_by_the_shell():
         completion.answer_the_shell(known)

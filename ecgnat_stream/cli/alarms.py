@@ -12,13 +12,13 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from ecgnat_stream.cli.completion import conditions
+from ecgnat_stream.cli.options import a_path
 from ecgnat_stream.codes import PRIORITIES, PRIORITY_MARKS
 from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.words import cell, cleaned
@@ -80,7 +80,7 @@ def add(commands: Any) -> None:
   ecgnat alarms alarms.db --follow --json | jq .       every alarm event from now on""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("database", type=Path, metavar="DATABASE", help="the file that history.path names")
+    parser.add_argument("database", type=a_path, metavar="DATABASE", help="the file that history.path names")
     parser.add_argument(
         "--bed", metavar="PATTERN", help="site/unit/bed, * and ? allowed; without a slash the bed alone; '' the worker"
     )

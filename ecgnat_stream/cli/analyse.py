@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from ecgnat_stream.cli.options import add_model, add_reading, lead_map
+from ecgnat_stream.cli.options import a_path, add_model, add_reading, lead_map
 from ecgnat_stream.errors import ConfigError, EcgnatError
 from ecgnat_stream.suggest import proposal
 from ecgnat_stream.words import cleaned
@@ -54,7 +54,7 @@ def add(commands: Any) -> None:
     add_reading(parser)
     add_model(parser)
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="settings, as for ecgnat run; its beds and sinks are left out"
+        "--config", type=a_path, metavar="FILE", help="settings, as for ecgnat run; its beds and sinks are left out"
     )
     parser.add_argument(
         "--diagnose",
@@ -62,11 +62,11 @@ def add(commands: Any) -> None:
         default=None,
         help="ask the 12-lead network for diagnostic statements (default: where 12 leads are there and it is installed)",
     )
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the figures, one row a recording")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything, one JSON object a line and recording")
-    parser.add_argument("--html", type=Path, metavar="DIR", help="write a page for each recording, and index.html")
-    parser.add_argument("--annotations", type=Path, metavar="DIR", help="write what was said as WFDB annotations (.ecg)")
-    parser.add_argument("--plot", type=Path, metavar="DIR", help="write a picture (PNG) of each recording; needs matplotlib")
+    parser.add_argument("--csv", type=a_path, metavar="FILE", help="write the figures, one row a recording")
+    parser.add_argument("--json", type=a_path, metavar="FILE", help="write everything, one JSON object a line and recording")
+    parser.add_argument("--html", type=a_path, metavar="DIR", help="write a page for each recording, and index.html")
+    parser.add_argument("--annotations", type=a_path, metavar="DIR", help="write what was said as WFDB annotations (.ecg)")
+    parser.add_argument("--plot", type=a_path, metavar="DIR", help="write a picture (PNG) of each recording; needs matplotlib")
     parser.add_argument("--jobs", type=_jobs, metavar="N", help=f"processes (default: one for each core, at most {_MOST_JOBS})")
     parser.add_argument("--resume", action="store_true", help="keep what the file of --json holds already, and do the rest")
     parser.set_defaults(command=_analyse)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import getpass
 import math
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING, Any
 
 from ecgnat_stream.cli.completion import conditions
+from ecgnat_stream.cli.options import a_broker, a_path
 from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.suggest import unknown
-from ecgnat_stream.words import cleaned
+from ecgnat_stream.words import NAME, cleaned
 
 if TYPE_CHECKING:
     from ecgnat_stream.sink.mqtt.config import MqttConfig
@@ -35,8 +36,8 @@ def add(commands: Any) -> None:
     parser.add_argument("--duration", type=float, metavar="S", help="length of a pause in seconds, at most 600")
     parser.add_argument("--by", metavar="NAME", help="who orders it (default: the name of the account)")
     broker = parser.add_mutually_exclusive_group(required=True)
-    broker.add_argument("--mqtt", metavar="URL", help="the broker: mqtt://[user@]host[:port] or mqtts://...")
-    broker.add_argument("--config", type=Path, metavar="CONFIG.toml", help="take the broker from [mqtt] of a configuration")
+    broker.add_argument("--mqtt", type=a_broker, metavar="URL", help="the broker: mqtt://[user@]host[:port] or mqtts://...")
+    broker.add_argument("--config", type=a_path, metavar="CONFIG.toml", help="take the broker from [mqtt] of a configuration")
     parser.add_argument(
         "--timeout", type=float, default=5.0, metavar="S", help="longest wait for the answer (default %(default)s)"
     )
@@ -54,7 +55,7 @@ def _command(arguments: argparse.Namespace) -> int:
     from ecgnat_stream.wire import CommandRequest
 
     parts = arguments.bed.split("/")
-    if len(parts) != 3 or not all(parts) or set(arguments.bed) & set("+#\0"):
+    if len(parts) != 3 or not all(parts) or set(arguments.bed) & set("+#") or not arguments.bed.isprintable():
         raise ConfigError(f"--bed {arguments.bed}: write site/unit/bed, as the topics of the bed have it")
     if arguments.condition not in (None, *PHYSIOLOGICAL, *TECHNICAL):
         raise ConfigError(f"--condition: {unknown('condition', arguments.condition, (*PHYSIOLOGICAL, *TECHNICAL))}")
@@ -65,7 +66,7 @@ def _command(arguments: argparse.Namespace) -> int:
             raise ConfigError(f"--duration {arguments.duration:g}: above 0 and at most 600 s")
     if not 0 < arguments.timeout < math.inf:
         raise ConfigError(f"--timeout {arguments.timeout:g}: a number of seconds above 0")
-    source = getpass.getuser() if arguments.by is None else arguments.by
+    source = cleaned(_account() if arguments.by is None else arguments.by, NAME)
     request = CommandRequest(action=arguments.action, condition=arguments.condition, duration_s=arguments.duration, source=source)
     result = asyncio.run(send_command(_broker(arguments), arguments.bed, request, arguments.timeout))
     if arguments.json:
@@ -74,6 +75,14 @@ def _command(arguments: argparse.Namespace) -> int:
         about = f"{arguments.action} {arguments.condition or 'all alarms'} of {arguments.bed}"
         print(f"accepted: {about}" if result.accepted else f"refused: {about}: {cleaned(result.reason)}")
     return 0 if result.accepted else 1
+
+
+def _account() -> str:
+    """Return the name of the account; in a container it may have none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def _broker(arguments: argparse.Namespace) -> MqttConfig:

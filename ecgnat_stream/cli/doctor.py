@@ -13,9 +13,9 @@ import sys
 import time
 from collections.abc import Coroutine, Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from ecgnat_stream.cli.options import a_broker, a_path
 from ecgnat_stream.cli.security import examine_security
 from ecgnat_stream.errors import ConfigError, EcgnatError
 from ecgnat_stream.words import cleaned
@@ -36,9 +36,9 @@ class Check(NamedTuple):
 def add(commands: Any) -> None:
     """Add ``ecgnat doctor`` to the parser."""
     parser = commands.add_parser("doctor", help="check what is installed, compiled and reachable")
-    parser.add_argument("--mqtt", metavar="URL", help="also try this broker, for example mqtt://localhost:1883")
+    parser.add_argument("--mqtt", type=a_broker, metavar="URL", help="also try this broker, for example mqtt://localhost:1883")
     parser.add_argument(
-        "--security", type=Path, metavar="CONFIG.toml", help="say what this configuration leaves open, and nothing else"
+        "--security", type=a_path, metavar="CONFIG.toml", help="say what this configuration leaves open, and nothing else"
     )
     parser.add_argument("--json", action="store_true", help="print what --security finds as JSON")
     parser.set_defaults(command=_doctor)

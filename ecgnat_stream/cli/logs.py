@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ecgnat_stream.cli.options import a_path
 from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.words import cleaned
 
@@ -35,7 +36,7 @@ def add_logging(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("messages")
     group.add_argument("-v", "--verbose", action="count", help="say more about what happens: -v info, -vv debug")
     group.add_argument("--log-level", choices=tuple(_LEVELS), help="say this and what is worse (default warning)")
-    group.add_argument("--log-file", type=Path, metavar="FILE", help="write messages to FILE, not to standard error")
+    group.add_argument("--log-file", type=a_path, metavar="FILE", help="write messages to FILE, not to standard error")
     for action in group._group_actions:
         action.default = argparse.SUPPRESS
 

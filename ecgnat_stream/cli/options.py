@@ -10,9 +10,21 @@ from typing import Any
 
 from ecgnat_stream.cli.completion import models
 from ecgnat_stream.errors import ConfigError
+from ecgnat_stream.places import broker_address, endpoint, path_of
 from ecgnat_stream.suggest import unknown
 
-__all__ = ["add_model", "add_output", "add_reading", "add_sinks", "lead_map", "positive", "sink_tables"]
+__all__ = [
+    "a_broker",
+    "a_path",
+    "add_model",
+    "add_output",
+    "add_reading",
+    "add_sinks",
+    "an_endpoint",
+    "lead_map",
+    "positive",
+    "sink_tables",
+]
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
@@ -23,10 +35,14 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 def add_sinks(parser: argparse.ArgumentParser) -> None:
     """Add the sinks and the model."""
-    parser.add_argument("--record", type=Path, metavar="DIR", help="record signals (WFDB) and events (JSON lines) into DIR")
-    parser.add_argument("--history", type=Path, metavar="FILE", help="keep alarms and commands in this SQLite file")
-    parser.add_argument("--mqtt", metavar="URL", help="publish to this broker: mqtt://[user@]host[:port] or mqtts://...")
-    parser.add_argument("--zmq", metavar="ADDRESS", help="publish over ZeroMQ, for example tcp://127.0.0.1:5556")
+    parser.add_argument("--record", type=a_path, metavar="DIR", help="record signals (WFDB) and events (JSON lines) into DIR")
+    parser.add_argument("--history", type=a_path, metavar="FILE", help="keep alarms and commands in this SQLite file")
+    parser.add_argument(
+        "--mqtt", type=a_broker, metavar="URL", help="publish to this broker: mqtt://[user@]host[:port] or mqtts://..."
+    )
+    parser.add_argument(
+        "--zmq", type=an_endpoint, metavar="ADDRESS", help="publish over ZeroMQ, for example tcp://127.0.0.1:5556"
+    )
     add_model(parser)
 
 
@@ -92,6 +108,33 @@ def _lead(text: str) -> tuple[str, str]:
     if lead and lead not in LEADS:
         raise ConfigError(f"--lead {text}: {unknown('lead', lead, LEADS)}")
     return name, lead
+
+
+def a_path(text: str) -> Path:
+    """Return the value of an option that is a path."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty: is a variable of the shell empty? A dot is this folder")
+    try:
+        return path_of(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def a_broker(text: str) -> str:
+    """Return the value of an option that is the URL of a broker."""
+    try:
+        broker_address(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def an_endpoint(text: str) -> str:
+    """Return the value of an option that is an endpoint of ZeroMQ."""
+    try:
+        return endpoint(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def positive(text: str) -> float:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ecgnat_stream.cli.check import faults
 from ecgnat_stream.cli.live import monitor
-from ecgnat_stream.cli.options import add_output
+from ecgnat_stream.cli.options import a_path, add_output
 from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.words import cleaned
 
@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
         help="monitor the beds of a configuration file",
         description="Monitor the beds of a TOML file; docs/configuration.md explains every key.",
     )
-    run.add_argument("config", type=Path, nargs="?", metavar="CONFIG.toml")
+    run.add_argument("config", type=a_path, nargs="?", metavar="CONFIG.toml")
     run.add_argument("--example", action="store_true", help="print a configuration to start from")
     run.add_argument("--check", action="store_true", help="try out everything that the configuration names, and stop")
     add_output(run)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecgnat_stream.cli.options import add_model
+from ecgnat_stream.cli.options import a_path, add_model
 from ecgnat_stream.words import cleaned
 
 if TYPE_CHECKING:
@@ -35,23 +35,23 @@ def add(commands: Any) -> None:
         "and the Challenge 2015 score. docs/scoring.md defines every figure.",
         epilog="example: ecgnat score mitdb vfdb cudb --split test --json score.json --html score.html",
     )
-    score.add_argument("databases", nargs="+", type=Path, metavar="DATABASE_DIR", help="a folder of annotated WFDB records")
+    score.add_argument("databases", nargs="+", type=a_path, metavar="DATABASE_DIR", help="a folder of annotated WFDB records")
     score.add_argument("--records", nargs="+", default=[], metavar="R", help="only these records")
     score.add_argument(
         "--split", default="test", metavar="NAME", help="where there is a splits.csv (default %(default)s), or all"
     )
     score.add_argument("--from", dest="learning_s", type=float, metavar="S", help="compare beats and rhythm from here on, s")
     score.add_argument(
-        "--config", type=Path, metavar="FILE", help="settings to measure, as for ecgnat run; its beds are left out"
+        "--config", type=a_path, metavar="FILE", help="settings to measure, as for ecgnat run; its beds are left out"
     )
     add_model(score)
     score.add_argument("--at-once", type=int, default=8, metavar="N", help="beds at once (default %(default)s)")
-    score.add_argument("--noise", type=Path, metavar="RECORD", help="add this noise, a record of the noise stress database")
+    score.add_argument("--noise", type=a_path, metavar="RECORD", help="add this noise, a record of the noise stress database")
     score.add_argument("--snr", type=float, metavar="DB", help="signal-to-noise ratio for --noise (default 6 dB)")
-    score.add_argument("--json", type=Path, metavar="FILE", help="write everything that was found, per record")
-    score.add_argument("--html", type=Path, metavar="FILE", help="write a report with a strip of every mistake")
+    score.add_argument("--json", type=a_path, metavar="FILE", help="write everything that was found, per record")
+    score.add_argument("--html", type=a_path, metavar="FILE", help="write a report with a strip of every mistake")
     score.add_argument("--strips", type=int, default=200, metavar="N", help="at most so many strips (default %(default)s)")
-    score.add_argument("--annotations", type=Path, metavar="DIR", help="write what the monitor said as WFDB annotations (.ecg)")
+    score.add_argument("--annotations", type=a_path, metavar="DIR", help="write what the monitor said as WFDB annotations (.ecg)")
     score.set_defaults(command=run)
 
 

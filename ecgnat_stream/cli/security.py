@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
-from urllib.parse import urlsplit
 
 from ecgnat_stream.exposure import is_local
+from ecgnat_stream.places import broker_address
 
 if TYPE_CHECKING:
     from ecgnat_stream.config import Config
@@ -114,26 +114,26 @@ def _beds(config: Config, path: Path) -> Iterator[Finding]:
 def _mqtt(config: Config) -> Iterator[Finding]:
     if config.mqtt is None:
         return
-    from ecgnat_stream.sink.mqtt.config import PASSWORD, USER, broker_access
+    from ecgnat_stream.sink.mqtt.config import PASSWORD, USER
 
     mqtt = config.mqtt
     yield from _secret("mqtt.credentials_file", mqtt.credentials_file)
     yield from _secret("mqtt.key_file", mqtt.key_file)
     if mqtt.embedded:
-        yield _embedded(is_local(urlsplit(mqtt.url).hostname or ""), mqtt.insecure)
+        yield _embedded(is_local(broker_address(mqtt.url).host), mqtt.insecure)
         return
-    access = broker_access(mqtt)
-    local = is_local(access.host)
-    if access.tls is None and not local:
-        what = f"no encryption on the way to {access.host}: the network reads patients' data and the password, and can forge"
+    broker = broker_address(mqtt.url)
+    local, encrypted = is_local(broker.host), broker.scheme == "mqtts"
+    if not encrypted and not local:
+        what = f"no encryption on the way to {broker.host}: the network reads patients' data and the password, and can forge"
         yield Finding("high", "mqtt.url", what, "use mqtts:// with ca_file")
-    if access.username is None and not mqtt.cert_file:
+    if not (broker.user or mqtt.credentials_file or os.environ.get(USER) or mqtt.cert_file):
         severity: Severity = "low" if local else "high"
         what = "no account: the broker lets anybody in, who can read all beds, forge alarms and pause them"
         yield Finding(
             severity, "mqtt", what, f"accounts and an access list at the broker; credentials_file, or {USER} and {PASSWORD}"
         )
-    if access.tls is not None and not mqtt.ca_file:
+    if encrypted and not mqtt.ca_file:
         what = "every authority that the system trusts may vouch for the broker"
         yield Finding("low", "mqtt.ca_file", what, "name the authority of your own brokers")
     what = "whoever may publish to .../alarm/command can acknowledge and pause the alarms of a bed"

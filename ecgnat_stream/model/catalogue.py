@@ -8,8 +8,9 @@ from typing import Any, Literal
 import msgspec
 from safetensors import SafetensorError, safe_open
 
-from ecgnat_stream.errors import CheckpointError
+from ecgnat_stream.errors import CheckpointError, ConfigError
 from ecgnat_stream.model.config import ModelConfig
+from ecgnat_stream.places import path_of
 from ecgnat_stream.weights import DEFAULT, installed, known, shipped
 
 __all__ = [
@@ -104,9 +105,9 @@ def find_checkpoint(name: str) -> Path:
         If it is no path, and none of that name is shipped, or it is not installed.
     """
     try:
-        path = Path(name).expanduser()
-    except RuntimeError as error:
-        raise CheckpointError(f"{name}: {error} Give the whole path.") from None
+        path = path_of(name)
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from None
     return path if len(path.parts) > 1 or (path / CONFIG_FILE).is_file() else shipped(name)
 
 

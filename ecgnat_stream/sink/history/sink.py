@@ -25,7 +25,7 @@ from ecgnat_stream.bus import Bus, Published
 from ecgnat_stream.clock import Clock
 from ecgnat_stream.errors import ConfigError, SinkError
 from ecgnat_stream.events import Alarm, Command, CommandResult, Delivery, DeviceStatus, EngineStatus, Technical, Vitals
-from ecgnat_stream.settings import Settings, Within
+from ecgnat_stream.settings import PathText, Settings, Within
 from ecgnat_stream.sidethread import SideThread
 from ecgnat_stream.sink.files import Claim, make_folder, warn_of_readers
 from ecgnat_stream.sink.history.read import unfinished
@@ -67,7 +67,7 @@ class HistoryConfig(Settings, frozen=True, kw_only=True):
 
     section: ClassVar[str] = "history"
 
-    path: str
+    path: PathText
     keep_days: Annotated[float, Within(0, 36_500, "a hundred years are enough")] = 365.0
     busy_s: Annotated[float, Within(0.01, 4, "alarms wait for the file meanwhile")] = 2.0
     retry_s: Annotated[float, Within(0.01, 60, "alarms wait for the file to be tried again")] = 5.0

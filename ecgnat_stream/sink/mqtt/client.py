@@ -24,6 +24,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from ecgnat_stream.sink.mqtt.config import BrokerAccess, MqttConfig
+from ecgnat_stream.sink.mqtt.tls import tls_context
 
 __all__ = ["NOBODY", "REFUSED", "SESSION_TAKEN_OVER", "UNSUPPORTED_PROTOCOL", "Client", "Message", "code_of", "reason"]
 
@@ -392,10 +393,8 @@ async def _socket(to: BrokerAccess, timeout_s: float) -> socket.socket:
 def _connected(to: BrokerAccess, timeout_s: float) -> socket.socket:
     context = None
     if to.tls is not None:
-        context = ssl.create_default_context(cafile=to.tls.ca_certs)
+        context = tls_context(to.tls)
         context.sslsocket_class = _TlsSocket
-        if to.tls.certfile is not None:
-            context.load_cert_chain(to.tls.certfile, to.tls.keyfile)
     plain = socket.create_connection((to.host, to.port), min(timeout_s, _TCP_S))
     try:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import Annotated, ClassVar, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 from aiomqtt import TLSParameters
 
 from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.exposure import refuse_exposed
-from ecgnat_stream.settings import Settings, Within
+from ecgnat_stream.places import Address, broker_address, file_bytes, regular_file, text_of
+from ecgnat_stream.settings import PathText, Settings, Within
+from ecgnat_stream.sink.mqtt.tls import tls_context
 
 __all__ = ["BrokerAccess", "MqttConfig", "broker_access", "check_receiver"]
 
 _RECEIVER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 USER, PASSWORD = "ECGNAT_MQTT_USER", "ECGNAT_MQTT_PASSWORD"
+
+_LARGEST = 65_536
+"""Bytes of a file with credentials; user and password of MQTT have at most so many each (MQTT 5, 1.5.4)."""
 
 
 class MqttConfig(Settings, frozen=True, kw_only=True):
@@ -31,7 +34,8 @@ class MqttConfig(Settings, frozen=True, kw_only=True):
     Parameters
     ----------
     url
-        ``mqtt://[user@]host[:port]`` or ``mqtts://...``; ports 1883 and 8883 unless given.
+        ``mqtt://[user@]host[:port]`` or ``mqtts://...``; ports 1883 and 8883 unless given. An ``@`` within the user name is
+        written ``%40``, an IPv6 address in brackets.
     embedded
         Start a broker of our own (MQTT 3.1.1, for trying things out) at ``url``; port 0 takes a free one.
     insecure
@@ -82,10 +86,10 @@ class MqttConfig(Settings, frozen=True, kw_only=True):
     embedded: bool = False
     insecure: bool = False
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
-    credentials_file: str = ""
-    ca_file: str = ""
-    cert_file: str = ""
-    key_file: str = ""
+    credentials_file: PathText = ""
+    ca_file: PathText = ""
+    cert_file: PathText = ""
+    key_file: PathText = ""
     client_id: str = ""
     keepalive_s: Annotated[int, Within(1, 60, "the loss of a monitor is told after 1.5 times it")] = 15
     timeout_s: Annotated[float, Within(0.1, 30, "alarms wait for an acknowledgement that does not come")] = 5.0
@@ -104,6 +108,7 @@ class MqttConfig(Settings, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _address(self)
         check_receiver("mqtt.confirm", self.confirm)
 
 
@@ -141,46 +146,61 @@ def broker_access(config: MqttConfig) -> BrokerAccess:
         For a URL that is none or holds a password, for files that cannot be read, and for an embedded broker that other machines
         reach unless ``insecure`` says so.
     """
-    example = "give mqtt://host:port or mqtts://host:port"
-    try:
-        parts = urlsplit(config.url)
-        host, port = parts.hostname or "", parts.port
-        host.encode("idna")
-    except (ValueError, UnicodeError) as error:
-        raise ConfigError(f"mqtt.url: {error}: {example}") from error
-    if parts.scheme not in ("mqtt", "mqtts") or not host or parts.path.strip("/") or parts.query or parts.fragment:
-        # Not the URL itself: it may hold a password.
-        raise ConfigError(f"mqtt.url: scheme {parts.scheme!r}, host {host!r} and path {parts.path!r}: {example}")
-    if parts.password is not None:
-        raise ConfigError(f"mqtt.url holds a password: give it in {PASSWORD} or in credentials_file")
+    at = _address(config)
     for name in ("ca_file", "cert_file", "key_file", "credentials_file"):
-        path = getattr(config, name)
-        if path and not os.access(path, os.R_OK):
-            raise ConfigError(f"mqtt.{name}: cannot read {path!r}")
-    if port == 0 and not config.embedded:
-        raise ConfigError(f"mqtt.url: port 0: {example}")
+        try:
+            if path := getattr(config, name):
+                regular_file(path)
+        except ConfigError as error:
+            raise ConfigError(f"mqtt.{name}: {error}") from error
     if config.key_file and not config.cert_file:
         raise ConfigError("mqtt.key_file: name the certificate too, in cert_file")
-    if parts.scheme == "mqtt" and (config.ca_file or config.cert_file):
+    if at.scheme == "mqtt" and (config.ca_file or config.cert_file):
         raise ConfigError("mqtt.url: mqtt:// is not encrypted, but ca_file or cert_file is given: write mqtts://")
     tls = None
-    if parts.scheme == "mqtts":
+    if at.scheme == "mqtts":
         tls = TLSParameters(config.ca_file or None, config.cert_file or None, config.key_file or None)
-    default = 8883 if tls else 1883
+        tls_context(tls)
     if config.embedded:
-        refuse_exposed("mqtt.url", host, False, config.insecure, instead="use mosquitto with accounts")
-    username, password = _credentials(config, parts.username)
-    return BrokerAccess(host, default if port is None else port, username, password, tls)
+        refuse_exposed("mqtt.url", at.host, False, config.insecure, instead="use mosquitto with accounts")
+    username, password = _credentials(config, at.user)
+    assert at.port is not None
+    return BrokerAccess(at.host, at.port, username, password, tls)
+
+
+def _address(config: MqttConfig) -> Address:
+    try:
+        at = broker_address(config.url)
+    except ConfigError as error:
+        raise ConfigError(f"mqtt.url: {error}") from error
+    if at.port == 0 and not config.embedded:
+        raise ConfigError("mqtt.url: port 0 is that of an embedded broker: name the port of yours, for example 1883")
+    return at
 
 
 def _credentials(config: MqttConfig, user: str | None) -> tuple[str | None, str | None]:
     if not config.credentials_file:
-        return user or os.environ.get(USER), os.environ.get(PASSWORD)
+        return user or _environment(USER), _environment(PASSWORD)
     try:
-        first = Path(config.credentials_file).read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"mqtt.credentials_file: cannot read {config.credentials_file!r}: {error}") from error
+        first = text_of(file_bytes(config.credentials_file, _LARGEST)).partition("\n")[0].rstrip("\r")
+    except ConfigError as error:
+        raise ConfigError(f"mqtt.credentials_file: {config.credentials_file!r}: {error}") from error
     name, colon, password = first.partition(":")
     if not colon:
         raise ConfigError(f"mqtt.credentials_file: the first line of {config.credentials_file!r} is not user:password")
     return user or name, password
+
+
+def _environment(name: str) -> str | None:
+    """Return a variable, which goes to the broker as UTF-8.
+
+    Raises
+    ------
+    ConfigError
+        For bytes that are none; they are not shown.
+    """
+    value = os.environ.get(name)
+    try:
+        return None if value is None else os.fsencode(value).decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{name} in the environment is not UTF-8") from error

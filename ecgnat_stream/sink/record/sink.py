@@ -23,7 +23,7 @@ from ecgnat_stream.bus import Bus, Published
 from ecgnat_stream.clock import Clock
 from ecgnat_stream.errors import SinkError
 from ecgnat_stream.events import Event, Meta, Technical, Wave
-from ecgnat_stream.settings import Settings, Within
+from ecgnat_stream.settings import PathText, Settings, Within
 from ecgnat_stream.sidethread import SideThread
 from ecgnat_stream.sink.files import Claim, make_folder, warn_of_readers
 from ecgnat_stream.sink.record.bed import BedFiles, Tally
@@ -58,7 +58,7 @@ class RecordConfig(Settings, frozen=True, kw_only=True):
 
     section: ClassVar[str] = "record"
 
-    directory: str
+    directory: PathText
     max_gap_s: Annotated[float, Within(0.1, 3600, "a gap is written as missing samples, which take memory and room")] = 600.0
     retry_s: Annotated[float, Within(0.01, 60, "nothing is recorded until it is tried again")] = 5.0
     group: bool = False

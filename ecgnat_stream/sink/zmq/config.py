@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, ClassVar
 
+import msgspec
 import zmq.auth
 
 from ecgnat_stream.errors import ConfigError, SinkError
 from ecgnat_stream.exposure import refuse_exposed
-from ecgnat_stream.settings import Settings, Within
+from ecgnat_stream.places import endpoint, regular_file
+from ecgnat_stream.settings import PathText, Settings, Within
 
 __all__ = ["ZmqConfig", "check_exposure", "host_of", "own_keys"]
 
@@ -45,9 +47,16 @@ class ZmqConfig(Settings, frozen=True, kw_only=True):
     high_water_mark: Annotated[int, Within(1, 1_000_000, "what waits takes memory, for every subscriber")] = 10_000
     peers: Annotated[int, Within(1, 4096, "each takes a socket and memory")] = 128
     wave: bool = True
-    secret_key_file: str = ""
-    clients_dir: str = ""
+    secret_key_file: PathText = ""
+    clients_dir: PathText = ""
     retry_s: Annotated[float, Within(0.01, 60, "alarms wait for the endpoint to be tried again")] = 5.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try:
+            msgspec.structs.force_setattr(self, "bind", endpoint(self.bind))
+        except ConfigError as error:
+            raise ConfigError(f"zmq.bind: {error}") from error
 
 
 def host_of(bind: str) -> str:
@@ -64,10 +73,8 @@ def check_exposure(config: ZmqConfig) -> None:
     Raises
     ------
     ConfigError
-        For an address without a port; otherwise as :func:`~ecgnat_stream.exposure.refuse_exposed`.
+        As :func:`~ecgnat_stream.exposure.refuse_exposed`.
     """
-    if config.bind.startswith("tcp://") and ":" not in config.bind.removeprefix("tcp://"):
-        raise ConfigError(f"zmq.bind = {config.bind!r} has no port: write {config.bind}:5556, or {config.bind}:* for a free one")
     keys = "set zmq.secret_key_file and zmq.clients_dir"
     refuse_exposed("zmq.bind", host_of(config.bind), bool(config.secret_key_file), config.insecure, instead=keys)
 
@@ -85,9 +92,13 @@ def own_keys(config: ZmqConfig) -> tuple[bytes, bytes] | None:
             raise SinkError("zmq.clients_dir lets only known keys in, which needs zmq.secret_key_file")
         return None
     try:
-        public, secret = zmq.auth.load_certificate(config.secret_key_file)
+        public, secret = zmq.auth.load_certificate(regular_file(config.secret_key_file))
+    except ConfigError as error:
+        raise SinkError(f"zmq.secret_key_file: {error}") from error
     except (OSError, ValueError, IndexError) as error:
-        raise SinkError(f"zmq.secret_key_file: {config.secret_key_file!r} is no key: {error}") from error
+        raise SinkError(
+            f"zmq.secret_key_file: {config.secret_key_file!r} is no key, as zmq.auth.create_certificates makes them: {error}"
+        ) from error
     if secret is None:
         raise SinkError(f"zmq.secret_key_file: {config.secret_key_file!r} holds no secret key")
     if config.clients_dir and not any(Path(config.clients_dir).glob("*.key")):

@@ -11,6 +11,7 @@ import os
 import re
 import select
 import stat
+import sys
 import time
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -57,6 +58,11 @@ def path_of(text: str | os.PathLike[str]) -> Path:
     written = os.fspath(text)
     if "\0" in written:
         raise ConfigError(f"{written!r} holds a zero byte, which no path can")
+    try:
+        os.fsencode(written)
+    except UnicodeEncodeError as error:
+        odd, encoding = written[error.start], sys.getfilesystemencoding()
+        raise ConfigError(f"a file name cannot hold {odd!a} here, where names are {encoding}: set LC_ALL=C.UTF-8?") from error
     if len(written) > _LONGEST_PATH:
         raise ConfigError(f"a path of {len(written)} characters: no file has one of more than {_LONGEST_PATH}")
     if written[:1] not in ("~", "$") and "/$" not in written:

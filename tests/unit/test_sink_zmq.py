@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -22,7 +23,7 @@ from ecgnat_stream.clock import ManualClock, SystemClock
 from ecgnat_stream.errors import SinkError
 from ecgnat_stream.events import Alarm, Technical, Vitals, Wave
 from ecgnat_stream.signal import SampleBlock
-from ecgnat_stream.sink.zmq import ZmqConfig, ZmqSink
+from ecgnat_stream.sink.zmq import ZmqConfig, ZmqSink, try_endpoint
 from ecgnat_stream.sink.zmq.state import PresentState, numbers_from
 from ecgnat_stream.testing import flushed
 
@@ -187,3 +188,11 @@ def test_the_numbers_of_a_later_process_are_higher() -> None:
     assert again > last
     assert again < 2**64
     assert numbers_from(datetime(1960, 1, 1, tzinfo=UTC)) == 0, "a board whose clock was never set"
+
+
+def test_an_ipv6_address_is_bound() -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    try_endpoint(ZmqConfig(bind="tcp://[::1]:*"))

@@ -15,6 +15,7 @@ from typing import Any, Self
 from weakref import WeakSet
 
 from ecgnat_stream.errors import SinkError
+from ecgnat_stream.places import Address
 
 with warnings.catch_warnings():
     # amqtt's account plugins, which are not used here, import the standard library's deprecated crypt.
@@ -96,7 +97,7 @@ class EmbeddedBroker:
     @property
     def url(self) -> str:
         """Where clients find it."""
-        return f"mqtt://{self.host}:{self.port}"
+        return str(Address("mqtt", None, None, self.host, self.port))
 
     async def __aenter__(self) -> Self:
         """Start listening.
@@ -134,6 +135,5 @@ class EmbeddedBroker:
 
 def free_port(host: str = "127.0.0.1") -> int:
     """Return a port that nobody listens at now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
+    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         return int(probe.getsockname()[1])

@@ -301,6 +301,7 @@ def listen(out: zmq.Socket[bytes], config: ZmqConfig) -> None:
     out.set(zmq.TCP_KEEPALIVE_CNT, 3)
     # Every subscription and its end is told, also a second one to the same topic.
     out.set(zmq.XPUB_VERBOSER, 1)
+    out.set(zmq.IPV6, int(config.bind.startswith("tcp://[")))
     out.bind(config.bind)
 
 

@@ -150,6 +150,11 @@ class Subscription:
                 return False
         return False
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more will come than what waits."""
+        return self._closed
+
     def close(self) -> None:
         """End the iteration once the queue is empty."""
         self._closed = True

@@ -291,6 +291,7 @@ class Monitor:
         self.bus.close()
         for name in await self._keeper.close(self._stop.wait()):
             self.failures[name] = "did not deliver everything in time at the end"
+        self.failures |= self._keeper.missing()
 
     async def _intake(self, row: int) -> None:
         """Carry one device's samples to the ward; what goes wrong with it concerns this bed only."""

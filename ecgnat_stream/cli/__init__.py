@@ -9,13 +9,12 @@ Heavy modules are imported by the commands that need them, so that ``--help`` an
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from ecgnat_stream import __version__
-from ecgnat_stream.cli import alarms, analyse, command, completion, demo, devices, doctor, models, replay, run, score
+from ecgnat_stream.cli import alarms, analyse, command, completion, demo, devices, doctor, models, replay, run, score, streams
 from ecgnat_stream.cli.encoding import take_every_character
 from ecgnat_stream.cli.live import NOT_A_DEVICE
 from ecgnat_stream.cli.logs import add_logging, logging_as_told
@@ -30,32 +29,40 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     0 done, 1 something failed, 2 wrong usage or configuration, 70 the monitor could not be trusted any more: start it again.
     """
+    streams.steady()
     take_every_character()
-    known = parser()
-    if completion.asked_by_the_shell():
-        completion.answer_the_shell(known)
-    arguments = known.parse_args(argv)
+    raise SystemExit(streams.settled(_outcome(argv)))
+
+
+def _outcome(argv: Sequence[str] | None) -> int:
+    """Run one command; return its exit code."""
     try:
+        known = parser()
+        if completion.asked_by_the_shell():
+            completion.answer_the_shell(known)
+        arguments = known.parse_args(argv)
         with logging_as_told(arguments):
-            code = arguments.command(arguments)
+            return int(arguments.command(arguments))
+    except SystemExit as done:  # of --help, or of a wrong option
+        return int(done.code or 0)
     except (ConfigError, CheckpointError) as error:
         print(f"ecgnat: {error}", file=sys.stderr)
-        code = 2
+        return 2
     except WatchdogError as error:
         from ecgnat_stream.cli.guard import DIED
 
         print(f"ecgnat: {error}", file=sys.stderr)
-        code = DIED
+        return DIED
     except EcgnatError as error:
+        if isinstance(error, streams.OutputError):
+            streams.let_go()
         print(f"ecgnat: {error}", file=sys.stderr)
-        code = 1
+        return 1
     except KeyboardInterrupt:
-        code = 130
+        return 130
     except BrokenPipeError:
-        # The reader has seen enough; the interpreter would complain once more when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    raise SystemExit(code)
+        streams.let_go()  # the reader has seen enough
+        return 0
 
 
 class _Parser(argparse.ArgumentParser):

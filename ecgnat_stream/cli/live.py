@@ -13,6 +13,7 @@ from ecgnat_stream import __version__
 from ecgnat_stream.cli.check import check_devices
 from ecgnat_stream.cli.logs import beside, kept_back, told
 from ecgnat_stream.cli.progress import progress_shown
+from ecgnat_stream.cli.streams import is_open
 from ecgnat_stream.errors import CheckpointError, ConfigError
 from ecgnat_stream.words import cleaned
 
@@ -50,7 +51,7 @@ def monitor(config: Config, arguments: argparse.Namespace) -> int:
             "the dashboard needs a terminal, for standard error too (it draws there); "
             "use --headless to print the events as JSON lines"
         )
-    if arguments.headless and sys.stdout is None:
+    if arguments.headless and not is_open(sys.stdout):
         raise ConfigError("standard output is closed, and the events go there: send it to a file, a pipe or /dev/null")
     try:
         check_model(config.model)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import queue
 import sys
 import threading
@@ -17,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ecgnat_stream.cli.options import a_path
-from ecgnat_stream.errors import ConfigError
+from ecgnat_stream.errors import ConfigError, SinkError
 from ecgnat_stream.words import cleaned
 
 __all__ = ["add_logging", "beside", "kept_back", "logging_as_told", "told"]
@@ -80,6 +81,27 @@ class _Screen(logging.Handler):
             self.kept.append(record)
 
 
+class _File(logging.Handler):
+    """Appends to a file; lines that it cannot take (a full disk) are counted."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path, self.lost, self.why = path, 0, ""
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        left = memoryview(f"{self.format(record)}\n".encode("utf-8", "backslashreplace"))
+        try:
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+        except OSError as error:
+            self.lost, self.why = self.lost + 1, str(error.strerror)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+        super().close()
+
+
 @contextmanager
 def logging_as_told(arguments: argparse.Namespace) -> Iterator[None]:
     """Set the standard logging up for one command, and leave it as it was.
@@ -88,13 +110,15 @@ def logging_as_told(arguments: argparse.Namespace) -> Iterator[None]:
     ------
     ConfigError
         For a file that cannot be written to.
+    SinkError
+        At the end, for one that could not take every line.
     """
     level = _level(arguments)
     path: Path | None = getattr(arguments, "log_file", None)
     handler: logging.Handler = _Screen()
     if path is not None:
         try:
-            handler = logging.FileHandler(path, encoding="utf-8")
+            handler = _File(path)
         except OSError as error:
             raise ConfigError(f"--log-file {path}: cannot be written to ({error.strerror})") from error
     handler.setFormatter(_Formatter(_FULL if path is not None or level == logging.DEBUG else _SHORT))
@@ -112,6 +136,8 @@ def logging_as_told(arguments: argparse.Namespace) -> Iterator[None]:
         handler.close()
         for log, was in before:
             log.setLevel(was)
+    if isinstance(handler, _File) and handler.lost:
+        raise SinkError(f"--log-file {handler.path}: {handler.lost} lines could not be written ({handler.why})")
 
 
 class _Beside(logging.Handler):
@@ -151,7 +177,7 @@ class _Beside(logging.Handler):
 def beside() -> Iterator[None]:
     """Write lines in a thread of their own while an event loop runs."""
     root = logging.getLogger()
-    pairs = [(handler, _Beside(handler)) for handler in root.handlers if isinstance(handler, _Screen | logging.FileHandler)]
+    pairs = [(handler, _Beside(handler)) for handler in root.handlers if isinstance(handler, _Screen | _File)]
     for handler, besides in pairs:
         root.removeHandler(handler)
         root.addHandler(besides)

@@ -1,8 +1,9 @@
 """Every event as one line of JSON, for a pipe or a file; waveforms are left out.
 
 In come all events. A thread of its own writes them, so a pipe that is full stops nothing but this: events wait in the bounded
-queue of the bus, and what runs over there is counted and told. So it is with a file on a disk that is full. A pipe that is closed
-at the other end ends the sink, not the monitor; one that nobody reads does not keep the program from ending.
+queue of the bus, and what runs over there is counted and told. So it is with a file on a disk that is full, for which no
+recording waits; what is not written at the end is ``missing``. A pipe that is closed at the other end ends the sink, not the
+monitor; one that nobody reads does not keep the program from ending.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ __all__ = ["JsonLinesSink"]
 _log = logging.getLogger(__name__)
 
 _BATCH = 1000
-_RETRY_S = 2.0
+_RETRY_S = 1.0
+_LAST_TRIES = 3
+"""After the end of the monitoring it is tried so often, before what waits is given up."""
 _UNFIT = (ValueError, TypeError, OverflowError)
 """What the encoder raises for an event that cannot be JSON."""
 
@@ -51,8 +54,19 @@ class JsonLinesSink:
         self._alarms = 0
         self._writing: Future[None] | None = None
         self._behind = 0
-        self._failed = False
-        self.alarms_delivered = self.alarms_lost = 0
+        self._failed = self._why = ""
+        self._last_tries, self._gone = _LAST_TRIES, False
+        self.alarms_delivered = self.alarms_lost = self.lost = 0
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """What will never be written, at the end."""
+        lost, alarms = self.lost + self.subscription.lost, self.alarms_lost + self.subscription.alarms_lost
+        if self._gone or not lost:
+            return {}
+        name = "standard output" if self._stream is sys.stdout else getattr(self._stream, "name", "the stream")
+        why = self._why or "it did not take them in time"
+        return {"json lines": f"{lost} events ({alarms} of alarms) were not written to {name}: {why}"}
 
     async def run(self) -> None:
         """Write until the bus is closed, or until nobody reads any more."""
@@ -64,6 +78,7 @@ class JsonLinesSink:
                     self._batch.append(await self.subscription.get())
                 await self._written()
         except BrokenPipeError:
+            self._gone = True  # who has gone misses nothing
             if self._stream is sys.stdout:
                 # The interpreter flushes stdout once more when it ends, and would complain.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -83,14 +98,27 @@ class JsonLinesSink:
             except OSError as error:
                 if not self._failed:
                     _log.warning("events cannot be written as JSON lines, and wait: %s", error.strerror)
-                self._failed = True
+                self._failed = self._why = str(error.strerror)
                 self._writing = None
+                self._bus.forget(self.subscription, absent=True)
+                if self.subscription.closed:
+                    self._last_tries -= 1
+                if self._last_tries <= 0:
+                    self._give_up()
+                    return
                 await self._clock.sleep_until(self._clock.monotonic_ns() + round(_RETRY_S * 1e9))
             else:
-                self._failed = False
+                self._failed = ""
+                self._bus.forget(self.subscription, absent=False)
             finally:
                 if writing.done():
                     self._writing = None
+
+    def _give_up(self) -> None:
+        """Count what waits as lost: nothing more will be written."""
+        self.lost += bytes(self._rest).count(b"\n")
+        self.alarms_lost += self._alarms
+        self._rest, self._alarms = self._rest[:0], 0
 
     def _with_gap(self, batch: list[Published]) -> list[Event]:
         """Return the events of a batch; where some were lost before it, it begins with a line that says so."""

@@ -33,7 +33,8 @@ class Sink(Protocol):
 
     One that keeps what it reads as ``subscription`` is run again when :meth:`run` has raised: it goes on where it was, and an
     event that it could not handle does not come again. One that also counts ``alarms_delivered`` and ``alarms_lost`` is held to
-    account for its alarms (:class:`~ecgnat_stream.watchdog.Accountable`).
+    account for its alarms (:class:`~ecgnat_stream.watchdog.Accountable`). One that has ``missing``, what of it will never reach
+    anybody, by part, with number, place and reason, makes these failures of the monitor at its end.
     """
 
     async def run(self) -> None:
@@ -97,6 +98,10 @@ class Keeper:
         _, late = await asyncio.wait(tasks, timeout=_CLOSE_S) if tasks else ((), ())
         await leave(*late, within_s=1.0)
         return [task.get_name() for task in late]
+
+    def missing(self) -> dict[str, str]:
+        """Return what the sinks could not deliver and never will."""
+        return {what: why for sink, _ in self._sinks for what, why in getattr(sink, "missing", {}).items()}
 
     async def _run(self, sink: Sink, essential: bool) -> None:
         name, wait_s = type(sink).__name__, _AGAIN_S[0]

@@ -159,6 +159,27 @@ async def test_a_full_disk_is_waited_for_and_no_line_is_cut(
     assert (sink.alarms_delivered, sink.alarms_lost) == (2, 0)
 
 
+async def test_what_a_full_disk_has_not_taken_at_the_end_is_missing() -> None:
+    bus, clock = Bus(), ManualClock()
+    with os.fdopen(os.open("/dev/full", os.O_WRONLY), "w") as stream:
+        sink = JsonLinesSink(bus, stream, clock)
+        running = asyncio.create_task(sink.run())
+        bus.publish(alarm(1))
+        for number in range(2500):
+            bus.publish(Vitals(bed="a/b/c", time=NOW, heart_rate_bpm=number))
+        bus.close()
+        was_absent = False
+        while not running.done():
+            was_absent |= sink.subscription.absent
+            await clock.advance(0.5)
+            await asyncio.sleep(0.001)
+        await running
+        assert was_absent, "no recording waits for it"
+        assert "2501 events (1 of alarms) were not written to" in sink.missing["json lines"]
+        assert sink.missing["json lines"].endswith(": No space left on device")
+    assert (sink.alarms_delivered, sink.alarms_lost) == (0, 1)
+
+
 STOPPED = """
 import asyncio, signal, sys
 from datetime import UTC, datetime

@@ -53,7 +53,7 @@ _MAGIC: tuple[tuple[int, bytes, Format], ...] = (
 )
 """Where in a file of a format which bytes stand. SCP-ECG: the name of the standard in the header of section 0 (EN 1064, 5.3)."""
 
-_ROOTS: dict[str, Format] = {"annotatedecg": "aecg", "restingecgdata": "philips", "restingecg": "muse"}
+_ROOTS: dict[str, Format] = {"annotatedecg": "aecg", "restingecgdata": "philips", "restingecg": "muse", "cardiologyxml": "muse"}
 """Root elements of XML, small letters, without the namespace."""
 
 _ROOT = re.compile(r"<\s*(?:[\w.-]+:)?([A-Za-z_][\w.-]*)")

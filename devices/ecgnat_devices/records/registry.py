@@ -48,5 +48,29 @@ def _reader(fmt: Format) -> Reader:
             from ecgnat_devices.records.arrays import open_npy
 
             return open_npy
+        case "dicom":
+            from ecgnat_devices.records.dicom import open_dicom
+
+            return open_dicom
+        case "aecg":
+            from ecgnat_devices.records.aecg import open_aecg
+
+            return open_aecg
+        case "scp":
+            from ecgnat_devices.records.scp import open_scp
+
+            return open_scp
+        case "ishne":
+            from ecgnat_devices.records.ishne import open_ishne
+
+            return open_ishne
+        case "philips":
+            from ecgnat_devices.records.philips import open_philips
+
+            return open_philips
+        case "muse":
+            from ecgnat_devices.records.muse import open_muse
+
+            return open_muse
         case _:
             raise DeviceError(f"no reader for the format {fmt}", permanent=True)

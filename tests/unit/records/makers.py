@@ -12,6 +12,7 @@ import wfdb
 from numpy.typing import NDArray
 
 from ecgnat_stream.recordings import Format
+from tests.unit.records import bedside
 
 FS = 250.0
 LEADS = ("II", "V1")
@@ -98,4 +99,10 @@ MAKERS: dict[Format, Maker] = {
     "edf": Maker(edf, 0.31),
     "csv": Maker(csv, asks=("fs", "units")),
     "npy": Maker(npy, asks=("fs", "units", "leads")),
+    "dicom": Maker(bedside.dicom, gap=bedside.dicom_gap),
+    "aecg": Maker(bedside.aecg, gap=bedside.aecg_gap),
+    "scp": Maker(bedside.scp, units=("nV",)),
+    "ishne": Maker(bedside.ishne, gap=bedside.ishne_gap, units=("nV",)),
+    "philips": Maker(bedside.philips, units=("uV",)),
+    "muse": Maker(bedside.muse, units=("uV", "mV")),
 }

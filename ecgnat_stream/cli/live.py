@@ -44,6 +44,7 @@ def monitor(config: Config, arguments: argparse.Namespace) -> int:
 
     from ecgnat_stream.cli.guard import guarded
     from ecgnat_stream.model import check_model, is_damaged
+    from ecgnat_stream.sink.dashboard import has_keyboard
 
     check_devices(config)
     if not arguments.headless and not has_terminal():
@@ -63,13 +64,15 @@ def monitor(config: Config, arguments: argparse.Namespace) -> int:
         print(f"ecgnat-stream {__version__}. {NOT_A_DEVICE}", file=sys.stderr)
         with told(_BROKER), beside(), guarded() as guard:
             return asyncio.run(_run_monitor(config, arguments, guard))
+    if not has_keyboard():
+        print("ecgnat: standard input is no terminal: the dashboard takes no keys, Ctrl+C ends it", file=sys.stderr)
     with kept_back(), beside(), guarded() as guard:
         return asyncio.run(_run_monitor(config, arguments, guard))
 
 
 def has_terminal() -> bool:
     """Return whether there is a terminal to draw the dashboard on."""
-    return sys.stdout.isatty() and sys.stderr.isatty()
+    return all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
 
 
 async def _run_monitor(config: Config, arguments: argparse.Namespace, guard: Guard) -> int:
@@ -87,13 +90,16 @@ async def _run_monitor(config: Config, arguments: argparse.Namespace, guard: Gua
 
         instance.add(JsonLinesSink(instance.bus, sys.stdout), essential=True)
     else:
-        from ecgnat_stream.sink.dashboard import Dashboard
+        from ecgnat_stream.sink.dashboard import Dashboard, has_keyboard
 
         alarms = {config.name_of(bed): config.alarm_of(bed) for bed in config.bed}
         limits = {name: (alarm.hr_low_bpm, alarm.hr_high_bpm) for name, alarm in alarms.items()}
         note = config.mqtt.url if config.mqtt is not None and config.mqtt.embedded else ""
         stay = arguments.stay
-        dashboard = Dashboard(instance.bus, clock, config.dashboard, beds=instance.beds, limits=limits, stay=stay, note=note)
+        keys = has_keyboard()
+        dashboard = Dashboard(
+            instance.bus, clock, config.dashboard, beds=instance.beds, limits=limits, stay=stay, note=note, keys=keys
+        )
         instance.add(dashboard, essential=True)
 
         def stop() -> None:

@@ -408,6 +408,43 @@ async def test_keys_publish_commands_for_the_bed_on_display() -> None:
     await desk.run(script)
 
 
+async def test_a_key_on_a_bed_without_alarms_is_meant_for_the_worker_which_answers() -> None:
+    desk = Desk(("b/1",), view="bed")
+
+    async def script(pilot: Pilot[None]) -> None:
+        now = desk.clock.utc()
+        desk.bus.publish(EngineStatus(bed="", time=now, site="s", worker="w", online=True, session=1, model="m"))
+        desk.alarm("broker-lost", "MQTT broker lost", "", kind="technical", priority="medium")
+        await desk.redraw(pilot)
+        await pilot.press("a")
+        await pilot.pause()
+        assert [(c.bed, c.action) for c in desk.commands] == [("s/engine/w", "acknowledge")]
+        desk.bus.publish(CommandResult(bed="", time=now, accepted=True, action="acknowledge", source="dashboard"))
+        await desk.redraw(pilot)
+        assert "worker: acknowledge accepted" in desk.screen()[-2]
+        desk.alarm("asystole", "asystole", "b/1")
+        await desk.redraw(pilot)
+        await pilot.press("a")
+        await pilot.pause()
+        assert [c.bed for c in desk.commands[1:]] == ["b/1", "s/engine/w"]
+
+    await desk.run(script)
+
+
+async def test_without_a_keyboard_no_keys_are_offered() -> None:
+    desk = Desk(stay=True)
+    desk.dashboard.keys = False
+
+    async def script(pilot: Pilot[None]) -> None:
+        await desk.redraw(pilot)
+        assert desk.screen()[-1].strip() == "no keys: standard input is no terminal; Ctrl+C ends the monitor"
+        desk.bus.close()
+        await desk.redraw(pilot)
+        assert "recording ended - Ctrl+C quits" in desk.screen()[-2]
+
+    await desk.run(script)
+
+
 async def test_pause_counts_down_silently_and_ends() -> None:
     desk = Desk()
 

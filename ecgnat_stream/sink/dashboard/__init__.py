@@ -8,11 +8,12 @@ configuration stays light.
 from typing import TYPE_CHECKING
 
 from ecgnat_stream.sink.dashboard.config import DashboardConfig
+from ecgnat_stream.sink.dashboard.terminal import has_keyboard
 
 if TYPE_CHECKING:
     from ecgnat_stream.sink.dashboard.app import Dashboard
 
-__all__ = ["Dashboard", "DashboardConfig"]
+__all__ = ["Dashboard", "DashboardConfig", "has_keyboard"]
 
 
 def __getattr__(name: str) -> object:

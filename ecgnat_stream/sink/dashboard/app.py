@@ -38,6 +38,7 @@ __all__ = ["Dashboard", "DashboardApp"]
 
 NOT_A_DEVICE = "Not a certified medical device"
 _KEYS = "a ack  p pause  r reset  ⇥ next  w wall  l lead  +- gain  ? help  q quit"
+_NO_KEYS = "no keys: standard input is no terminal; Ctrl+C ends the monitor"
 _TRACE_FRAMES = 1024
 _READ_AT_ONCE = 50
 _ASK_S = 10.0
@@ -63,10 +64,7 @@ class DashboardApp(App[None]):
     ]  # fmt: skip
 
     def get_driver_class(self) -> type[Driver]:
-        """Return the way to the terminal; ours where Textual would take its own."""
-        kind = super().get_driver_class()
-        if kind.__name__ != "LinuxDriver":
-            return kind
+        """Return our way to the terminal, whatever the environment says to Textual (``TEXTUAL_DRIVER``)."""
         from ecgnat_stream.sink.dashboard.driver import PatientDriver  # it imports what other systems lack
 
         return PatientDriver
@@ -136,7 +134,9 @@ class DashboardApp(App[None]):
         head = spread(f"{left} {NOT_A_DEVICE}", f"{now:%H:%M:%S} UTC ", width)
         self.query_one("#head", Panel).show(Text(head, self._palette.bar, no_wrap=True))
         self.query_one("#status", Panel).show(self._status(width, now_ns, now))
-        self.query_one("#keys", Panel).show(Text(f" {_KEYS}", self._palette.text, no_wrap=True))
+        self.query_one("#keys", Panel).show(
+            Text(f" {_KEYS if self._dashboard.keys else _NO_KEYS}", self._palette.text, no_wrap=True)
+        )
         if self.on_wall:
             self.query_one(WallView).draw(board, self.chosen, now_ns)
         elif bed is not None:
@@ -149,7 +149,8 @@ class DashboardApp(App[None]):
         alarms = self.board.system.alarms() if self.on_wall and not self.board.over else []
         if alarms and not answer_text(self.board, self.bed, now):
             return engine_alarm_text(alarms, width, self._palette, now_ns)
-        return status_text(self.board, self.bed, width, self._palette, now, self._dashboard.note)
+        dashboard = self._dashboard
+        return status_text(self.board, self.bed, width, self._palette, now, dashboard.note, keys=dashboard.keys)
 
     async def action_quit(self) -> None:
         """Leave; but ask once, in the status line, while an alarm of high priority is on."""
@@ -242,6 +243,8 @@ class Dashboard:
         Shown above the keys where there is room, such as the address of a broker.
     stay
         Stay open when the bus closes, because a recording has ended, until a person quits or :meth:`leave` is called.
+    keys
+        Whether there is a keyboard (:func:`~ecgnat_stream.sink.dashboard.terminal.has_keyboard`); without, none are offered.
     """
 
     def __init__(
@@ -255,9 +258,11 @@ class Dashboard:
         sound: Sound | None = None,
         note: str = "",
         stay: bool = False,
+        keys: bool = True,
     ) -> None:
         config = config or DashboardConfig()
         self.bus, self.clock, self.limits, self.sound, self.note = bus, clock, limits or {}, sound, note
+        self.keys = keys
         self._left = asyncio.Event()
         if not stay:
             self.leave()
@@ -333,7 +338,11 @@ class Dashboard:
         now = self.clock.utc()
         duration_s = self._pause_s if action == "pause" else None
         engine = self.board.engine
-        names = [bed, f"{engine.site}/engine/{engine.worker}"] if engine is not None and self.board.system.alarms() else [bed]
+        names = [bed]
+        if engine is not None and self.board.system.alarms():
+            own = f"{engine.site}/engine/{engine.worker}"
+            # A bed without alarms would refuse what is meant for the engine's, and its refusal be all that is seen.
+            names = [own] if action in ("acknowledge", "reset") and not self.board.add(bed).alarms() else [bed, own]
         for name in names:
             self.bus.publish(
                 Command(bed=name, time=now, action=action, duration_s=duration_s, source="dashboard", correlation=uuid4().hex)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from textwrap import wrap
 
 from rich.cells import cell_len, set_cell_size
@@ -21,6 +21,8 @@ __all__ = ["alarm_lines", "alarm_text", "countdown", "number_text", "question_te
 
 _LEVELS = "▁▂▃▄▅▆▇█"
 _ANSWER_S = 10.0
+_TOGETHER = timedelta(seconds=2)
+"""Answers of a bed and of the worker that are not further apart are to one key: the bed's is shown."""
 _INDENT = 5  # the mark of an alarm and the blanks around it
 _SHORTEST = 5  # a condition cut to less says nothing
 _NARROW = 40
@@ -189,10 +191,13 @@ def question_text(alarm: Alarm, width: int, palette: Palette) -> Text:
 
 def answer_text(board: Board, bed: BedState | None, now: datetime) -> str:
     """Return the answer to the last command while it is new."""
-    result = bed.result if bed is not None and bed.result is not None else board.system.result
+    result, own = bed.result if bed is not None else None, board.system.result
+    if result is None or (own is not None and own.time > result.time + _TOGETHER):
+        result = own
     if result is None or abs((now - result.time).total_seconds()) >= _ANSWER_S:
         return ""
-    return f"{result.action} {'accepted' if result.accepted else f'REFUSED: {result.reason}'}"
+    whose = "worker: " if result is own else ""
+    return f"{whose}{result.action} {'accepted' if result.accepted else f'REFUSED: {result.reason}'}"
 
 
 def engine_alarm_text(alarms: Sequence[Alarm], width: int, palette: Palette, now_ns: int) -> Text:
@@ -202,10 +207,17 @@ def engine_alarm_text(alarms: Sequence[Alarm], width: int, palette: Palette, now
     return Text(line, palette.alarm(alarms[0], now_ns), no_wrap=True, overflow="crop")
 
 
-def status_text(board: Board, bed: BedState | None, width: int, palette: Palette, now: datetime, note: str = "") -> Text:
+def status_text(
+    board: Board, bed: BedState | None, width: int, palette: Palette, now: datetime, note: str = "", *, keys: bool = True
+) -> Text:
     """Return the line above the keys: the answer to the last command, what the device says, the note if it fits, the engine."""
     if board.over:
-        return Text(set_cell_size(" recording ended - q quits", width), palette.notice, no_wrap=True, overflow="crop")
+        return Text(
+            set_cell_size(f" recording ended - {'q' if keys else 'Ctrl+C'} quits", width),
+            palette.notice,
+            no_wrap=True,
+            overflow="crop",
+        )
     right = _engine_text(board.engine)
     left = ""
     if bed is not None and bed.status is not None:

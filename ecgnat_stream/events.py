@@ -80,7 +80,8 @@ class Meta(Event, frozen=True, kw_only=True):
     """A stream has begun: what the device delivers, and how it was understood.
 
     ``leads`` are the device's names, ``used_as`` the lead each is taken for (None: left out). ``session`` grows with every stream
-    of this bed, also over restarts: it is never below the unix time, s, at which the stream's connection began.
+    of this bed, also over restarts: it is never below the unix time, s, at which the stream's connection began. ``pace`` is the
+    multiple of real time at which a recording is played: what its events are apart takes so many times longer in the recording.
     """
 
     leads: tuple[str, ...]
@@ -91,6 +92,7 @@ class Meta(Event, frozen=True, kw_only=True):
     live: bool
     session: int
     clock: str = "host monotonic, wall anchor at start"
+    pace: float = 1.0
 
     def __post_init__(self) -> None:
         _clean(self, LINE, "device")
@@ -348,7 +350,7 @@ class EngineStatus(Event, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Wave:
-    """Raw samples of one bed on their way to recorders and wave subscribers; rows as in the bed's :class:`Meta`."""
+    """Raw samples of one bed on their way to recorders and wave subscribers; rows, and ``pace``, as in the bed's :class:`Meta`."""
 
     bed: str
     time: datetime
@@ -356,6 +358,7 @@ class Wave:
     leads: tuple[str, ...]
     uv_per_lsb: float
     block: SampleBlock
+    pace: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,8 @@ class StreamInfo:
         Number of samples the source will deliver, if known.
     pace
         Multiple of real time at which it delivers: other than 1 only for a recording that is played slower or faster.
+    recorded
+        True for a recording, at whatever speed it is played: no patient waits, and a slow disk is no lost device.
     """
 
     fs: float
@@ -118,6 +120,15 @@ class StreamInfo:
     live: bool = True
     total: int | None = None
     pace: float = 1.0
+    recorded: bool = False
+
+    def clock_s(self, stream_s: float) -> float:
+        """Return how long a stretch of the stream takes by the host's clock, s: at 20 times real time a 20th of its length."""
+        return stream_s / self.pace
+
+    def clock_ns(self, samples: float) -> int:
+        """Return how long so many samples take by the host's clock, ns."""
+        return round(self.clock_s(samples / self.fs) * 1e9)
 
     @property
     def ends(self) -> bool:

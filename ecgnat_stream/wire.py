@@ -435,7 +435,7 @@ class WaveCutter:
             start, stop = max(first, block.start), min(first + self.length, block.stop)
             if self._start is None:
                 self._start = first
-                self._t0_ns = max(0, stop_ns - round((block.stop - first) / self.fs * 1e9))
+                self._t0_ns = max(0, stop_ns - round((block.stop - first) / (self.fs * wave.pace) * 1e9))
             self._samples[:, start - first : stop - first] = block.samples[:, start - block.start : stop - block.start]
             self._lead_off |= sum(1 << row for row, name in enumerate(self.leads) if name in block.lead_off)
             if stop == first + self.length:

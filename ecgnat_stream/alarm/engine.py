@@ -237,8 +237,18 @@ class AlarmEngine:
         self._history.reset()
         self._watch.reset()
 
-    def command(self, command: Command, time: datetime, now_ns: int) -> tuple[CommandResult, list[Alarm]]:
-        """Carry out a person's order, or say why not."""
+    def command(
+        self, command: Command, time: datetime, now_ns: int, utc: datetime | None = None
+    ) -> tuple[CommandResult, list[Alarm]]:
+        """Carry out a person's order, or say why not.
+
+        Parameters
+        ----------
+        utc
+            The host's wall time: that of the answer, and what the end of a pause counts from. ``time`` if left out; within a
+            recording that is read as fast as possible they differ, and persons live by the host's.
+        """
+        utc = utc or time
         stamp, condition, machine = self._stamp(time, now_ns), command.condition, self._machine
         duration_s = self.config.pause_s if command.duration_s is None else command.duration_s
         events: list[Alarm] = []
@@ -256,13 +266,13 @@ class AlarmEngine:
         elif duration_s > self.config.pause_max_s:
             reason = f"a pause of {duration_s:g} s is longer than the {self.config.pause_max_s:g} s allowed"
         else:
-            events = machine.pause(condition, duration_s, stamp, command.source)
+            events = machine.pause(condition, duration_s, stamp, command.source, utc)
             reason = "nothing to pause: alarms are not paused in advance"
         if not events and condition in known and condition not in machine.conditions():
             reason = f"{condition}: no such alarm is active"
         result = CommandResult(
             bed=self.bed,
-            time=time,
+            time=utc,
             at_s=stamp.at_s,
             accepted=bool(events),
             action=command.action,

@@ -69,6 +69,7 @@ class AlarmMachine:
         self._run = run
         self._reminder_ns = round(reminder_s * 1e9)
         self._alarms: dict[str, _Active] = {}
+        self._told: datetime | None = None
 
     def active(self) -> list[Alarm]:
         """Return the latest event of every alarm that has not ended, the most urgent and newest first."""
@@ -161,13 +162,15 @@ class AlarmMachine:
                 events.append(self._emit(alarm, "update", stamp))
         return events
 
-    def pause(self, condition: str | None, duration_s: float, stamp: Stamp, by: str = "") -> list[Alarm]:
-        """Pause the sound of what is on or latched now; what comes later is not paused."""
+    def pause(
+        self, condition: str | None, duration_s: float, stamp: Stamp, by: str = "", utc: datetime | None = None
+    ) -> list[Alarm]:
+        """Pause the sound of what is on or latched now; what comes later is not paused. ``utc`` is the host's wall time."""
         events = []
         for _, alarm in self._chosen(condition):
             if alarm.presence != "acknowledged":
                 alarm.inactivation = "audio-paused"
-                alarm.paused_until = stamp.time + timedelta(seconds=duration_s)
+                alarm.paused_until = (utc or stamp.time) + timedelta(seconds=duration_s)
                 alarm.due_ns, alarm.by = stamp.now_ns + round(duration_s * 1e9), by
                 events.append(self._emit(alarm, "update", stamp))
         return events
@@ -199,6 +202,7 @@ class AlarmMachine:
 
     def clock_set(self, step_s: float, stamp: Stamp) -> list[Alarm]:
         """Say the ends of pauses anew: the wall clock was set, and they are where they were on the monotonic one."""
+        self._told = None
         events = []
         for alarm in self._alarms.values():
             if alarm.paused_until is not None:
@@ -221,9 +225,11 @@ class AlarmMachine:
         event_id = self._next_id()
         self.sequence += 1
         finding = alarm.finding
+        # What a late sample shows was so before what was told meanwhile by the clock; events stay in the order of time.
+        self._told = stamp.time if self._told is None else max(self._told, stamp.time)
         alarm.last = Alarm(
             bed=self.bed,
-            time=stamp.time,
+            time=self._told,
             at_s=stamp.at_s,
             condition=finding.condition,
             kind=finding.kind,

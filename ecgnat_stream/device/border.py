@@ -120,22 +120,22 @@ def checked_block(block: object, info: StreamInfo) -> SampleBlock:
     return SampleBlock(int(block.start), samples, int(block.t_ns), block.lead_off.intersection(info.leads))
 
 
-def pieces(block: SampleBlock, fs: float, after_ns: int) -> Iterable[SampleBlock]:
+def pieces(block: SampleBlock, info: StreamInfo, after_ns: int) -> Iterable[SampleBlock]:
     """Cut a block into parts that are worked on at a time, each with the time of its own last sample, none before ``after_ns``.
 
     A block that is longer than the time since the one before was kept back by the device; its time must still run forwards.
     """
-    if block.samples.shape[1] <= _PIECE_S * fs:
+    if block.samples.shape[1] <= _PIECE_S * info.fs:
         return (block,)
-    return _cut(block, fs, after_ns)
+    return _cut(block, info, after_ns)
 
 
-def _cut(block: SampleBlock, fs: float, after_ns: int) -> Iterator[SampleBlock]:
-    length = max(1, round(_PIECE_S * fs))
+def _cut(block: SampleBlock, info: StreamInfo, after_ns: int) -> Iterator[SampleBlock]:
+    length = max(1, round(_PIECE_S * info.fs))
     for start in range(block.start, block.stop, length):
         stop = min(start + length, block.stop)
         samples = block.samples[:, start - block.start : stop - block.start]
-        t_ns = max(block.t_ns - round((block.stop - stop) / fs * 1e9), min(after_ns, block.t_ns))
+        t_ns = max(block.t_ns - info.clock_ns(block.stop - stop), min(after_ns, block.t_ns))
         yield SampleBlock(start, samples, t_ns, block.lead_off)
 
 

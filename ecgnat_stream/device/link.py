@@ -180,8 +180,8 @@ class _Index:
         """Return the block on the bed's own index."""
         assert self.info is not None, "blocks come after connected()"
         if self._offset is None:
-            begun_ns = block.t_ns - round(block.samples.shape[1] / self.info.fs * 1e9)
-            lost = max(0, round((begun_ns - self.last_ns) / 1e9 * self.info.fs))
+            begun_ns = block.t_ns - self.info.clock_ns(block.samples.shape[1])
+            lost = max(0, round((begun_ns - self.last_ns) / 1e9 * self.info.fs * self.info.pace))
             self._offset = self.stop + lost - block.start
         return replace(block, start=block.start + self._offset) if self._offset else block
 
@@ -359,7 +359,7 @@ class _Link:
                 given = await anext(iterator)
             except StopAsyncIteration:
                 break
-            for block in pieces(checked_block(given, info), info.fs, self._index.last_ns):
+            for block in pieces(checked_block(given, info), info, self._index.last_ns):
                 if not self._take(block, info) and self._repeats % _MAILBOX == 0:
                     await asyncio.sleep(0)  # an adapter that never waits must not keep the loop to itself
                 if len(self._mailbox) >= _MAILBOX:

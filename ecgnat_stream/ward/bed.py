@@ -72,7 +72,7 @@ class Bed:
         Host monotonic time of the newest usable sample that the alarm engine has really observed; until then, of the bed's
         making. It stands still when the alarm engine gets nothing, whatever the link says.
     judged_s
-        How much usable signal the alarm engine has observed so far, s.
+        How much usable signal the alarm engine has observed so far, s by the host's clock.
     ended
         Why the bed will see nothing more: its recording is over, or the monitor ends it. Empty while it goes on. A bed whose
         device was given up is not ended: it stays lost, under ``no-data``.
@@ -117,6 +117,11 @@ class Bed:
         """Device rate in Hz."""
         assert self.info is not None, "a bed has a rate only after its stream has begun"
         return self.info.fs
+
+    def clock_ns(self, samples: float) -> int:
+        """Return how long so many samples take by the host's clock, ns."""
+        assert self.info is not None, "a bed has a rate only after its stream has begun"
+        return self.info.clock_ns(samples)
 
     @property
     def live(self) -> bool:
@@ -174,12 +179,12 @@ class Bed:
         assert self.info is not None, "blocks come after begin()"
         block = _within_input(block)
         if self.live and self.stop and self._jumped(block):
-            samples_s, clock_s = (block.stop - self.stop) / self.fs, (block.t_ns - self.last_ns) / 1e9
+            samples_s, clock_s = (block.stop - self.stop) / self.fs, self.info.pace * (block.t_ns - self.last_ns) / 1e9
             detail = f"{samples_s:.1f} s of samples within {clock_s:.1f} s"
             self.technical("clock-jump", present=True, detail=detail)
             self._rate.restart()
         if not self._ends and self._rate.see(block.stop, self._clock.monotonic_ns()):
-            detail = f"{self.fs:g} Hz declared, {self._rate.measured_hz:.4g} Hz measured"
+            detail = f"{self.fs:g} Hz declared, {self._rate.measured_hz / self.info.pace:.4g} Hz measured"
             self.technical("rate-mismatch", present=self._rate.differs, detail=detail if self._rate.differs else "")
         if block.start > self.stop:
             self._gaps.append((self.stop, block.start))
@@ -190,13 +195,13 @@ class Bed:
         if not np.array_equal(off, self._off[-1][1] if self._off else self._off_now):
             self._off.append((block.start, off))
         time = self.time_of(block.start / self.fs)
-        self._publish(Wave(self.name, time, self.fs, self.info.leads, self.info.uv_per_lsb, block))
+        self._publish(Wave(self.name, time, self.fs, self.info.leads, self.info.uv_per_lsb, block, self.info.pace))
         leads = np.full((len(LEADS), block.samples.shape[1]), np.nan, np.float32)
         leads[self.slots] = block.samples[self._sources]
         return leads
 
     def _jumped(self, block: SampleBlock) -> bool:
-        by_samples_s = (block.stop - self.stop) / self.fs
+        by_samples_s = self.clock_ns(block.stop - self.stop) / 1e9
         by_clock_s = (block.t_ns - self.last_ns) / 1e9
         # A block that was held up and is followed by a burst is late, not a jump; only samples that run ahead of time are.
         return by_samples_s - max(by_clock_s, 0.0) > _CLOCK_JUMP_S
@@ -213,7 +218,7 @@ class Bed:
 
     def arrival_ns(self, at_s: float) -> int:
         """Return the host's monotonic time of a place on the stream."""
-        return self.last_ns - round((self.stop / self.fs - at_s) * 1e9)
+        return self.last_ns - self.clock_ns(self.stop - at_s * self.fs)
 
     def off_at(self, sample: int) -> NDArray[np.bool_]:
         """Return ``(12,)`` which leads the device calls disconnected at a sample; samples are asked for in order."""
@@ -291,7 +296,7 @@ class Bed:
             self.say(self.alarms.observe(observation, moment.time, self._clock.monotonic_ns()))
             if moment.usable and self.alarms.at_s == moment.at_s:
                 self.judged_ns = max(self.judged_ns, self.arrival_ns(moment.at_s))
-                self.judged_s += FRAME_S
+                self.judged_s += FRAME_S if self.info is None else self.info.clock_s(FRAME_S)
 
     def truth(self) -> BedTruth:
         """Return what is true of this bed now, for the watchdog."""
@@ -336,7 +341,7 @@ class Bed:
         """Measure the rate of what comes next anew; what was said of it is over."""
         if self._rate.differs:
             self.technical("rate-mismatch", present=False)
-        self._rate = RateWatch(self.fs if self.info is not None else 0.0)
+        self._rate = RateWatch(self.fs * self.info.pace if self.info is not None else 0.0)
 
     def _lose(self, now: datetime, reason: str) -> None:
         self.flush()

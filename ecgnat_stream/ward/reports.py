@@ -37,6 +37,7 @@ def meta(bed: str, time: datetime, info: StreamInfo, used_as: Sequence[int | Non
         device=info.device,
         live=info.live,
         session=session,
+        pace=info.pace,
     )
 
 

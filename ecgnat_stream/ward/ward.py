@@ -133,7 +133,7 @@ class Ward:
     def parts(self, row: int, item: StreamInfo | SampleBlock | LinkState) -> Iterator[StreamInfo | SampleBlock | LinkState]:
         """Cut what a device says into what :meth:`accept` takes at a time: a block into quarters of the ring."""
         if isinstance(item, SampleBlock):
-            yield from _cut(item, max(1, self._path.capacity(row) // 4), self._beds[row].fs)
+            yield from _cut(item, max(1, self._path.capacity(row) // 4), self._beds[row].clock_ns)
         else:
             yield item
 
@@ -362,9 +362,9 @@ class Ward:
         now_ns = self._clock.monotonic_ns()
         self._say(self._engine.clock_set(step.step_s, self._clock.utc(), now_ns))
         for bed in self._beds:
-            if bed.live and not bed.ended:
+            if not bed.ended:
                 bed.say(bed.alarms.clock_set(step.step_s, bed.now(), now_ns))
-                if step.slept_s and bed.info is not None:
+                if bed.live and step.slept_s and bed.info is not None:
                     bed.flush()
                     bed.say(bed.alarms.disconnect(bed.now(), now_ns, str(step)))
 
@@ -394,7 +394,7 @@ class Ward:
             )
             self._publish(refusal)
         for engine, now in chosen:
-            result, events = engine.command(command, now, now_ns)
+            result, events = engine.command(command, now, now_ns, utc)
             self._publish(result)
             self._say(events)
 
@@ -403,12 +403,12 @@ class Ward:
             self._publish(event)
 
 
-def _cut(block: SampleBlock, length: int, fs: float) -> Iterator[SampleBlock]:
+def _cut(block: SampleBlock, length: int, clock_ns: Callable[[float], int]) -> Iterator[SampleBlock]:
     """Cut a block into parts of at most ``length`` samples, each with the time of its own last sample."""
     for start in range(block.start, block.stop, length):
         stop = min(start + length, block.stop)
         samples = block.samples[:, start - block.start : stop - block.start]
-        yield SampleBlock(start, samples, block.t_ns - round((block.stop - stop) / fs * 1e9), block.lead_off)
+        yield SampleBlock(start, samples, block.t_ns - clock_ns(block.stop - stop), block.lead_off)
 
 
 def _one_per_row(windows: Sequence[Window]) -> Iterator[list[int]]:

@@ -347,7 +347,7 @@ def device_border(_: Path) -> Take:
         samples = samples[: len(samples) // rows * rows].reshape(rows, -1)
         start = values.get("start", 0)
         block = checked_block(SampleBlock(start, samples, 10**12), info)
-        assert sum(piece.samples.shape[1] for piece in pieces(block, info.fs, 0)) == samples.shape[1]
+        assert sum(piece.samples.shape[1] for piece in pieces(block, info, 0)) == samples.shape[1]
 
     return take
 

@@ -472,7 +472,7 @@ def folder(path: Path) -> None:
     ("spoil", "said"),
     [
         (text_file, "file is not a database"),
-        (later_version, "later version of this program (schema 99, this one knows 2)"),
+        (later_version, "later version of this program (schema 99, this one knows 3)"),
         (other_program, "database of another program"),
         (folder, "unable to open database file"),
     ],
@@ -585,7 +585,7 @@ async def test_the_schema_is_brought_up_to_date_with_what_is_in_the_file(tmp_pat
     await keep(path, end(2, 4), clock=ManualClock(wall=at(100)))
     assert len(kept(path)) == 2
     with sqlite3.connect(path) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (4,)
         assert connection.execute("SELECT host FROM run ORDER BY id").fetchall() == [("here",), (None,)]
     connection.close()
 
@@ -611,7 +611,7 @@ async def test_a_file_of_the_first_schema_is_read_and_brought_up_to_date(tmp_pat
     path = tmp_path / "alarms.db"
     await keep(path, alarm(1))
     with closing(sqlite3.connect(path)) as connection:
-        connection.executescript("DROP TABLE delivery; PRAGMA user_version = 1;")
+        connection.executescript("DROP TABLE delivery; ALTER TABLE monitored DROP COLUMN pace; PRAGMA user_version = 1;")
     assert unfinished(path) == ({BED: [alarm(1)]}, {BED: 1})
     with History(path) as history:
         assert history.deliveries() == []

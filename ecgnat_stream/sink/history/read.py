@@ -24,6 +24,10 @@ from ecgnat_stream.words import cleaned
 __all__ = ["AlarmRecord", "CommandRecord", "DeliveryRecord", "History", "Selection", "unfinished"]
 
 
+_WITH_PACE = 3
+"""Schema from which on the pace of a recording is kept."""
+
+
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
     """Which alarms to read; what is left out selects everything.
 
@@ -81,7 +85,7 @@ class AlarmRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", t
     ended, ending
         When and how: ``end``, ``reset``, or ``unseen`` (it began anew and no end had been seen); None while it lasts.
     duration_s
-        Until its end, or as far as the bed was watched.
+        Until its end, or as far as the bed was watched; in the recording's seconds where one was played faster or slower.
     acknowledged, acknowledged_by, acknowledged_after_s
         When and by whom it was first acknowledged, and how long after its start.
     """
@@ -160,6 +164,7 @@ class History:
             self._connection = self._open()
             version = schema_version(self._connection, path)
         self._empty = version == 0
+        self._pace = "1.0" if 0 < version < _WITH_PACE else "pace"
 
     def _open(self) -> sqlite3.Connection:
         uri = self._path.resolve().as_uri()
@@ -200,9 +205,11 @@ class History:
         where, values = selection.where("started")
         if selection.active:
             where += " AND ended IS NULL"
-        watched = "(SELECT stopped FROM monitored WHERE monitored.bed = alarm.bed ORDER BY monitored.started DESC LIMIT 1)"
+        of_bed = "FROM monitored WHERE monitored.bed = alarm.bed"
+        watched = f"(SELECT stopped {of_bed} ORDER BY monitored.started DESC LIMIT 1)"
+        pace = f"(SELECT {self._pace} {of_bed} AND monitored.started <= alarm.started ORDER BY monitored.started DESC LIMIT 1)"
         rows = self._rows(
-            f"SELECT *, coalesce(ended, max(last, coalesce({watched}, last))) AS seen FROM alarm "
+            f"SELECT *, coalesce(ended, max(last, coalesce({watched}, last))) AS seen, coalesce({pace}, 1.0) AS pace FROM alarm "
             f"WHERE {where} ORDER BY started, id",
             values,
         )
@@ -223,16 +230,19 @@ class History:
         return next((row[0] or 0 for row in self._rows("SELECT max(id) FROM event")), 0)
 
     def watched_s(self, selection: Selection = Selection()) -> dict[str, float]:  # noqa: B008
-        """Return for how many seconds each bed was watched between ``since`` and ``until``; the worker itself is left out."""
+        """Return for how many seconds each bed was watched between ``since`` and ``until``; the worker itself is left out.
+
+        Of a recording that was played faster or slower than real time, they are those of the recording.
+        """
         where, values = selection.where_bed()
-        rows = self._rows(f"SELECT bed, started, stopped FROM monitored WHERE {where} AND bed <> ''", values)
+        rows = self._rows(f"SELECT bed, started, stopped, {self._pace} FROM monitored WHERE {where} AND bed <> ''", values)
         total: dict[str, float] = {}
         with self._told():
-            for bed, started, stopped in rows:
+            for bed, started, stopped, pace in rows:
                 begin, end = datetime.fromisoformat(started), datetime.fromisoformat(stopped)
                 begin = max(begin, selection.since or begin)
                 end = min(end, selection.until or end)
-                total[bed] = total.get(bed, 0.0) + max(0.0, (end - begin).total_seconds())
+                total[bed] = total.get(bed, 0.0) + max(0.0, (end - begin).total_seconds()) * pace
         return total
 
     def commands(self, selection: Selection = Selection()) -> list[CommandRecord]:  # noqa: B008
@@ -331,6 +341,6 @@ def _record(row: sqlite3.Row) -> AlarmRecord:
     started = datetime.fromisoformat(row["started"])
     acknowledged = row["acknowledged"] and datetime.fromisoformat(row["acknowledged"])
     # Where the wall clock was set back meanwhile, nothing is known of how long it took.
-    values["duration_s"] = max(0.0, (datetime.fromisoformat(row["seen"]) - started).total_seconds())
+    values["duration_s"] = max(0.0, (datetime.fromisoformat(row["seen"]) - started).total_seconds()) * row["pace"]
     values["acknowledged_after_s"] = max(0.0, (acknowledged - started).total_seconds()) if acknowledged else None
     return msgspec.convert(values, AlarmRecord)

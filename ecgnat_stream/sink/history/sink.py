@@ -24,7 +24,7 @@ from typing import Annotated, ClassVar
 from ecgnat_stream.bus import Bus, Published
 from ecgnat_stream.clock import Clock
 from ecgnat_stream.errors import ConfigError, SinkError
-from ecgnat_stream.events import Alarm, Command, CommandResult, Delivery, DeviceStatus, EngineStatus, Technical, Vitals
+from ecgnat_stream.events import Alarm, Command, CommandResult, Delivery, DeviceStatus, EngineStatus, Meta, Technical, Vitals
 from ecgnat_stream.settings import PathText, Settings, Within
 from ecgnat_stream.sidethread import SideThread
 from ecgnat_stream.sink.files import Claim, make_folder, warn_of_readers
@@ -91,7 +91,7 @@ class HistorySink:
 
     def __init__(self, config: HistoryConfig, bus: Bus, clock: Clock) -> None:
         self._config, self._bus, self._clock = config, bus, clock
-        types = (Alarm, Command, CommandResult, Delivery, DeviceStatus, EngineStatus, Vitals)
+        types = (Alarm, Command, CommandResult, Delivery, DeviceStatus, EngineStatus, Meta, Vitals)
         self.subscription = bus.subscribe("history", *types)
         self._path = Path(config.path)
         self._started = utc_text(clock.utc())
@@ -319,20 +319,23 @@ class _Watched:
     def __init__(self, most: int) -> None:
         self._most = most
         self._open: dict[str, datetime] = {}
+        self._pace: dict[str, float] = {}
         self._cut: set[str] = set()
-        self._due: dict[tuple[str, str], str] = {}
+        self._due: dict[tuple[str, str, float], str] = {}
 
     def note(self, event: Published) -> None:
         """Note a sign of life, or that the wall clock was set: what was before it and what comes after cannot be compared."""
         if isinstance(event, Alarm) and event.condition == "clock-jump" and not event.bed:
             self._cut.update(self._open)
+        if isinstance(event, Meta):
+            self._pace[event.bed] = event.pace
         if isinstance(event, DeviceStatus | EngineStatus) and event.online:
             self._open.setdefault(event.bed, event.time)
         if isinstance(event, DeviceStatus | EngineStatus | Vitals) and event.bed in self._open:
             if event.bed in self._cut:
                 self._cut.discard(event.bed)
                 self._open[event.bed] = event.time
-            self._due[event.bed, utc_text(self._open[event.bed])] = utc_text(event.time)
+            self._due[event.bed, utc_text(self._open[event.bed]), self._pace.get(event.bed, 1.0)] = utc_text(event.time)
             if len(self._due) > self._most:
                 del self._due[next(iter(self._due))]
             if not isinstance(event, Vitals) and not event.online:

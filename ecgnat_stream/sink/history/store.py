@@ -2,7 +2,7 @@
 
 ``event`` holds every phase of every alarm as it went over the bus, ``alarm`` one row for each alarm from its start to its end,
 ``command`` and ``result`` what persons ordered and what became of it, ``delivery`` how far each event has come on its way out,
-``monitored`` when each bed was watched, ``numbering`` the highest sequence number of each bed, ``run`` the starts of the monitor.
+``monitored`` when each bed was watched, and at which pace (1: real time), ``numbering`` the highest sequence number of each bed, ``run`` the starts of the monitor.
 Times are UTC as text of one length (``2026-01-01T12:00:00.000000Z``), so that they sort. The file is in WAL mode: it can be read
 while a monitor writes, and a process that is killed leaves whole transactions.
 """
@@ -65,6 +65,7 @@ MIGRATIONS = (
         PRIMARY KEY (event_id, step, receiver)) WITHOUT ROWID;
     CREATE INDEX delivery_by_time ON delivery (time);
     """,
+    "ALTER TABLE monitored ADD COLUMN pace REAL NOT NULL DEFAULT 1",
 )
 """The statements that lead from version i of the schema (``user_version``) to version i + 1."""
 
@@ -76,8 +77,8 @@ _UNFIT = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sql
 
 SqlValue = str | int | float | None
 Stored = Alarm | Command | CommandResult | Delivery
-Stretches = Mapping[tuple[str, str], str]
-"""When beds were watched: ``(bed, started)`` to ``stopped``."""
+Stretches = Mapping[tuple[str, str, float], str]
+"""When beds were watched: ``(bed, started, pace)`` to ``stopped``; the pace is that of :class:`~ecgnat_stream.events.Meta`."""
 
 
 def utc_text(time: datetime) -> str:
@@ -194,8 +195,9 @@ class Store:
         with _transaction(self._connection):
             unfit = [event for event in events if not self._event(event)]
             self._connection.executemany(
-                "INSERT INTO monitored VALUES (?, ?, ?) ON CONFLICT (bed, started) DO UPDATE SET stopped = excluded.stopped",
-                [(bed, started, stopped) for (bed, started), stopped in stretches.items()],
+                "INSERT INTO monitored (bed, started, stopped, pace) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (bed, started) DO UPDATE SET stopped = excluded.stopped",
+                [(bed, started, stopped, pace) for (bed, started, pace), stopped in stretches.items()],
             )
             self._connection.execute("UPDATE run SET lost = ? WHERE id = ?", (lost + len(unfit), self._run))
         return unfit

@@ -350,7 +350,7 @@ class EngineStatus(Event, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Wave:
-    """Raw samples of one bed on their way to recorders and wave subscribers; rows, and ``pace``, as in the bed's :class:`Meta`."""
+    """Raw samples of a bed on their way to recorders and wave subscribers; rows and ``pace`` as in the bed's :class:`Meta`."""
 
     bed: str
     time: datetime

@@ -2,7 +2,8 @@
 
 ``event`` holds every phase of every alarm as it went over the bus, ``alarm`` one row for each alarm from its start to its end,
 ``command`` and ``result`` what persons ordered and what became of it, ``delivery`` how far each event has come on its way out,
-``monitored`` when each bed was watched, and at which pace (1: real time), ``numbering`` the highest sequence number of each bed, ``run`` the starts of the monitor.
+``monitored`` when each bed was watched, and at which pace (1: real time), ``numbering`` the highest sequence number of each bed,
+``run`` the starts of the monitor.
 Times are UTC as text of one length (``2026-01-01T12:00:00.000000Z``), so that they sort. The file is in WAL mode: it can be read
 while a monitor writes, and a process that is killed leaves whole transactions.
 """

@@ -1,44 +1,30 @@
-"""WFDB records: signal formats as in wfdb, FLAC and .mat included. header(5) and signal(5) of the WFDB Applications Guide."""
+"""WFDB records: what header(5) of the WFDB Applications Guide describes, with segments, in any format of signal(5).
+
+Headers are read by :mod:`ecgnat_stream.wfdb_header`, samples by ``wfdb_samples``. The wfdb package reads neither here: it drops
+the letters of a header that it does not know, so that µV becomes V, and reads differences from the middle as from the beginning.
+"""
 
 from __future__ import annotations
 
-import math
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import soundfile
-import wfdb
 
-from ecgnat_devices.records.contents import MOST_AT_ONCE, MOST_SIGNALS, TROUBLE, Asked, Contents, Signal, Values, wrong
-from ecgnat_stream.recordings import WFDB_SUFFIXES
+from ecgnat_devices.records.contents import Asked, Contents, Signal, Values, wrong
+from ecgnat_devices.records.wfdb_samples import SampleFile, invalid, open_samples
+from ecgnat_stream.recordings import header_of
+from ecgnat_stream.signal import mv_per, same_rate
+from ecgnat_stream.wfdb_header import DEFAULT_GAIN, DEFAULT_HZ, NO_FILE, Described, Header, file_of, read_header
+from ecgnat_stream.words import NAME, cleaned
 
 __all__ = ["open_wfdb"]
 
-_SHORT_S = 60.0
-"""A record up to this length is read at once."""
-
-_WFDB_BYTES = {
-    "8": 1.0,
-    "80": 1.0,
-    "16": 2.0,
-    "61": 2.0,
-    "160": 2.0,
-    "24": 3.0,
-    "32": 4.0,
-    "212": 1.5,
-    "310": 4 / 3,
-    "311": 4 / 3,
-}
-"""Bytes per sample of the WFDB signal formats (signal(5) of the WFDB Applications Guide)."""
-_WFDB_FLAC = ("508", "516", "524")
-
-_HEADER_BYTES = 2**20
-"""Largest WFDB header: one of 256 signals has less than 50 KB, one of 10,000 segments less than 300 KB."""
-
-_MOST_SEGMENTS, _MOST_PER_FRAME = 10_000, 1000
-_MOST_SKEW_S = 10.0
-"""Largest skew between signals: wfdb reads so much more of a signal, each time."""
+_Key = tuple[str, int]
+"""A signal over all segments: its name, and the how many-th of that name it is in a segment."""
 
 
 def open_wfdb(path: Path, asked: Asked) -> Contents:
@@ -49,133 +35,289 @@ def open_wfdb(path: Path, asked: Asked) -> Contents:
     DeviceError
         If its header or its files cannot be read.
     """
-    path = _name(path)
-    header_name = f"{path.name}.hea"
-    _check_header_size(path.with_name(header_name))
-    try:
-        header = wfdb.rdheader(str(path), rd_segments=True)
-    except TROUBLE as error:
-        raise wrong(path.with_name(header_name), f"is no WFDB header ({error})") from error
-    if not header.n_sig:
-        raise wrong(path.with_name(header_name), "describes no signals")
-    segments = [s for s in header.segments if s is not None] if isinstance(header, wfdb.MultiRecord) else [header]
-    for segment in segments:
-        _check_header(path.with_name(f"{segment.record_name}.hea"), segment)
-    lengths = [_check_files(path, segment) for segment in segments]
-    total = lengths[0] if len(segments) == 1 else int(header.sig_len or 0)
+    header_path = header_of(path)
+    if header_path is None:
+        raise wrong(path, "is no recording: it has no header, and what it holds is none of the formats that are read")
+    header = read_header(header_path)
+    parts = _parts(header)
+    described = [part for part in parts if part.signals]
+    if not described:
+        raise wrong(header.path, "describes no signals")
+    total = parts[-1].stop
     if total < 1:
         raise wrong(path, "holds no samples")
-    described = segments[0]
-    signals = tuple(
-        Signal(
-            name or f"CH{row + 1}",
-            float(header.fs) if header.fs else None,
-            described.units[row],
-            total,
-            1 / gain if (gain := float(described.adc_gain[row] or 0.0)) else math.inf,
-            f"the gain (adc_gain) {described.adc_gain[row]} per {described.units[row]}",
-        )
-        for row, name in enumerate(described.sig_name)
-    )
-    size = total * len(signals)
-    if not header.sig_len and size > MOST_AT_ONCE:
-        raise wrong(path.with_name(header_name), f"leaves the length open, and {total} samples are too many then: write it there")
+    merged = _merged(header.path, described)
+    frame_hz = _frame_hz(header, [signal.per_frame for signal in merged.values()], asked)
+    signals = tuple(signal.stated(frame_hz, total) for signal in merged.values())
+    keys = list(merged)
+    starts = [part.start for part in parts]
 
     def read(rows: Sequence[int], start: int, stop: int) -> Values:
-        part_of = {"sampfrom": start, "sampto": stop} if header.sig_len else {}
-        part = wfdb.rdrecord(str(path), channels=list(rows), m2s=True, **part_of)
-        if part.p_signal is None or part.p_signal.shape != (stop - start, len(rows)):
-            raise wrong(path, f"cannot be read from sample {start} to {stop}")
-        return np.ascontiguousarray(part.p_signal.T, dtype=np.float64)
+        values = np.full((len(rows), stop - start), np.nan)
+        if not rows or start >= stop:
+            return values
+        per_frame = merged[keys[rows[0]]].per_frame
+        factors = [merged[keys[row]].factors(header.path) for row in rows]
+        first, last = start // per_frame, -(-stop // per_frame)
+        for index in range(max(0, bisect_right(starts, first) - 1), len(parts)):
+            part = parts[index]
+            if part.start >= last:
+                break
+            a, b = max(first, part.start), min(last, part.stop)
+            if a >= b:
+                continue
+            got = part.read([keys[row] for row in rows], a - part.start, b - part.start)
+            before, behind = max(0, start - a * per_frame), max(0, b * per_frame - stop)
+            for value, samples, factor in zip(values, got, factors, strict=True):
+                if samples is not None:
+                    at = a * per_frame + before - start
+                    kept = samples[before : len(samples) - behind] * factor.get(index, 1.0)
+                    value[at : at + len(kept)] = kept
+        return values
 
-    # A recorder that was killed leaves the length open; wfdb reads such a record only as a whole. Of a short one, wfdb would take
-    # longer for its header, each time, than for its samples.
-    short = header.fs and total / header.fs <= _SHORT_S and size <= MOST_AT_ONCE
-    if header.sig_len and not short:
-        return Contents(signals, read)
-    whole = read(range(len(signals)), 0, total)
-    return Contents(signals, lambda rows, start, stop: whole[list(rows), start:stop])
-
-
-def _name(path: Path) -> Path:
-    if path.suffix.lower() in WFDB_SUFFIXES:
-        path = path.with_suffix("")
-    if not path.with_name(path.name + ".hea").is_file():
-        raise wrong(path, "is no recording: it has no header, and what it holds is none of the formats that are read")
-    return path
-
-
-def _check_header_size(header: Path) -> None:
-    """Refuse a header that is too large to be one, and one with segments that are made of segments."""
-    size = header.stat().st_size
-    if size > _HEADER_BYTES:
-        raise wrong(header, f"has {size} bytes: a WFDB header has at most {_HEADER_BYTES}")
-    with header.open(encoding="utf-8", errors="replace") as lines:
-        said = [line.split() for line in lines if line.strip() and not line.startswith("#")]
-    several = said[0][0].partition("/")[2] if said else ""
-    if not several:
-        return
-    parts = {words[0] for words in said[1:]} - {"~"}
-    if not several.isdigit() or len(said) > _MOST_SEGMENTS + 1:
-        raise wrong(header, f"names {several[:20]} segments: at most {_MOST_SEGMENTS} are read")
-    for part in parts:
-        file = header.with_name(f"{part}.hea")
-        if not file.is_file():
-            continue
-        if file.stat().st_size > _HEADER_BYTES:
-            raise wrong(file, f"has {file.stat().st_size} bytes: a WFDB header has at most {_HEADER_BYTES}")
-        with file.open(encoding="utf-8", errors="replace") as lines:
-            first = next((line.split()[0] for line in lines if line.strip() and not line.startswith("#")), "")
-        if "/" in first:
-            raise wrong(header, f"names the segment {part}, which has segments of its own: that is not allowed")
+    return Contents(signals, read, _notes(header, described))
 
 
-def _check_header(file: Path, segment: wfdb.Record) -> None:
-    """Refuse numbers of a header that no recording has, before memory is taken for them."""
-    if segment.n_sig > MOST_SIGNALS:
-        raise wrong(file, f"describes {segment.n_sig} signals: at most {MOST_SIGNALS} are read")
-    most_skew = _MOST_SKEW_S * (segment.fs or 0.0)
-    for i in range(segment.n_sig or 0):
-        lead = segment.sig_name[i] or f"CH{i + 1}"
-        skew, per_frame, offset = (
-            (getattr(segment, field) or [None] * segment.n_sig)[i] or 0 for field in ("skew", "samps_per_frame", "byte_offset")
-        )
-        if not 0 <= skew <= most_skew:
-            raise wrong(file, f"lead {lead} has a skew of {skew:g} samples: at most {_MOST_SKEW_S:g} s are read")
-        if not 0 <= per_frame <= _MOST_PER_FRAME:
-            raise wrong(file, f"lead {lead} has {per_frame:g} samples per frame: at most {_MOST_PER_FRAME} are read")
-        if offset < 0:
-            raise wrong(file, f"lead {lead} begins at byte {offset:g} of its file")
+@dataclass(slots=True)
+class _Part:
+    """A record of one piece, or a segment of one: samples from ``start`` to ``stop`` (frames) of the whole.
+
+    Parameters
+    ----------
+    signals
+        Each with its place in the file that holds it.
+    files
+        The files that are read, by name.
+    moved
+        What is said of files that do not lie where the header says.
+    """
+
+    name: str
+    index: int
+    start: int
+    stop: int
+    signals: dict[_Key, _Placed] = field(default_factory=dict)
+    files: dict[str, SampleFile] = field(default_factory=dict)
+    moved: list[str] = field(default_factory=list)
+
+    def read(self, keys: Sequence[_Key], start: int, stop: int) -> list[Values | None]:
+        """Return the frames from ``start`` to ``stop`` of some signals, in their units; None for what is not recorded here."""
+        wanted = [self.signals.get(key) for key in keys]
+        values: list[Values | None] = [None] * len(keys)
+        for name, file in self.files.items():
+            here = [(i, placed) for i, placed in enumerate(wanted) if placed is not None and placed.described.file == name]
+            if not here:
+                continue
+            skews = [placed.described.skew for _, placed in here]
+            first, last = start + min(skews), min(stop + max(skews), file.frames)
+            codes = file.read(first, last) if first < last else None
+            for i, placed in here:
+                values[i] = samples = np.full((stop - start) * placed.described.per_frame, np.nan)
+                if codes is not None:
+                    late = placed.described.skew - min(skews)
+                    own = codes[late : late + stop - start, placed.columns].reshape(-1)
+                    samples[: len(own)] = placed.physical(own)
+        return values
 
 
-def _check_files(path: Path, segment: wfdb.Record) -> int:
-    """Return the length of a record whose signal files hold what the header says."""
-    length = segment.sig_len
-    for name in dict.fromkeys(segment.file_name or ()):
-        if name == "~":
-            continue
-        file = path.with_name(name)
-        rows = [i for i, other in enumerate(segment.file_name) if other == name]
-        fmt = segment.fmt[rows[0]]
-        if not file.is_file():
-            raise wrong(file, f"does not exist, but the header {segment.record_name}.hea names it")
-        if fmt in _WFDB_FLAC:
-            try:
-                found = soundfile.info(str(file)).frames // (segment.samps_per_frame[rows[0]] or 1)
-            except soundfile.LibsndfileError as error:
-                raise wrong(file, f"is no FLAC file ({error})") from error
-            if length is not None and found < length:
-                raise wrong(file, f"is truncated: {length} samples expected, {found} found")
-            length = found if length is None else length
-        elif fmt in _WFDB_BYTES:
-            per_frame = sum(segment.samps_per_frame[i] or 1 for i in rows) * _WFDB_BYTES[fmt]
-            offset = segment.byte_offset[rows[0]] or 0
-            size = file.stat().st_size
-            if length is None:
-                length = int((size - offset) / per_frame)
-            expected = offset + math.floor(length * per_frame)
-            if size < expected:
-                raise wrong(file, f"is truncated: {expected} bytes expected, {size} found; fetch the record again")
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A signal with its columns in the frames of its file."""
+
+    described: Described
+    columns: slice
+
+    def physical(self, codes: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Values:
+        """Return samples in the unit of the signal; NaN for those that say that they are none."""
+        values = (codes.astype(np.float64) - self.described.baseline) / self.described.gain
+        if (none := invalid(self.described.format)) is not None:
+            values[codes == none] = np.nan
+        return values
+
+
+@dataclass(slots=True)
+class _Merged:
+    """A signal over all segments; in each it has a unit and a gain of its own.
+
+    Parameters
+    ----------
+    name, unit, per_frame
+        As in the first segment that holds it.
+    parts
+        How each segment describes it, by the index of the segment.
+    names
+        Names of these segments.
+    """
+
+    name: str
+    unit: str
+    per_frame: int
+    parts: dict[int, Described]
+    names: dict[int, str]
+
+    def stated(self, frame_hz: float | None, total: int) -> Signal:
+        units = dict.fromkeys(described.unit for described in self.parts.values())
+        alike = all(self._factor(unit) is not None for unit in units)
+        coarsest = max(self.parts.values(), key=lambda described: abs((self._factor(described.unit) or 1.0) / described.gain))
+        step = abs((self._factor(coarsest.unit) or 1.0) / coarsest.gain)
+        fs = None if frame_hz is None else frame_hz * self.per_frame
+        unit = self.unit if alike else " and ".join(units)
+        said = f"the gain (adc_gain) {coarsest.gain} per {cleaned(coarsest.unit, NAME)}"
+        return Signal(self.name, fs, unit, total * self.per_frame, step, said)
+
+    def factors(self, path: Path) -> dict[int, float]:
+        """Return what turns the values of each segment into the unit of the signal."""
+        factors = {}
+        for index, described in self.parts.items():
+            factor = self._factor(described.unit)
+            if factor is None:
+                first = next(iter(self.names.values()))
+                raise wrong(
+                    path,
+                    f"lead {self.name} is in {cleaned(self.unit, NAME)} in the segment {first}, but in "
+                    f"{cleaned(described.unit, NAME)} in {self.names[index]}: choose other leads",
+                )
+            factors[index] = factor
+        return factors
+
+    def _factor(self, unit: str) -> float | None:
+        if unit == self.unit:
+            return 1.0
+        one, other = mv_per(unit), mv_per(self.unit)
+        return None if one is None or other is None else one / other
+
+
+def _parts(header: Header) -> list[_Part]:
+    """Return the parts of a record in the order of time, with their files open."""
+    if not header.segments:
+        return [_part(header, 0, 0, header.length)]
+    parts: list[_Part] = []
+    known: dict[str, Header] = {}
+    start = 0
+    for index, (name, length) in enumerate(header.segments):
+        if name == NO_FILE:
+            parts.append(_Part(name, index, start, start + length))
         else:
-            raise wrong(file, f"has the signal format {fmt}, which is not known")
-    return int(length or 0)
+            if name not in known:
+                known[name] = _segment_header(header, name)
+            segment = known[name]
+            if segment.fs is not None and header.fs is not None and not same_rate(segment.fs, header.fs):
+                raise wrong(
+                    header.path, f"has {header.fs:g} Hz, but its segment {name} has {segment.fs:g} Hz: read each by itself"
+                )
+            if length and segment.length is not None and segment.length != length:
+                raise wrong(
+                    header.path,
+                    f"says that its segment {name} has {length} samples, but {segment.path.name} says {segment.length}",
+                )
+            parts.append(_part(segment, index, start, length))
+        start += length
+    if header.length is not None and header.length != start:
+        raise wrong(header.path, f"says that it has {header.length} samples, but its segments have {start}: mend its first line")
+    return parts
+
+
+def _segment_header(header: Header, name: str) -> Header:
+    path = file_of(header.path, f"{name}.hea")
+    if path is None:
+        raise wrong(
+            header.path.with_name(f"{Path(name).name}.hea"), f"does not exist, but the header {header.path.name} names it"
+        )
+    if path == header.path:
+        raise wrong(header.path, "names itself as a segment of its own: that is not allowed")
+    segment = read_header(path)
+    if segment.segments:
+        raise wrong(header.path, f"names the segment {name}, which has segments of its own: that is not allowed")
+    return segment
+
+
+def _part(header: Header, index: int, start: int, length: int | None) -> _Part:
+    """Open a record of one piece, or a segment; ``length`` is None if it is left open, 0 for the layout of segments."""
+    part = _Part(header.path.stem, index, start, start)
+    by_file: dict[str, list[Described]] = {}
+    seen: Counter[str] = Counter()
+    for described in header.signals:
+        key = (described.name, seen[described.name])
+        seen[described.name] += 1
+        ahead = by_file.setdefault(described.file, [])
+        at = sum(other.per_frame for other in ahead)
+        part.signals[key] = _Placed(described, slice(at, at + described.per_frame))
+        ahead.append(described)
+    frames = length
+    for name, signals in by_file.items():
+        if length == 0 or name == NO_FILE or signals[0].format == 0:
+            continue
+        part.files[name] = file = _open(header, name, signals, length, part.moved)
+        frames = file.frames if frames is None else min(frames, file.frames)
+    part.stop = start + (frames or 0)
+    return part
+
+
+def _open(header: Header, name: str, signals: list[Described], length: int | None, moved: list[str]) -> SampleFile:
+    for said, values in (
+        ("formats", [signal.format for signal in signals]),
+        ("places where its samples begin", [signal.offset for signal in signals]),
+    ):
+        if len(set(values)) > 1:
+            raise wrong(
+                header.path, f"gives its file {name} several {said} ({', '.join(map(str, sorted(set(values))))}): mend it"
+            )
+    file = file_of(header.path, name)
+    if file is None:
+        raise wrong(header.path.parent / name, f"does not exist, but the header {header.path.name} names it")
+    if file != header.path.parent / name and file.name != name:
+        moved.append(f"its header names the file {cleaned(name, NAME)}; {file.name} is read")
+    widths, initial = tuple(signal.per_frame for signal in signals), tuple(signal.initial for signal in signals)
+    return open_samples(file, signals[0].format, widths, signals[0].offset, initial, length)
+
+
+def _merged(path: Path, parts: Sequence[_Part]) -> dict[_Key, _Merged]:
+    """Return the signals of all segments. The layout, if there is one, is the first: it gives their order."""
+    merged: dict[_Key, _Merged] = {}
+    layout = {part.index for part in parts if part.stop == part.start and len(parts) > 1}
+    for part in parts:
+        for row, (key, placed) in enumerate(part.signals.items()):
+            described = placed.described
+            known = merged.get(key)
+            if known is None:
+                name = described.name or f"CH{row + 1}"
+                merged[key] = _Merged(name, described.unit, described.per_frame, {part.index: described}, {part.index: part.name})
+                continue
+            if set(known.parts) <= layout:  # it only says the order
+                known.unit, known.per_frame, known.parts, known.names = described.unit, described.per_frame, {}, {}
+            if described.per_frame != known.per_frame:
+                raise wrong(
+                    path,
+                    f"has lead {known.name} with {known.per_frame} samples per frame, but {described.per_frame} in its segment "
+                    f"{part.name}: read each by itself",
+                )
+            known.parts[part.index], known.names[part.index] = described, part.name
+    return merged
+
+
+def _frame_hz(header: Header, per_frame: Sequence[int], asked: Asked) -> float | None:
+    """Return the rate of frames: as the header says; else so that the signals have the rate asked for; else that of header(5)."""
+    if header.fs is not None:
+        return header.fs if header.fs > 0 else None
+    if asked.fs is None:
+        return DEFAULT_HZ
+    if len(set(per_frame)) > 1:
+        raise wrong(header.path, "gives no rate, and its signals have several: write the rate of its frames into its first line")
+    return asked.fs / per_frame[0]
+
+
+def _notes(header: Header, parts: Sequence[_Part]) -> tuple[str, ...]:
+    notes = list(header.notes)
+    if header.fs is None:
+        notes.append(f"its header gives no rate: where none is given, it is {DEFAULT_HZ:g} Hz (header(5))")
+    uncalibrated = dict.fromkeys(
+        cleaned(placed.described.name, NAME) or "a signal without a name"
+        for part in parts
+        for placed in part.signals.values()
+        if not placed.described.calibrated and part.stop > part.start
+    )
+    if uncalibrated:
+        notes.append(
+            f"its header gives no gain for {', '.join(uncalibrated)}: {DEFAULT_GAIN:g} steps per mV are taken (header(5))"
+        )
+    return (*notes, *dict.fromkeys(note for part in parts for note in part.moved))

@@ -59,6 +59,16 @@ def wfdb_record(path: Path, samples: NDArray[np.float64], unit: str) -> Path:
     return path
 
 
+def wfdb_gap(path: Path, samples: NDArray[np.float64], start: int, stop: int) -> Path:
+    for name, part in ((f"{path.name}_1", samples[:, :start]), (f"{path.name}_2", samples[:, stop:])):
+        wfdb_record(path.with_name(name), part, "mV")
+    total, count = samples.shape[1], len(samples)
+    path.with_suffix(".hea").write_text(
+        f"{path.name}/3 {count} {FS:g} {total}\n{path.name}_1 {start}\n~ {stop - start}\n{path.name}_2 {total - stop}\n"
+    )
+    return path
+
+
 def edf(path: Path, samples: NDArray[np.float64], unit: str) -> Path:
     file = path.with_suffix(".edf")
     most = 10.0 * SCALES[unit]
@@ -95,7 +105,7 @@ def npy(path: Path, samples: NDArray[np.float64], unit: str) -> Path:
 
 
 MAKERS: dict[Format, Maker] = {
-    "wfdb": Maker(wfdb_record, 1.0),
+    "wfdb": Maker(wfdb_record, 1.0, wfdb_gap),
     "edf": Maker(edf, 0.31),
     "csv": Maker(csv, asks=("fs", "units")),
     "npy": Maker(npy, asks=("fs", "units", "leads")),

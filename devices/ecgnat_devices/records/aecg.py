@@ -35,9 +35,7 @@ def open_aecg(path: Path, asked: Asked) -> Contents:
     DeviceError
         If it holds no rhythm, or one that cannot be read.
     """
-    root = read_xml(path, leave_out=_NOT_READ)
-    if root.tag != "AnnotatedECG":
-        raise wrong(path, f"is XML with the root {root.tag[:40]}, not AnnotatedECG")
+    root = read_xml(path, ("AnnotatedECG",), leave_out=_NOT_READ)
     series = root.findall("component/series")
     rhythm = [one for one in series if _code(one) == "RHYTHM"] or series
     sets = [sequences for one in rhythm for sequences in one.findall("component/sequenceSet")]

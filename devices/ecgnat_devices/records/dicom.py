@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pydicom
 import pydicom.config
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
@@ -60,7 +60,7 @@ def open_dicom(path: Path, asked: Asked) -> Contents:
         return _contents(path)
     except InvalidDicomError:
         raise wrong(path, "is no DICOM file: DICM does not stand at byte 128") from None
-    except NotImplementedError as error:
+    except (BytesLengthException, NotImplementedError) as error:
         raise wrong(path, f"cannot be read: it is damaged ({error})") from error
 
 

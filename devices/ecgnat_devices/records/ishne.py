@@ -41,7 +41,7 @@ def open_ishne(path: Path, asked: Asked) -> Contents:
     Raises
     ------
     DeviceError
-        If it is no ISHNE file, was cut, or states sizes that no recording has.
+        If it is no ISHNE file, or states sizes that no recording has.
     """
     with path.open("rb") as file:
         head = file.read(_FIXED_END)
@@ -53,13 +53,15 @@ def open_ishne(path: Path, asked: Asked) -> Contents:
         raise wrong(path, f"has {len(head)} bytes, but the header alone has {_FIXED_END}: it was cut")
     fields = _HEADER.unpack_from(head)
     _, checksum, variable, stated, _, begin, *_ = fields
-    leads, fs = fields[_COUNT], rate_of(path, fields[_RATE])
+    leads, fs = fields[_COUNT], rate_of(path, float(fields[_RATE]))
     if not 1 <= leads <= _MOST_LEADS:
         raise wrong(path, f"says that it has {leads} leads: 1 to {_MOST_LEADS} are possible")
     if variable < 0 or begin < _FIXED_END:
         raise wrong(path, f"has its samples at byte {begin}, within its header of {_FIXED_END}: it is damaged")
     there = max(0, path.stat().st_size - begin) // (2 * leads)
-    total = _total(path, stated, there, leads)
+    total, notes = _total(stated, there, leads)
+    if checksum != _checksum(path, variable):
+        notes += ("its checksum does not fit its header, which may be damaged",)
     steps = np.array(fields[_STEPS][:leads], dtype=np.float64)
     names = [_NAMES.get(number, f"ECG{i + 1}") for i, number in enumerate(fields[_LEADS][:leads])]
 
@@ -70,18 +72,17 @@ def open_ishne(path: Path, asked: Asked) -> Contents:
         values *= steps[list(rows), None]
         return values
 
-    notes = () if checksum == _checksum(path, variable) else ("its checksum does not fit its header, which may be damaged",)
     signals = tuple(Signal(name, fs, "nV", total, float(step)) for name, step in zip(names, steps, strict=True))
     return Contents(signals, read, notes)
 
 
-def _total(path: Path, stated: int, there: int, leads: int) -> int:
-    """Return the length in samples; some recorders count the samples of all leads, some write none."""
+def _total(stated: int, there: int, leads: int) -> tuple[int, tuple[str, ...]]:
+    """Return the length in samples, and what does not fit. Some recorders count the samples of all leads, some write none."""
     if stated <= 0 or stated == there * leads:
-        return there
+        return there, ()
     if stated > there:
-        raise wrong(path, f"should have {stated} samples of each lead, but {there} are there: it was cut")
-    return stated
+        return there, (f"says that it has {stated} samples of each lead, but holds {there}: it may have been cut",)
+    return stated, ()
 
 
 def _checksum(path: Path, variable: int) -> int:

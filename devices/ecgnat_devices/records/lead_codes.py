@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -43,7 +44,7 @@ def with_limb_leads(pieces: Sequence[Piece]) -> list[Piece]:
     if one is None or two is None or {"III", "aVR", "aVL", "aVF"} & named.keys():
         return list(pieces)
     same = (one.fs, one.unit, one.start_s, len(one.raw)) == (two.fs, two.unit, two.start_s, len(two.raw))
-    if not same or len(named) < len(pieces):
+    if not same or len(named) < len(pieces) or not 0 < abs(one.gain) < math.inf:
         return list(pieces)
     first, second = (piece.part(0, len(piece.raw)) / abs(one.gain) for piece in (one, two))
     made = {"III": second - first, "aVR": -(first + second) / 2, "aVL": first - second / 2, "aVF": second - first / 2}

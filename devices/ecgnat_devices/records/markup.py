@@ -19,24 +19,28 @@ __all__ = ["bytes_of", "number_of", "numbers_of", "read_xml", "text_of"]
 _MOST_BYTES = 2**26
 """Largest file: an hour of three leads at 500 Hz has 30 MB in HL7 aECG."""
 
+_READ = "AnnotatedECG (HL7), restingecgdata (Philips), RestingECG and CardiologyXML (GE)"
+
 _MOST_ELEMENTS, _DEEPEST = 2**18, 64
 _PIECE = _WORDS = 2**16
 
 
-def read_xml(path: Path, leave_out: Collection[str] = ()) -> Element:
+def read_xml(path: Path, roots: Collection[str], leave_out: Collection[str] = ()) -> Element:
     """Return the root element; tags and attributes have their names without the namespace.
 
     Parameters
     ----------
     path
         The file.
+    roots
+        What the root element may be.
     leave_out
         Elements that nobody needs: they are checked as XML, but take no memory.
 
     Raises
     ------
     DeviceError
-        If it is no sound XML, declares entities, or is larger than any recording.
+        If it is no sound XML, has another root, declares entities, or is larger than any recording.
     """
     if (size := path.stat().st_size) > _MOST_BYTES:
         raise wrong(path, f"has {size} bytes: XML is read up to {_MOST_BYTES}; convert it to EDF or WFDB")
@@ -55,7 +59,10 @@ def read_xml(path: Path, leave_out: Collection[str] = ()) -> Element:
         parser.Parse(b"", True)
     except (expat.ExpatError, LookupError, ValueError) as error:
         raise wrong(path, f"is no sound XML, or it was cut ({error})") from error
-    return tree.builder.close()
+    root = tree.builder.close()
+    if root.tag not in roots:
+        raise wrong(path, f"is XML with the root {root.tag[:40]}: of XML, {_READ} are read")
+    return root
 
 
 class _Tree:

@@ -7,6 +7,7 @@ the full disclosure of an exercise test are not.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -31,21 +32,19 @@ def open_muse(path: Path, asked: Asked) -> Contents:
     DeviceError
         If it holds no rhythm, or one that cannot be read.
     """
-    root = read_xml(path, leave_out=_NOT_READ)
-    match root.tag:
-        case "RestingECG":
-            waveforms = [one for one in root.findall("Waveform") if text_of(one, "WaveformType").lower() != "median"]
-            pieces = [piece for one in waveforms for piece in with_limb_leads(list(_muse(path, one)))]
-        case "CardiologyXML":
-            pieces = [piece for strip in root.findall("StripData") for piece in _cardiosoft(path, strip)]
-        case other:
-            raise wrong(path, f"is XML with the root {other[:40]}, neither RestingECG nor CardiologyXML")
+    root = read_xml(path, ("RestingECG", "CardiologyXML"), leave_out=_NOT_READ)
+    notes: list[str] = []
+    if root.tag == "RestingECG":
+        waveforms = [one for one in root.findall("Waveform") if text_of(one, "WaveformType").lower() != "median"]
+        pieces = [piece for one in waveforms for piece in with_limb_leads(list(_muse(path, one, notes)))]
+    else:
+        pieces = [piece for strip in root.findall("StripData") for piece in _cardiosoft(path, strip)]
     if not pieces:
         raise wrong(path, "holds no rhythm")
-    return contents_of(path, pieces)
+    return contents_of(path, pieces, notes)
 
 
-def _muse(path: Path, waveform: Element) -> Iterator[Piece]:
+def _muse(path: Path, waveform: Element, notes: list[str]) -> Iterator[Piece]:
     base = number_of(path, text_of(waveform, "SampleBase"), "SampleBase")
     exponent = number_of(path, text_of(waveform, "SampleExponent") or "0", "SampleExponent")
     if not -12 <= exponent <= 12:
@@ -61,6 +60,9 @@ def _muse(path: Path, waveform: Element) -> Iterator[Piece]:
         count = number_of(path, text_of(lead, "LeadSampleCountTotal") or str(len(raw)), "LeadSampleCountTotal")
         if not 0 <= count <= len(raw):
             raise wrong(path, f"lead {name[:20]} should have {count:.15g} samples, but {len(raw)} are there: it was cut")
+        checksum = text_of(lead, "LeadDataCRC32")
+        if checksum.isdecimal() and int(checksum) != zlib.crc32(data):
+            notes.append(f"the checksum of lead {name} does not fit: it may be damaged")
         if text_of(lead, "LeadOff").upper() == "TRUE":
             yield Piece(name, fs, text_of(lead, "LeadAmplitudeUnits"), np.full(int(count), np.nan))
             continue
@@ -69,8 +71,7 @@ def _muse(path: Path, waveform: Element) -> Iterator[Piece]:
             fs,
             text_of(lead, "LeadAmplitudeUnits"),
             raw[: int(count)],
-            gain=number_of(path, text_of(lead, "LeadAmplitudeUnitsPerBit") or "1", "LeadAmplitudeUnitsPerBit"),
-            start_s=number_of(path, text_of(lead, "LeadTimeOffset") or "0", "LeadTimeOffset") / 1000,
+            gain=number_of(path, text_of(lead, "LeadAmplitudeUnitsPerBit"), "LeadAmplitudeUnitsPerBit"),
         )
 
 

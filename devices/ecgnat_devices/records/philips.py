@@ -36,38 +36,40 @@ def open_philips(path: Path, asked: Asked) -> Contents:
     DeviceError
         If it holds no samples, or has them in a form that is not read.
     """
-    root = read_xml(path, leave_out=_NOT_READ)
-    if root.tag != "restingecgdata":
-        raise wrong(path, f"is XML with the root {root.tag[:40]}, not restingecgdata")
+    root = read_xml(path, ("restingecgdata",), leave_out=_NOT_READ)
     characteristics = root.find("dataacquisition/signalcharacteristics")
     waveforms = next(root.iter("parsedwaveforms"), None)
     if characteristics is None or waveforms is None:
         raise wrong(path, "has no signal characteristics, or no parsed waveforms")
-    if (bits := text_of(characteristics, "bitspersample") or "16") != "16":
+
+    def stated(*places: str) -> str:
+        """Return what the waveforms or the characteristics say: versions differ in where."""
+        said = (waveforms.get(place) or text_of(characteristics, place) for place in places)
+        return next((text for text in said if text), "")
+
+    if (bits := stated("nbitspersample", "bitspersample") or "16") != "16":
         raise wrong(path, f"has samples of {bits[:10]} bits: only 16 are read")
-    fs = number_of(path, text_of(characteristics, "samplingrate"), "samplingrate")
-    gain = number_of(path, text_of(characteristics, "signalresolution"), "signalresolution")
-    baseline = -gain * number_of(path, text_of(characteristics, "signaloffset") or "0", "signaloffset")
-    names = _names(path, characteristics, waveforms)
+    if stated("signalsigned").lower() == "false":
+        raise wrong(path, "has samples without a sign: they are not read")
+    fs = number_of(path, stated("samplespersecond", "samplingrate"), "samplingrate")
+    gain = number_of(path, stated("resolution", "signalresolution"), "resolution")
+    baseline = -gain * number_of(path, stated("signaloffset") or "0", "signaloffset")
+    labels = waveforms.get("leadlabels", "").split()
+    channels = stated("numberofleads", "numberchannelsallocated", "numberchannelsvalid") or str(len(labels))
+    leads = number_of(path, channels, "the number of leads")
+    if not 1 <= leads <= _MOST_CHANNELS:
+        raise wrong(path, f"says that it has {leads:g} leads: 1 to {_MOST_CHANNELS} are read")
+    if not labels and stated("acquisitiontype", "leadset") in ("STD-12", "10-WIRE"):
+        labels = list(_TWELVE)
+    names = [labels[i] if i < len(labels) else f"channel {i + 1}" for i in range(int(leads))]
     length_ms = number_of(path, waveforms.get("durationperchannel", ""), "durationperchannel")
     count = length_ms * fs / 1000
     if not 1 <= count <= _MOST_SAMPLES:
         raise wrong(path, f"says that it has {length_ms:g} ms at {fs:g} Hz: 1 to {_MOST_SAMPLES} samples are read")
-    rows = _rows(path, waveforms, len(names), int(count))
-    if "XLI" in _compression(waveforms) and tuple(names[:6]) == _TWELVE[:6]:
+    rows = _rows(path, waveforms, len(names), round(count))
+    if _compression(waveforms) and tuple(names[:6]) == _TWELVE[:6]:
         _complete(rows)
     return contents_of(path, [Piece(name, fs, "uV", row, gain, baseline) for name, row in zip(names, rows, strict=True)])
-
-
-def _names(path: Path, characteristics: Element, waveforms: Element) -> list[str]:
-    labels = waveforms.get("leadlabels", "").split()
-    stated = waveforms.get("numberofleads") or text_of(characteristics, "numberchannelsallocated")
-    channels = number_of(path, stated or str(len(labels)), "the number of leads")
-    if not 1 <= channels <= _MOST_CHANNELS:
-        raise wrong(path, f"says that it has {channels:g} leads: 1 to {_MOST_CHANNELS} are read")
-    if not labels and text_of(characteristics, "acquisitiontype") in ("STD-12", "10-WIRE"):
-        labels = list(_TWELVE)
-    return [labels[i] if i < len(labels) else f"channel {i + 1}" for i in range(int(channels))]
 
 
 def _compression(waveforms: Element) -> str:

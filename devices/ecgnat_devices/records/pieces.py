@@ -58,9 +58,8 @@ class Piece:
     def part(self, start: int, stop: int) -> Values:
         """Return some of the samples in ``unit``."""
         raw = self.raw[start:stop]
-        values = raw.astype(np.float64)
-        values *= self.gain
-        values += self.baseline
+        with np.errstate(over="ignore", invalid="ignore"):  # of a damaged step
+            values = raw.astype(np.float64) * self.gain + self.baseline
         if self.missing is not None:
             values[raw == self.missing] = np.nan
         return values

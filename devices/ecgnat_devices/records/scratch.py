@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 import tempfile
+import weakref
 import zlib
 from pathlib import Path
 
@@ -27,8 +29,9 @@ class Unpacked:
     """
 
     def __init__(self, path: Path) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="ecgnat-", ignore_cleanup_errors=True)
-        self.path = Path(self._folder.name) / path.stem
+        folder = tempfile.mkdtemp(prefix="ecgnat-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self.path = Path(folder) / path.stem
         size = 0
         try:
             with gzip.open(path) as packed, self.path.open("wb") as file:

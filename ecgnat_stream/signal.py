@@ -102,7 +102,7 @@ class StreamInfo:
     device
         Name of the adapter and of what it reads, for people.
     uv_per_lsb
-        Resolution of the source in microvolts per step; used when samples are packed as int16.
+        Resolution of the source in microvolts per step; used when samples are packed as integers.
     live
         True if the source cannot wait (a patient); False for a recording, which then waits for a slow receiver.
     total

@@ -54,6 +54,9 @@ __all__ = [
     "decode_json",
     "encode_json",
     "epoch_ns",
+    "largest",
+    "missing",
+    "pack",
     "quantise",
     "schema",
     "topic",
@@ -69,7 +72,8 @@ MISSING = -32768
 HEADER = struct.Struct("<4sBBBxQQIIIIf")
 """magic, version, flags, leads, a zero byte, start, t0_ns, samples, fs_mhz, sequence, lead_off, uv_per_lsb: 44 bytes."""
 
-_FLAG_LOSS = 0x01
+_FLAG_LOSS, _FLAG_BASELINE = 0x01, 0x02
+_BITS = 16
 MAX_LEADS = 32
 MAX_SAMPLES = 65535
 
@@ -298,6 +302,8 @@ class WaveFrame:
         Bit i: the device reports row i as disconnected.
     loss
         True if some sample of the frame is missing.
+    baseline
+        What is added to the codes of each lead, in steps; empty for nothing.
     """
 
     sequence: int
@@ -308,6 +314,7 @@ class WaveFrame:
     codes: NDArray[np.int16]
     lead_off: int = 0
     loss: bool = False
+    baseline: tuple[int, ...] = ()
 
     @property
     def fs(self) -> float:
@@ -317,17 +324,19 @@ class WaveFrame:
     @property
     def samples(self) -> NDArray[np.float32]:
         """``(L, T)`` float32 in mV, NaN where there is no sample."""
-        samples = self.codes.astype(np.float32) * np.float32(self.uv_per_lsb / 1000)
-        samples[self.codes == MISSING] = np.nan
-        return samples
+        steps = self.codes.astype(np.float64)
+        if self.baseline:
+            steps += np.array(self.baseline)[:, None]
+        steps[self.codes == MISSING] = np.nan
+        return (steps * (self.uv_per_lsb / 1000)).astype(np.float32)
 
     def encode(self) -> bytes:
-        """Return the header and the samples, row after row, little-endian."""
+        """Return the header, the baselines if there are any, and the samples, row after row, little-endian."""
         leads, samples = self.codes.shape
         header = HEADER.pack(
             MAGIC,
             VERSION,
-            _FLAG_LOSS if self.loss else 0,
+            (_FLAG_LOSS if self.loss else 0) | (_FLAG_BASELINE if self.baseline else 0),
             leads,
             self.start,
             self.t0_ns,
@@ -337,7 +346,7 @@ class WaveFrame:
             self.lead_off,
             self.uv_per_lsb,
         )
-        return header + self.codes.astype("<i2", copy=False).tobytes()
+        return header + np.array(self.baseline, "<i4").tobytes() + self.codes.astype("<i2", copy=False).tobytes()
 
     @classmethod
     def decode(cls, data: bytes) -> WaveFrame:
@@ -355,7 +364,7 @@ class WaveFrame:
             raise FrameError(f"wave frame begins with {magic!r}, not with {MAGIC!r}")
         if version != VERSION:
             raise FrameError(f"wave frame of version {version}: this program knows version {VERSION}")
-        if flags & ~_FLAG_LOSS or data[7]:
+        if flags & ~(_FLAG_LOSS | _FLAG_BASELINE) or data[7]:
             raise FrameError(f"wave frame with unknown flags {flags:#04x} or a reserved byte {data[7]:#04x} that is not zero")
         if not 1 <= leads <= MAX_LEADS:
             raise FrameError(f"wave frame of {leads} leads: 1 to {MAX_LEADS} are possible")
@@ -367,15 +376,17 @@ class WaveFrame:
             raise FrameError(f"wave frame with {uv_per_lsb} microvolts per step")
         if lead_off >> leads:
             raise FrameError(f"wave frame of {leads} leads reports leads beyond them as off ({lead_off:#x})")
-        expected = HEADER.size + 2 * leads * samples
+        before = HEADER.size + (4 * leads if flags & _FLAG_BASELINE else 0)
+        expected = before + 2 * leads * samples
         if len(data) != expected:
             raise FrameError(f"wave frame of {len(data)} bytes: {leads} leads of {samples} samples need {expected}")
-        codes = np.frombuffer(data, "<i2", offset=HEADER.size).reshape(leads, samples).astype(np.int16)
-        return cls(sequence, start, t0_ns, fs_mhz, uv_per_lsb, codes, lead_off, bool(flags & _FLAG_LOSS))
+        baseline = tuple(np.frombuffer(data[HEADER.size : before], "<i4").tolist())
+        codes = np.frombuffer(data, "<i2", offset=before).reshape(leads, samples).astype(np.int16)
+        return cls(sequence, start, t0_ns, fs_mhz, uv_per_lsb, codes, lead_off, bool(flags & _FLAG_LOSS), baseline)
 
 
-def quantise(samples: NDArray[np.float32], uv_per_lsb: float) -> NDArray[np.int16]:
-    """Return samples in mV as int16 steps: NaN as :data:`MISSING`, what is out of range at the end of it.
+def quantise(samples: NDArray[np.float32], uv_per_lsb: float) -> NDArray[np.float64]:
+    """Return samples in mV as whole steps, NaN where there is no sample.
 
     Raises
     ------
@@ -384,10 +395,25 @@ def quantise(samples: NDArray[np.float32], uv_per_lsb: float) -> NDArray[np.int1
     """
     if not (math.isfinite(uv_per_lsb) and uv_per_lsb > 0):
         raise ValueError(f"a step is positive and finite, not {uv_per_lsb=}")
-    with np.errstate(over="ignore"):  # what overflows is out of range
-        steps = np.rint(samples * np.float32(min(1000 / uv_per_lsb, _MOST_PER_MV)))
-    codes: NDArray[np.int16] = np.clip(np.nan_to_num(steps, nan=0.0), -32767, 32767).astype(np.int16)
-    codes[np.isnan(samples)] = MISSING
+    steps: NDArray[np.float64] = np.rint(samples.astype(np.float64) * min(1000 / uv_per_lsb, _MOST_PER_MV))
+    return steps
+
+
+def largest(bits: int) -> int:
+    """Return the largest code of so many bits, in either direction."""
+    return (1 << bits - 1) - 1
+
+
+def missing(bits: int) -> int:
+    """Return the code for "no sample here", as in the WFDB formats."""
+    return -(1 << bits - 1)
+
+
+def pack(steps: NDArray[np.float64], bits: int) -> NDArray[np.int32]:
+    """Return whole steps as codes of so many bits: NaN as :func:`missing`, what is out of range at the end of it."""
+    limit = largest(bits)
+    codes: NDArray[np.int32] = np.clip(np.nan_to_num(steps, nan=0.0, posinf=limit, neginf=-limit), -limit, limit).astype(np.int32)
+    codes[np.isnan(steps)] = missing(bits)
     return codes
 
 
@@ -395,8 +421,9 @@ class WaveCutter:
     """Cuts one bed's waves into frames of 0.2 s, whatever the device's block size.
 
     Frame k holds the samples ``[k n, (k + 1) n)``; lost samples are MISSING, frames without any sample are left out. Where the
-    signal does not fit into int16 steps of ``uv_per_lsb``, the step of that frame is doubled until it does. Samples that no step
-    holds, infinite ones too, are at the end of the range.
+    signal does not fit into int16 steps of ``uv_per_lsb``, each lead of that frame has a baseline, the middle between its
+    extremes; where that is not enough, the step of the frame is doubled until it is. Samples that no step holds, infinite ones
+    too, are at the end of the range.
 
     Parameters
     ----------
@@ -447,8 +474,11 @@ class WaveCutter:
         if self._start is None or np.isnan(self._samples).all():
             self._reset()
             return []
-        uv_per_lsb = self._step()
-        codes = quantise(self._samples, uv_per_lsb)
+        uv_per_lsb, baseline = self._scale()
+        steps = quantise(self._samples, uv_per_lsb)
+        if baseline:
+            steps -= np.array(baseline)[:, None]
+        codes = pack(steps, _BITS).astype(np.int16)
         frame = WaveFrame(
             self.sequence,
             self._start,
@@ -458,20 +488,31 @@ class WaveCutter:
             codes,
             self._lead_off,
             bool((codes == MISSING).any()),
+            baseline,
         )
         self.sequence = (self.sequence + 1) % 2**32
         self._reset()
         return [frame]
 
-    def _step(self) -> float:
-        """Return the step of the frame that is begun: the finest one, doubled as often as its largest sample needs."""
-        size = np.abs(self._samples)
-        highest_uv = 1000.0 * float(np.max(size, initial=0.0, where=np.isfinite(size)))
-        # The power of two next below what is needed, so that it is doubled at most twice more.
-        doublings = max(0, math.frexp(highest_uv / (32767 * self._finest))[1] - 1)
-        while doublings < _MOST_DOUBLINGS and highest_uv > 32767 * self._finest * 2**doublings:
-            doublings += 1
-        return self._finest * 2.0 ** min(doublings, _MOST_DOUBLINGS)
+    def _scale(self) -> tuple[float, tuple[int, ...]]:
+        """Return the step of the frame that is begun, and the baseline of each lead in such steps; none where none is needed."""
+        finite = np.isfinite(self._samples)
+        lowest, highest = (
+            1000.0 * np.where(finite.any(axis=1), extreme, 0.0).astype(np.float64)
+            for extreme in (
+                self._samples.min(axis=1, initial=np.inf, where=finite),
+                self._samples.max(axis=1, initial=-np.inf, where=finite),
+            )
+        )
+        step = self._finest
+        if max(-lowest.min(), highest.max()) <= largest(_BITS) * step:
+            return step, ()
+        middle, reach = (lowest + highest) / 2, float((highest - lowest).max()) / 2
+        room = largest(_BITS) - bool(middle.any())  # the rounding of a baseline takes one
+        need = max(reach / room, float(np.abs(middle).max()) / largest(32)) / step
+        step *= 2.0 ** min(_MOST_DOUBLINGS, max(0, math.ceil(math.log2(need))))
+        baseline = np.clip(np.rint(middle / step), -largest(32), largest(32))
+        return step, tuple(int(one) for one in baseline) if baseline.any() else ()
 
     def _reset(self) -> None:
         self._samples[:] = np.nan

@@ -35,6 +35,7 @@ TECHNICAL: dict[str, Condition] = {
     "recorder-failed": Condition("medium", False, "the recorder has failed"),
     "history-failed": Condition("medium", False, "the alarm history is not being written"),
     "gap": Condition("low", False, "signal was lost"),
+    "clipped": Condition("low", False, "the recording cannot hold the signal"),
     "clock-jump": Condition("low", False, "a clock has jumped"),
     "malformed-frame": Condition("low", False, "a malformed frame was dropped"),
     "peer-flood": Condition("low", False, "a peer asked for too much"),

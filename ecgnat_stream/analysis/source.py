@@ -291,7 +291,7 @@ def _of_wfdb(source: Any, fs: float | None, leads: Sequence[str] | None, units: 
         fs=rate,
         leads=tuple(all_names[i] for i in rows),
         device=f"wfdb record {name}",
-        uv_per_lsb=float(np.max(steps_uv)),
+        uv_per_lsb=float(np.min(steps_uv)),
         live=False,
         total=len(signal),
     )

@@ -98,9 +98,9 @@ class Growing:
         start = max(0, self._size - len(self._tail))
         try:
             _write(descriptor, data + self._tail, start)
-        except OSError:
+        except OSError as error:
             self._undo(descriptor, start)
-            raise
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
         finally:
             os.close(descriptor)
         self._size = start + len(data) + len(self._tail)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -14,7 +15,12 @@ from ecgnat_stream.errors import FrameError
 from ecgnat_stream.events import Wave
 from ecgnat_stream.signal import SampleBlock
 
-frames = st.builds(
+
+def _with_baselines(frame: wire.WaveFrame, baselines: list[int]) -> wire.WaveFrame:
+    return replace(frame, baseline=tuple(baselines[: len(frame.codes)]))
+
+
+plain = st.builds(
     wire.WaveFrame,
     sequence=st.integers(0, 2**32 - 1),
     start=st.integers(0, 2**64 - 1),
@@ -24,6 +30,7 @@ frames = st.builds(
     codes=arrays.arrays(np.int16, st.tuples(st.integers(1, 12), st.integers(1, 60))),
     loss=st.booleans(),
 )
+frames = plain | st.builds(_with_baselines, plain, st.lists(st.integers(-(2**31), 2**31 - 1), min_size=12, max_size=12))
 
 
 @given(frames)
@@ -34,6 +41,7 @@ def test_a_frame_round_trips_exactly(frame: wire.WaveFrame) -> None:
     assert decoded.encode() == data
     np.testing.assert_array_equal(decoded.codes, frame.codes)
     assert (decoded.sequence, decoded.start, decoded.t0_ns) == (frame.sequence, frame.start, frame.t0_ns)
+    assert decoded.baseline == frame.baseline
 
 
 @given(st.binary(max_size=100) | st.binary(max_size=80).map(lambda tail: b"ECGW\x01" + tail))
@@ -67,6 +75,23 @@ def test_any_bytes_are_an_event_or_a_frame_error(data: bytes) -> None:
         assert str(error)
     else:
         assert wire.decode_json(wire.encode_json(event)) == event
+
+
+@given(
+    arrays.arrays(np.float32, (2, 20), elements=st.floats(-5000, 5000, width=32) | st.just(np.nan)),
+    st.floats(1e-3, 10),
+    st.sampled_from([0, 75, -42, 300, -300]),
+)
+@settings(max_examples=200, deadline=None)
+def test_a_frame_gives_back_its_samples_within_half_a_step(samples: np.ndarray, uv_per_lsb: float, offset: int) -> None:
+    samples = np.clip(samples + np.float32(offset), -5000, 5000)
+    cutter = wire.WaveCutter(100.0, ("I", "II"), uv_per_lsb)
+    wave = Wave("home/a/1", datetime(2026, 1, 1, tzinfo=UTC), 100.0, ("I", "II"), uv_per_lsb, SampleBlock(0, samples, 0))
+    for frame in cutter.cut(wave, 10**15):
+        again = wire.WaveFrame.decode(frame.encode())
+        np.testing.assert_array_equal(np.isnan(again.samples), np.isnan(samples))
+        error = np.abs(again.samples.astype(np.float64) - samples)
+        assert np.all((error <= again.uv_per_lsb / 2000 + np.spacing(np.abs(samples))) | np.isnan(samples))
 
 
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=12), st.integers(0, 500))

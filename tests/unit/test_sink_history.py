@@ -480,6 +480,7 @@ def folder(path: Path) -> None:
 async def test_a_file_that_is_no_history_is_an_alarm_and_stays_as_it_is(
     spoil: Callable[[Path], None], said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "ecgnat_stream.sink.history")
     path, heard = tmp_path / "alarms.db", list[Any]()
     spoil(path)
     before = path.read_bytes() if path.is_file() else b""
@@ -539,6 +540,8 @@ async def test_beyond_the_backlog_others_go_before_alarms_and_that_is_told_once_
     assert (sink.alarms_delivered, sink.alarms_lost, sink.subscription.alarms) == (10, 20, 30)
     with History(path) as history:
         assert history.lost() == 25
+    said = sink.missing["history"]
+    assert said.startswith(f"25 alarm events and commands (20 of alarms) were not written: {path}: file is not a database")
 
 
 async def test_a_slow_disk_holds_a_recording_back_and_loses_nothing(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import wfdb
 
+from ecgnat_devices.records import open_record
 from ecgnat_stream.bus import Bus
 from ecgnat_stream.clock import ManualClock
 from ecgnat_stream.errors import SinkError
@@ -75,11 +76,96 @@ async def test_a_record_has_leads_gain_rate_time_and_exact_samples(tmp_path: Pat
     assert header.parent == tmp_path / "home" / "icu" / "1"
     recorded = read(header)
     assert recorded.sig_name == list(LEADS)
-    assert (recorded.fs, recorded.adc_gain, recorded.units, recorded.fmt) == (250, [200, 200], ["mV", "mV"], ["16", "16"])
+    assert (recorded.fs, recorded.adc_gain, recorded.units, recorded.fmt) == (250, [200, 200], ["mV", "mV"], ["24", "24"])
     assert recorded.base_datetime == datetime(2026, 1, 1)
     np.testing.assert_allclose(recorded.p_signal.T, steps(0, 150), atol=1e-9)
     digital = wfdb.rdrecord(str(header.with_suffix("")), physical=False)
     assert [c % 2**16 for c in digital.checksum] == list(digital.calc_checksum())
+
+
+ECG = np.exp(-(((np.arange(1000) % 200 - 100) / 3.0) ** 2))
+OFFSETS: dict[str, Any] = {
+    "none": 0.0,
+    "+75 mV": 75.0,
+    "-42 mV": -42.0,
+    "+300 mV": 300.0,
+    "-300 mV": -300.0,
+    "drift through 600 mV": np.linspace(-300.0, 300.0, 1000),
+    "electrode change of 100 mV": np.where(np.arange(1000) < 501, 5.0, 105.0),
+    "at a rail": 4999.0,
+}
+
+
+@pytest.mark.parametrize("offset", OFFSETS)
+@pytest.mark.parametrize("uv_per_lsb", [0.001, 0.0477, 0.305, 0.5961, 1.0, 4.88, 10.0])
+async def test_whatever_electrodes_add_what_is_recorded_is_the_signal_within_half_a_step(
+    offset: str, uv_per_lsb: float, tmp_path: Path
+) -> None:
+    if offset == "at a rail" and uv_per_lsb == 0.001:
+        pytest.skip("beyond the range of that step: see the next test")
+    samples = np.vstack((ECG + OFFSETS[offset], 0.5 * ECG)).astype(np.float32)
+    blocks = [Wave(BED, NOW, 250.0, LEADS, uv_per_lsb, SampleBlock(k, samples[:, k : k + 100], 1)) for k in range(0, 1000, 100)]
+    heard: list[Any] = []
+    async with recording(tmp_path) as (bus, sink, write):
+        bus.listen(heard.append, Technical)
+        await write(*blocks)
+    (header,) = found(tmp_path, "*.hea")
+    rounding = 1e-9 + np.abs(samples.astype(np.float64)) * 1e-12
+    by_wfdb = read(header).p_signal.T
+    assert np.all(np.abs(by_wfdb - samples) <= uv_per_lsb / 2000 + rounding)
+    ours = open_record(header)
+    assert ours.uv_per_lsb == pytest.approx(uv_per_lsb)
+    np.testing.assert_allclose(ours.read(0, 1000), by_wfdb, rtol=1e-7)
+    np.testing.assert_array_equal(ours.read(330, 770), ours.read(0, 1000)[:, 330:770])
+    assert (heard, sink.missing) == ([], {})
+
+
+async def test_what_does_not_fit_is_an_alarm_that_ends_and_is_counted(tmp_path: Path) -> None:
+    heard: list[Any] = []
+
+    def fine(start: int, *beyond: int) -> Wave:
+        samples = np.zeros((2, 500), np.float32)
+        samples[1, list(beyond)] = -3000.0
+        return Wave(BED, NOW, 250.0, LEADS, 0.0005, SampleBlock(start, samples, 1))
+
+    async with recording(tmp_path) as (bus, sink, write):
+        bus.listen(heard.append, Technical)
+        await write(meta(), fine(0), fine(500, 3, 4), fine(1000))
+        assert [(t.bed, t.condition, t.present, t.detail) for t in heard] == [(BED, "clipped", True, "V1")]
+        for start in range(1500, 5000, 500):
+            await write(fine(start, *[7] * (start == 1500)))
+        assert [t.present for t in heard] == [True, False], "10 s after the last sample that did not fit"
+    (header,) = found(tmp_path, "*.hea")
+    assert read(header).p_signal[503, 1] == pytest.approx(-(2**31 - 1) * 1e-6)
+    assert sink.missing == {f"record, {BED}, clipped": f"3 samples of V1 did not fit into the recording in {header.parent}"}
+
+
+async def test_what_a_full_disk_has_cost_is_counted_by_sample_and_event_and_told_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, clock, heard = Disk(monkeypatch), ManualClock(), list[Any]()
+    async with recording(tmp_path, clock) as (bus, sink, write):
+        bus.listen(heard.append, Technical)
+        await write(meta(), wave(0, steps(0, 100)))
+        disk.room = 0
+        await write(wave(100, steps(100, 50)))  # it is tried, and fails
+        await write(wave(150, steps(150, 75)), alarm(1))  # it is not tried
+        disk.room = 10**9
+        await clock.advance(6.0)
+        await write(wave(225, steps(225, 75)))
+        disk.room = 0
+        await write(wave(300, steps(300, 500)), alarm(2))
+    (header,) = found(tmp_path, "*.hea")
+    kept = read(header).p_signal
+    assert (len(kept), int(np.isnan(kept[:, 0]).sum())) == (300, 125)
+    told = [t.detail for t in heard if t.bed == BED and not t.present]
+    assert told == ["0.5 s of signal (125 samples) were not recorded"]
+    lost = sink.missing[f"record, {BED}"]
+    # What the disk did to this bed was said in it, too.
+    assert lost.startswith(
+        "2.5 s of signal (625 samples) and 2 events (1 of alarms) were not recorded: No space left on device: "
+    )
+    assert lost.split(": ")[-1].startswith(str(header.parent))
 
 
 def beat(sample: int, label: Any = "N") -> Beat:
@@ -301,7 +387,10 @@ async def test_a_full_disk_leaves_no_empty_file_and_recording_goes_on_in_the_sam
     end = steps(500, 100)
     np.testing.assert_allclose(recorded[:, -100:], end, atol=1e-9)
     kept_samples = ~np.isnan(recorded[0])
-    np.testing.assert_allclose(recorded[0][kept_samples][:-100], steps(0, 500)[0][: kept_samples.sum() - 100], atol=1e-9)
+    places = steps(600 - recorded.shape[1], recorded.shape[1])[0]
+    np.testing.assert_allclose(recorded[0][kept_samples], places[kept_samples], atol=1e-9)
+    missing = 600 - int(kept_samples.sum())
+    assert f"({missing} samples)" in sink.missing[f"record, {BED}"] if missing else sink.missing == {}
     assert wfdb.rdann(str(header.with_suffix("")), "ecg").symbol.count("N") == 1
     (bed_file,) = found(tmp_path / "home", "*.jsonl")
     events = [json.loads(line) for line in bed_file.read_text().splitlines()]

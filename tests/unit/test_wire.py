@@ -224,7 +224,8 @@ def test_a_step_that_is_none_is_refused_by_name(uv_per_lsb: float) -> None:
 def test_the_step_is_the_finest_doubling_that_holds_the_signal(value: float) -> None:
     cutter = wire.WaveCutter(100.0, ("II",), 1.0)
     value = float(np.float32(value))
-    (frame,) = cutter.cut(wave(0, np.full((1, 20), value), uv_per_lsb=1.0), 10**10)
+    (frame,) = cutter.cut(wave(0, np.tile([value, -value], 10)[None], uv_per_lsb=1.0), 10**10)
+    assert frame.baseline == ()
     assert 1000 * value <= 32767 * frame.uv_per_lsb
     assert frame.uv_per_lsb == 1.0 or 1000 * value > 32767 * frame.uv_per_lsb / 2
     assert math.log2(frame.uv_per_lsb).is_integer()
@@ -232,11 +233,46 @@ def test_the_step_is_the_finest_doubling_that_holds_the_signal(value: float) -> 
 
 def test_a_large_signal_gets_a_coarser_step_and_leads_off_are_told() -> None:
     cutter = wire.WaveCutter(100.0, ("II", "V1"), 1.0)
-    large = np.vstack((np.full(20, 100.0), np.full(20, -1.0)))
+    large = np.vstack((np.tile([100.0, -100.0], 10), np.full(20, -1.0)))
     (only,) = cutter.cut(wave(0, large, frozenset({"V1"}), 1.0), 10**10)
     assert only.uv_per_lsb == 4.0
     assert only.lead_off == 0b10
     np.testing.assert_allclose(only.samples, large, atol=0.002)
+
+
+OFFSETS_MV = (0.0, 75.0, -42.0, 300.0, -300.0, 4900.0)
+
+
+@pytest.mark.parametrize("uv_per_lsb", [0.01, 0.1, 0.305, 1.0, 5.0, 10.0])
+def test_an_ecg_on_an_electrode_offset_keeps_its_step(uv_per_lsb: float) -> None:
+    cutter = wire.WaveCutter(100.0, ("II", "V1"), uv_per_lsb)
+    ecg = np.sin(np.arange(20))[None] * 0.1
+    for offset in OFFSETS_MV:
+        samples = np.vstack((ecg + offset, ecg)).astype(np.float32)
+        (frame,) = cutter.cut(wave(cutter.sequence * 20, samples, uv_per_lsb=uv_per_lsb), 10**10)
+        again = wire.WaveFrame.decode(frame.encode())
+        assert again.uv_per_lsb == np.float32(uv_per_lsb)
+        rounding = np.spacing(np.float32(abs(offset) + 1))
+        np.testing.assert_allclose(again.samples, samples, rtol=0, atol=again.uv_per_lsb / 2000 + rounding)
+
+
+def test_a_frame_with_an_electrode_change_is_as_coarse_as_it_has_to_be_and_the_next_one_is_fine_again() -> None:
+    cutter = wire.WaveCutter(100.0, ("II",), 1.0)
+    samples = np.where(np.arange(60) < 30, 0.0, 100.0)[None] + np.sin(np.arange(60))[None]
+    frames = cutter.cut(wave(0, samples, uv_per_lsb=1.0), 10**10)
+    assert [frame.uv_per_lsb for frame in frames] == [1.0, 2.0, 1.0]
+    got = np.concatenate([wire.WaveFrame.decode(frame.encode()).samples for frame in frames], axis=1)
+    np.testing.assert_allclose(got, samples, rtol=0, atol=0.00101)
+
+
+def test_the_layout_of_a_frame_with_baselines_is_as_documented() -> None:
+    data = frame(baseline=(75_000, -42_000)).encode()
+    assert data[5] == 0x02
+    assert np.frombuffer(data, "<i4", 2, 44).tolist() == [75_000, -42_000]
+    assert np.frombuffer(data, "<i2", -1, 52).tolist() == [1, -2, -32768, 32767, -32767, 0]
+    assert wire.WaveFrame.decode(data).samples[:, 0].tolist() == pytest.approx([375.005, -46.165])
+    with pytest.raises(FrameError, match="2 leads of 3 samples need 64"):
+        wire.WaveFrame.decode(data[:-1])
 
 
 def test_wall_times_become_ns_without_rounding() -> None:

@@ -48,7 +48,7 @@ class OpenRecord:
     total
         Length in samples.
     uv_per_lsb
-        Coarsest resolution among the leads, microvolts per step.
+        Finest resolution among the leads, microvolts per step.
     read
         ``read(start, stop)`` gives ``(L, stop - start)`` float32 in mV, NaN where invalid.
     left_out
@@ -168,7 +168,7 @@ def _record(path: Path, contents: Contents, asked: Asked) -> OpenRecord:
         fs=rate,
         leads=tuple(names[row] for row in rows),
         total=total,
-        uv_per_lsb=max(steps, default=_UNKNOWN_STEP_UV),
+        uv_per_lsb=min(steps, default=_UNKNOWN_STEP_UV),
         read=read,
         left_out=tuple(name for row, name in enumerate(names) if row not in rows),
         notes=tuple(cleaned(note) for note in contents.notes),

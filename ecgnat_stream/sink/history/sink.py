@@ -105,9 +105,19 @@ class HistorySink:
         self._watched = _Watched(config.backlog)
         self._save_ns = self._prune_ns = clock.monotonic_ns()
         self._failed: str | None = None
+        self._why = ""
         self._losing: str | None = None
         self._work, self._room, self._closing = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.lost = self.alarms_delivered = self.alarms_lost = 0
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """What is not in the file and never will be, at the end."""
+        lost, alarms = self.lost + self.subscription.lost, self.alarms_lost + self.subscription.alarms_lost
+        if not lost:
+            return {}
+        why = self._why or f"{self._path}: the disk is too slow"
+        return {"history": f"{lost} alarm events and commands ({alarms} of alarms) were not written: {why}"}
 
     async def prepare(self) -> None:
         """Claim the file before the monitor starts; a disk that does not answer within 3 s is left to :meth:`run`.
@@ -186,7 +196,7 @@ class HistorySink:
         # Once only: the alarm that comes of it goes into the same queue.
         condition = "alarms-lost" if alarms else CONDITION
         if self._losing is None or (alarms and self._losing != condition):
-            self._losing = condition
+            self._losing, self._why = condition, why
             self._report(condition, why)
 
     async def _write_all(self) -> None:
@@ -292,11 +302,11 @@ class HistorySink:
         self.alarms_lost += sum(isinstance(event, Alarm) for event in (*self._batch, *self._queue))
         self._batch.clear()
         self._queue.clear()
-        _log.warning("%d alarm events and commands could not be written to the history: %s", left, self._failed)
+        _log.info("%d alarm events and commands could not be written to the history: %s", left, self._failed)
 
     def _fail(self, detail: str) -> None:
         if detail != self._failed:
-            self._failed = detail
+            self._failed = self._why = detail
             self._room.set()
             self._report(CONDITION, detail)
 

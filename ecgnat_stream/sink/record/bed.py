@@ -1,7 +1,7 @@
 """The files of one bed: a WFDB record with annotations and one file of JSON lines per session.
 
 Events wait here while the disk fails, in a bounded queue: others are dropped before alarm events, and all are counted. Samples
-do not wait: what could not be written is missing in the record.
+do not wait: what could not be written is missing in the record, and counted too (``losses``).
 """
 
 from __future__ import annotations
@@ -18,11 +18,15 @@ from ecgnat_stream.clock import Clock
 from ecgnat_stream.events import Alarm, Event, Meta, Wave
 from ecgnat_stream.sink.files import Growing, make_folder, warn_of_readers
 from ecgnat_stream.sink.record.growing_record import GrowingRecord
+from ecgnat_stream.sink.record.losses import Losses
 
 __all__ = ["BedFiles", "Tally"]
 
 _WAITING = 2000
 """So many events of a bed wait for a disk that fails."""
+
+_CLIPPED_S = 10.0
+"""A signal that does not fit counts as one that does so long after its last sample beyond the range, s of signal."""
 
 
 class Tally:
@@ -51,6 +55,13 @@ class BedFiles:
     ----------
     tally
         What is counted for all beds together.
+
+    Attributes
+    ----------
+    losses
+        What of this bed is missing in its files.
+    clipping
+        Leads whose signal the recording cannot hold now.
     """
 
     def __init__(self, folder: Path, clock: Clock, tally: Tally, *, max_gap_s: float, group: bool) -> None:
@@ -65,6 +76,10 @@ class BedFiles:
         self._record: GrowingRecord | None = None
         self._events: Growing | None = None
         self._annotator: Annotator | None = None
+        self._dropped = 0
+        self._clipped_stop = 0
+        self.losses = Losses()
+        self.clipping: tuple[str, ...] = ()
 
     def take(self, events: Iterable[Published]) -> None:
         """Queue events and waves, in order; nothing is written yet."""
@@ -91,20 +106,35 @@ class BedFiles:
             try:
                 self._place(event)
             except Exception:
-                self._tally.lose([event])
+                self._lose([event])
                 self.begin_anew()
                 raise
         self._save()
 
     def finish(self) -> None:
-        """Write what waits, and the marks that were held back."""
+        """Write what waits, and the marks that were held back.
+
+        Raises
+        ------
+        OSError
+            If something of it could not be written: :meth:`give_up` counts it.
+        """
         if self._queue or self._lines or self._record is not None:
             self.write()
         self._end_marks()
 
+    def _lose(self, events: Iterable[Published]) -> None:
+        dropped = list(events)
+        self._tally.lose(dropped)
+        self.losses.lose(dropped)
+
     def begin_anew(self) -> None:
         """Go on in new files: the ones before are gone, or nobody knows what is in them."""
+        if self._record is not None:
+            self.losses.lose_signal(self._record.unsaved, self._record.fs)
         self._record = self._events = None
+        self._dropped = 0
+        self.losses.marks += len(self._marks)
         self._marks.clear()
 
     def shed(self, most: int = _WAITING) -> None:
@@ -121,15 +151,23 @@ class BedFiles:
             else:
                 kept.append(event)
         self._queue = kept
-        self._tally.lose(dropped)
+        self._lose(dropped)
 
     def give_up(self) -> None:
         """Count everything that waits as lost."""
         self.shed(0)
         self._tally.lost += len(self._lines)
         self._tally.alarms_lost += self._alarms
+        self.losses.events += len(self._lines)
+        self.losses.alarms += self._alarms
         self._lines.clear()
         self._alarms = 0
+        if self._record is not None:
+            self.losses.lose_signal(self._record.unsaved, self._record.fs)
+        if self._annotator is not None:
+            self._marks += self._annotator.finish()
+        self.losses.marks += len(self._marks)
+        self._marks.clear()
 
     def _ends_record(self, event: Published) -> bool:
         if isinstance(event, Wave):
@@ -142,7 +180,7 @@ class BedFiles:
         elif isinstance(event, Event):
             line = wire.encode_json(event)
             if isinstance(event, Meta):
-                self._session = event.session
+                self._session, self.clipping = event.session, ()
                 self.begin_anew()
                 self._annotator = Annotator(event.fs, event.used_as)
             elif self._annotator is not None:
@@ -159,7 +197,11 @@ class BedFiles:
             self._tally.alarms_delivered += self._alarms
             self._alarms = 0
         if self._record is not None:
-            self._record.flush()
+            try:
+                self._record.flush()
+            finally:
+                new, self._dropped = self._record.dropped - self._dropped, self._record.dropped
+                self.losses.lose_signal(new, self._record.fs)
             if self._annotator is not None:
                 self._marks += self._annotator.ready()
                 self._mark()
@@ -179,9 +221,17 @@ class BedFiles:
             block = wave.block
             first = self._clock.utc(block.t_ns) - timedelta(seconds=(block.samples.shape[1] - 1) / wave.fs)
             self._record = GrowingRecord(self._name(first, ".hea"), wave, first, group=self._group)
+            self._dropped = 0
             if self._annotator is not None:
                 self._annotator.begin(block.start)
-        self._record.append(wave)
+        clipped = self._record.append(wave)
+        if clipped.any():
+            counts = {lead: int(count) for lead, count in zip(wave.leads, clipped, strict=True) if count}
+            self.losses.clipped.update(counts)
+            self.clipping = tuple(lead for lead in wave.leads if lead in (*self.clipping, *counts))
+            self._clipped_stop = wave.block.stop
+        elif self.clipping and wave.block.stop - self._clipped_stop > _CLIPPED_S * wave.fs:
+            self.clipping = ()
 
     def _name(self, time: datetime, suffix: str) -> Path:
         """Return a name that is not taken, of characters that WFDB allows."""

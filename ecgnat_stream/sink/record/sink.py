@@ -3,7 +3,8 @@
 In come waves and events; they are written in batches in a thread of its own. At any moment, also after a kill of the process, the
 header describes samples that are there. What the stream lost is written as missing. Beats, rhythm and alarms stand beside the
 samples as WFDB annotations (``.ecg``), some seconds behind them. A disk that is full is a technical condition: events wait for
-it, samples do not, recording goes on in the same files when it can, and what was lost is told.
+it, samples do not, recording goes on in the same files when it can, and what was lost is told, then and at the end (``missing``).
+A signal that a recording cannot hold is a technical condition as well.
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ from ecgnat_stream.settings import PathText, Settings, Within
 from ecgnat_stream.sidethread import SideThread
 from ecgnat_stream.sink.files import Claim, make_folder, warn_of_readers
 from ecgnat_stream.sink.record.bed import BedFiles, Tally
+from ecgnat_stream.sink.record.losses import Losses
 
 __all__ = ["RecordConfig", "RecordSink", "lock_of"]
 
 _log = logging.getLogger(__name__)
 
-CONDITION = "recorder-failed"
+CONDITION, CLIPPED = "recorder-failed", "clipped"
 _BATCH = 2000
 _PREPARE_S = 3.0
 """The start of the monitor waits so long for the disk; monitoring does not."""
@@ -87,7 +89,8 @@ class RecordSink:
         self._known = {"", *beds}
         self._beds: dict[str, BedFiles] = {}
         self._due_ns: dict[str, int] = {}
-        self._lost_before: dict[str, int] = {}
+        self._lost_before: dict[str, Losses] = {}
+        self._clipping: dict[str, tuple[str, ...]] = {}
         self._strangers, self._strangers_ns = 0, 0
         self._tally = Tally()
         self._writing: Future[list[Technical]] | None = None
@@ -109,6 +112,25 @@ class RecordSink:
     def alarms_lost(self) -> int:
         """Alarm events that could not be recorded."""
         return self._tally.alarms_lost
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """What is not in the files and never will be, at the end, by bed."""
+        found: dict[str, str] = {}
+        if unread := self._unread:
+            found["record"] = f"{unread} events and pieces of signal were not recorded in {self._root}: the disk is too slow"
+        for bed, files in self._beds.items():
+            about = f"record, {bed}" if bed else "record, events of the worker"
+            if lost := files.losses.text():
+                found[about] = f"{lost} were not recorded: {files.losses.why}"
+            if clipped := files.losses.clipped_text():
+                found[f"{about}, clipped"] = f"{clipped} did not fit into the recording in {files.folder}"
+        return found
+
+    @property
+    def _unread(self) -> int:
+        """Events and waves that ran over while the disk was slow."""
+        return self.subscription.lost + self.subscription.dropped - self.subscription.alarms_dropped
 
     async def prepare(self) -> None:
         """Claim the folder before the monitor starts; a disk that does not answer within 3 s is left to :meth:`run`.
@@ -151,9 +173,9 @@ class RecordSink:
 
     def _tell_losses(self) -> None:
         """Tell what is lost for all beds together: a queue that ran over while the disk was slow, alarm events."""
-        behind, self._behind = self.subscription.lost - self._behind, self.subscription.lost
+        behind, self._behind = self._unread - self._behind, self._unread
         if behind:
-            self._publish(CONDITION, f"the disk is too slow: {behind} events were not recorded")
+            self._publish(CONDITION, f"the disk is too slow: {behind} events and pieces of signal were not recorded")
         elif self._slow:
             self._publish(CONDITION, None)
         self._slow = behind > 0
@@ -201,31 +223,34 @@ class RecordSink:
         return troubles
 
     def _write_bed(self, bed: str, now_ns: int) -> Iterable[Technical]:
-        files, lost = self._files(bed), self._tally.lost
+        files = self._files(bed)
         if now_ns < self._due_ns.get(bed, now_ns):
             files.shed()
-            self._lost_before[bed] += self._tally.lost - lost
             return
+        before = files.losses.copy()
         try:
             files.write()
         except Exception as error:  # noqa: BLE001 - the border of one bed: whatever is wrong with it, the others are recorded
             wait_s, why = 0.0, f"{type(error).__name__}: {error}"
             if isinstance(error, OSError):
-                wait_s, why = self._config.retry_s, f"{error.strerror}: {error.filename or files.folder}"
+                wait_s, why = self._config.retry_s, _why(error, files)
             else:
                 _log.error("%s cannot be recorded", bed or "an event of the worker", exc_info=True)
             if isinstance(error, FileNotFoundError):
                 files.begin_anew()
+            files.losses.why = why
             files.shed()
             if bed not in self._due_ns:
-                self._lost_before[bed] = 0
+                self._lost_before[bed] = before
                 yield self._technical(bed, CONDITION, True, why)
-            self._lost_before[bed] += self._tally.lost - lost
             self._due_ns[bed] = now_ns + round(wait_s * 1e9)
         else:
             if self._due_ns.pop(bed, None) is not None:
-                before = self._lost_before.pop(bed)
-                yield self._technical(bed, CONDITION, False, f"{before} events and pieces of signal were not recorded")
+                lost = files.losses.since(self._lost_before.pop(bed)).text()
+                yield self._technical(bed, CONDITION, False, f"{lost} were not recorded" if lost else "all was recorded late")
+        if files.clipping != self._clipping.get(bed, ()):
+            self._clipping[bed] = files.clipping
+            yield self._technical(bed, CLIPPED, bool(files.clipping), ", ".join(files.clipping))
 
     def _may_write(self, now_ns: int) -> bool:
         """Return whether one more event of a bed that is not here may be written down."""
@@ -242,8 +267,9 @@ class RecordSink:
             try:
                 files.finish()
             except OSError as error:
+                files.losses.why = _why(error, files)
                 files.give_up()
-                _log.warning("the end of %s could not be recorded: %s", bed or "the worker's events", error)
+                _log.info("the end of %s could not be recorded: %s", bed or "the worker's events", error)
 
     def _files(self, bed: str) -> BedFiles:
         if bed not in self._beds:
@@ -252,6 +278,11 @@ class RecordSink:
                 folder, self._clock, self._tally, max_gap_s=self._config.max_gap_s, group=self._config.group
             )
         return self._beds[bed]
+
+
+def _why(error: OSError, files: BedFiles) -> str:
+    """Return what happened, and to which file."""
+    return f"{error.strerror}: {error.filename or files.folder}"
 
 
 def _safe(name: str) -> str:

@@ -139,9 +139,13 @@ def header_of(path: Path) -> Path | None:
     """Return the header of the WFDB record that a name stands for, or that a file of it belongs to; None if there is none."""
     if not path.name:
         return None  # "." and "/"
-    candidates = [path.with_name(f"{path.name}.hea")]
-    if path.suffix and (path.suffix.lower() not in SINGLE_FILES or path.suffix.lower() in WFDB_SUFFIXES):
-        candidates.insert(0, path.with_suffix(".hea"))
+    if path.suffix.lower() == ".hea":
+        stems = [path.with_suffix("")]
+    elif path.suffix and (path.suffix.lower() not in SINGLE_FILES or path.suffix.lower() in WFDB_SUFFIXES):
+        stems = [path, path.with_suffix("")]
+    else:
+        stems = [path]
+    candidates = (stem.with_name(stem.name + suffix) for stem in stems for suffix in (".hea", ".HEA", ".Hea"))
     return next((header for header in candidates if header.is_file()), None)
 
 

@@ -100,7 +100,8 @@ class Config(Settings, frozen=True, kw_only=True):
     unit
         Second part of a bed's topics; a bed may name another.
     worker
-        Name of this monitor: ``ecg/v1/{site}/engine/{worker}/...``.
+        Name of this monitor: ``ecg/v1/{site}/engine/{worker}/...``. Empty: the machine's name, and with a number behind it if
+        other monitors run there.
     ring_s
         Seconds of raw signal kept per bed.
     model_late_s
@@ -113,7 +114,7 @@ class Config(Settings, frozen=True, kw_only=True):
 
     site: str = "site"
     unit: str = "unit"
-    worker: str = "worker-1"
+    worker: str = ""
     ring_s: Annotated[
         float, Within(5, 600, "shorter holds less than the filters look ahead and a burst brings, longer only takes memory")
     ] = 20.0
@@ -140,7 +141,8 @@ class Config(Settings, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         for key in ("site", "unit", "worker"):
-            _check_name(key, getattr(self, key))
+            if key != "worker" or self.worker:
+                _check_name(key, getattr(self, key))
         if len(self.bed) > MOST_BEDS:
             raise ConfigError(f"bed: {len(self.bed)} beds are more than the {MOST_BEDS} of one process; start several monitors")
         names = Counter(self.name_of(bed) for bed in self.bed)

@@ -38,6 +38,7 @@ from ecgnat_stream.signal import MODEL_FS, Conditioned, SampleBlock, StreamInfo,
 from ecgnat_stream.sink.keeper import Keeper, Sink, leave
 from ecgnat_stream.ward import BedProgress, Ward
 from ecgnat_stream.watchdog import Accountable, Watchdog
+from ecgnat_stream.workername import own_name
 
 __all__ = ["Monitor", "Sink"]
 
@@ -103,7 +104,7 @@ class Monitor:
         traces: bool = False,
     ) -> None:
         given = {} if devices is None else devices
-        self.config = _with_beds(_settings(config), given)
+        self.config = _completed(_settings(config), given)
         self.clock, self.bus = clock or SystemClock(), Bus()
         self.beds = tuple(self.config.name_of(bed) for bed in self.config.bed)
         self.failures: dict[str, str] = {}
@@ -216,6 +217,7 @@ class Monitor:
             a technical alarm instead.
         """
         self._begun = True
+        _log.info("this monitor is %s/engine/%s", self.config.site, self.config.worker)
         async with AsyncExitStack() as stack:
             stack.callback(self._end)
             await self._add_configured()
@@ -541,8 +543,8 @@ def _settings(config: Config | str | os.PathLike[str] | None) -> Config:
     return config or Config()
 
 
-def _with_beds(config: Config, devices: Mapping[str, Device | Callable[[], Device]]) -> Config:
-    """Return the configuration with a bed for every device that is given as an object.
+def _completed(config: Config, devices: Mapping[str, Device | Callable[[], Device]]) -> Config:
+    """Return the configuration with a name for the monitor, and a bed for every device that is given as an object.
 
     Raises
     ------
@@ -556,4 +558,4 @@ def _with_beds(config: Config, devices: Mapping[str, Device | Callable[[], Devic
     for bed in beds:
         if not bed.device and bed.id not in devices:
             raise ConfigError(f"bed {bed.id}: it has no device: name one (`ecgnat devices` lists them), or give one in devices")
-    return replace(config, bed=beds)
+    return replace(config, bed=beds, worker=config.worker or own_name())

@@ -24,6 +24,7 @@ TECHNICAL: dict[str, Condition] = {
     "unconfirmed": Condition("high", False, "alarms not confirmed"),
     "delivery-refused": Condition("high", False, "the message broker refuses messages"),
     "name-taken": Condition("high", False, "another monitor runs under this monitor's name"),
+    "bed-taken": Condition("high", False, "another monitor has the same bed"),
     "no-data": Condition("medium", False, "no data from the device"),
     "leads-off": Condition("medium", False, "leads off"),
     "signal-missing": Condition("medium", False, "the device delivers no values"),

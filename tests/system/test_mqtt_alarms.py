@@ -42,13 +42,12 @@ pytestmark = pytest.mark.timeout(90)
 
 
 def alarm(sequence: int, bed: str = BED, **changes: Any) -> Alarm:
-    values = {"priority": "high", "phase": "update"} | changes
+    values = {"priority": "high", "phase": "update", "presence": "on"} | changes
     return Alarm(
         bed=bed,
         time=NOW,
         condition="asystole",
         kind="physiological",
-        presence="on",
         text="asystole",
         sequence=sequence,
         alarm_id=f"a {bed}",
@@ -370,22 +369,94 @@ async def test_a_flood_of_commands_is_bounded_and_said_once(broker: Mosquitto) -
         assert len(commands) == 50
 
 
-async def test_the_same_configuration_started_twice_is_said_by_both_and_both_deliver(broker: Mosquitto) -> None:
-    async with receiving(broker.port) as receiver, Running(broker.url, beds=(BED,), bed_wills=0) as first:
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+async def test_the_same_name_twice_is_said_by_both_and_neither_throws_the_other_off(broker: Mosquitto, protocol: str) -> None:
+    others, options = ("home/icu/2",), {"bed_wills": 0, "protocol": protocol}
+    async with receiving(broker.port) as receiver, Running(broker.url, beds=(BED,), **options) as first:
+        lost = first.bus.subscribe("lost", Technical)
         first.bus.publish(alarm(0))
         await first.delivered(1)
-        async with Running(broker.url, beds=(BED,), bed_wills=0) as second:
-            second.bus.publish(alarm(1))
+        async with Running(broker.url, beds=others, **options) as second:
+            second.bus.publish(alarm(1, *others))
             await second.delivered(1)
             assert "home/w1" in (await first.told("name-taken")).detail
-            await first.told("broker-lost", present=False)
-            first.bus.publish(status())
             assert "worker name of its own" in (await second.told("name-taken")).detail
             first.bus.publish(alarm(2))
             await first.delivered(2)
-        # What was acknowledged just before the connection was lost comes once more.
-        while {event.sequence for event in receiver.events} < {0, 1, 2}:
-            await receiver.until(len(receiver.events) + 1)
+            assert [event.sequence for event in await receiver.until(3)] == [0, 1, 2]
+        # The second has said that this monitor is gone: it has not.
+        topic = "ecg/v1/home/engine/w1/status"
+        async with asyncio.timeout(10):
+            while not (await broker.subscribe(topic, 1))[0][1]["online"]:
+                pass
+        first.bus.close()
+        assert {event.condition async for event in lost if isinstance(event, Technical)} == {"name-taken"}
+
+
+def online(bed: str, session: int) -> DeviceStatus:
+    return DeviceStatus(bed=bed, time=datetime.now(UTC), state="online", session=session)
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+@pytest.mark.parametrize("wills", [0, 8])
+@pytest.mark.parametrize("worker", ["w1", "w2"])
+async def test_a_bed_of_two_monitors_is_left_to_the_first_until_it_is_gone(
+    broker: Mosquitto, protocol: str, wills: int, worker: str
+) -> None:
+    options: dict[str, Any] = {"beds": (BED,), "bed_wills": wills, "protocol": protocol, "home_assistant": True}
+    state = f"ecg/v1/{BED}/alarm/state/asystole"
+    async with receiving(broker.port) as receiver, Running(broker.url, **options) as first:
+        first.bus.publish(online(BED, 1))
+        first.bus.publish(alarm(0))
+        await first.delivered(1)
+        async with Running(broker.url, worker=worker, **options) as second:
+            second.bus.publish(online(BED, 2))
+            assert f"also a bed of monitor {worker}: we have it" in (await first.told("bed-taken")).detail
+            assert f"{BED} at 127.0.0.1" in (told := (await second.told("bed-taken")).detail)
+            assert "also a bed of monitor w1: it has it" in told
+            # What the second says of its bed, and that it goes, does not reach the topics of the first.
+            second.bus.publish(alarm(1, phase="end", presence="off"))
+            second.bus.publish(Vitals(bed=BED, time=NOW, heart_rate_bpm=99))
+            await until_lost(second, 1)
+        first.bus.publish(alarm(2))
+        await first.delivered(2)
+        assert [event.sequence for event in await receiver.until(2)] == [0, 2]
+        stored = dict(await broker.subscribe(f"ecg/v1/{BED}/#", 3))
+        assert stored.keys() == {state, f"ecg/v1/{BED}/status", f"ecg/v1/{BED}/alarm/summary"}
+        assert stored[state]["presence"] == "on"
+        assert (stored[f"ecg/v1/{BED}/status"]["online"], stored[f"ecg/v1/{BED}/status"]["worker"]) == (True, "w1")
+        ((_, found),) = await broker.subscribe("homeassistant/device/+/config", 1)
+        assert found["availability"][1]["topic"] == "ecg/v1/home/engine/w1/status"
+
+
+async def until_lost(here: Running, count: int) -> None:
+    async with asyncio.timeout(10):
+        while here.sink.alarms_lost < count:  # noqa: ASYNC110 (the sink signals no such thing)
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("wills", [0, 8])
+async def test_the_second_monitor_takes_the_bed_over_with_its_alarms_when_the_first_goes(broker: Mosquitto, wills: int) -> None:
+    options: dict[str, Any] = {"beds": (BED,), "bed_wills": wills}
+    async with receiving(broker.port) as receiver, Running(broker.url, worker="w2", **options) as second:
+        async with Running(broker.url, **options) as first:
+            first.bus.publish(online(BED, 1))
+            first.bus.publish(alarm(0))
+            await first.delivered(1)
+            second.bus.publish(online(BED, 2))
+            await second.told("bed-taken")
+            second.bus.publish(alarm(1))
+            await until_lost(second, 1)
+            await receiver.until(1)
+        await second.told("bed-taken", present=False)
+        events = await receiver.until(2)
+        assert [event.sequence for event in events] == [0, 1]
+        async with asyncio.timeout(10):
+            while (await broker.subscribe(f"ecg/v1/{BED}/status", 1))[0][1]["worker"] != "w2":
+                pass
+        ((_, stored),) = await broker.subscribe(f"ecg/v1/{BED}/alarm/state/asystole", 1)
+        assert stored["sequence"] == 1
+        assert (second.sink.alarms_delivered, second.sink.alarms_lost) == (0, 1)  # counted once
 
 
 async def test_the_monitor_before_us_is_no_namesake(broker: Mosquitto) -> None:

@@ -116,7 +116,7 @@ def test_a_bed_names_its_own_receiver_or_none_and_the_others_have_that_of_all() 
 def test_a_receiver_needs_a_broker() -> None:
     with pytest.raises(ConfigError, match=r"bed a: confirm = 'pager' needs \[mqtt\]"):
         parse_config({"bed": [{**BED, "confirm": "pager"}]})
-    assert parse_config({"bed": [{**BED, "confirm": ""}]}).receivers == {"site/engine/worker-1": "", "site/unit/a": ""}
+    assert parse_config({"worker": "w", "bed": [{**BED, "confirm": ""}]}).receivers == {"site/engine/w": "", "site/unit/a": ""}
 
 
 def test_the_documentation_is_that_of_the_settings() -> None:

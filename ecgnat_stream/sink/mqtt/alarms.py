@@ -128,10 +128,10 @@ class AlarmQueue:
         """Return how many events are not acknowledged."""
         return self._waiting + self._posted
 
-    def put(self, event: Alarm | CommandResult, message: Message) -> None:
-        """Take an event and the message that tells it."""
+    def put(self, event: Alarm | CommandResult, message: Message, *, counted: bool = False) -> None:
+        """Take an event and the message that tells it; one that was ``counted`` before counts no more."""
         self._number += 1
-        self._lanes.setdefault(message.topic, _Lane()).add(_Entry(self._number, event, message))
+        self._lanes.setdefault(message.topic, _Lane()).add(_Entry(self._number, event, message, acknowledged=counted))
         self._waiting += 1
         if self._waiting > self._capacity:
             self._drop(max(self._lanes.values(), key=lambda lane: len(lane.waiting)).take())

@@ -32,6 +32,11 @@ _SOON_S = 2.0
 _STABLE_S = 5.0
 """A connection that lasted so long was good: the next wait is the first one again."""
 
+_CUT_SHORT = 3
+"""After so many connections in a row that did not last so long, it is said what that may mean."""
+
+_FIGHT = f"; {_CUT_SHORT} connections in a row did not last: does the broker give several clients one identifier?"
+
 _FAREWELL_S = 1.0
 _SIDE_LINKS = 4
 """Connections besides the main one that are being made at the same time."""
@@ -46,9 +51,10 @@ def identifier(*names: str) -> str:
 
 
 class Road:
-    """What the connections of one sink share: the version of the protocol, and who goes first."""
+    """What the connections of one sink share: a name that no other process has, the version of the protocol, who goes first."""
 
     def __init__(self, config: MqttConfig) -> None:
+        self.run = uuid4().hex[:8]
         self.v5 = config.protocol != "3.1.1" and not config.embedded
         self.asked = config.protocol != "auto" or config.embedded
         self.auto = not self.asked
@@ -76,7 +82,8 @@ class Link:
     report
         Called with the reason when there is no connection, with None when there is.
     taken
-        Called when another client comes with our identifier. We take another one then: both monitors go on, and say so.
+        Called when another client comes with our identifier, which ends in ``road.run``: the broker gives several clients one. We
+        take another one then; if that does not help, we come back less and less often.
     main
         Whether the others wait for this one.
     """
@@ -89,7 +96,7 @@ class Link:
         clock: Clock,
         road: Road,
         *,
-        will: Callable[[], Message] | None,
+        will: Callable[[], Message | None] | None,
         serve: Callable[[Client], Awaitable[None]],
         report: Callable[[str | None], None] = lambda _: None,
         taken: Callable[[], None] = lambda: None,
@@ -97,13 +104,9 @@ class Link:
     ) -> None:
         self._id, self._to, self._config, self._clock, self._road = client_id, to, config, clock, road
         self._will, self._serve, self._report, self._taken, self._main = will, serve, report, taken, main
-        self._other_id = ""
+        self._run, self._takeovers, self._cut_short = road.run, 0, 0
         self._since_ns: int | None = None
         self.ended = False
-
-    def rename(self) -> None:
-        """Take another client identifier from the next connection on: somebody else uses this one."""
-        self._other_id = f"-{uuid4().hex[:6]}"
 
     async def run(self) -> None:
         """Stay connected until cancelled; then say farewell and disconnect."""
@@ -112,19 +115,20 @@ class Link:
             self._since_ns = None
             lost = await self._once()
             if self._lasted_s() >= _STABLE_S or lost is None:
-                wait_s = self._config.backoff_first_s
+                wait_s, self._takeovers, self._cut_short = self._config.backoff_first_s, 0, 0
             if lost is None:
                 continue
             if lost.code == UNSUPPORTED_PROTOCOL and self._road.auto and self._road.v5:
                 self._road.v5, self._road.asked = False, True
                 continue
-            self._report(str(lost))
+            self._cut_short += self._since_ns is not None
+            self._report(f"{lost}{_FIGHT if self._cut_short >= _CUT_SHORT else ''}")
             if lost.code == SESSION_TAKEN_OVER:
-                self.rename()
+                self._takeovers += 1
+                self._run = uuid4().hex[:8]
                 self._taken()
-            elif lost.code in _NOT_SOON:
-                self._other_id = ""
-            longest_s = self._config.backoff_max_s if lost.code in _NOT_SOON else min(_SOON_S, self._config.backoff_max_s)
+            not_soon = lost.code in _NOT_SOON or self._takeovers > 1
+            longest_s = self._config.backoff_max_s if not_soon else min(_SOON_S, self._config.backoff_max_s)
             pause_s = min(wait_s, longest_s) * (1 - 0.5 * random.random())
             wait_s = min(2 * wait_s, longest_s)
             await self._clock.sleep_until(self._clock.monotonic_ns() + round(pause_s * 1e9))
@@ -171,13 +175,14 @@ class Link:
 
     def _client(self, will: Message | None, *, plain: bool = False) -> Client:
         last = aiomqtt.Will(will.topic, will.payload, qos=1, retain=True) if will else None
-        return Client(self._config, self._to, self._id + self._other_id, self._road.v5, last, plain=plain)
+        return Client(self._config, self._to, f"{self._id}-{self._run}", self._road.v5, last, plain=plain)
 
     async def _farewell(self, client: Client) -> None:
-        if self._will is not None:
+        will = self._will() if self._will else None
+        if will is not None:
             with suppress(aiomqtt.MqttError, TimeoutError):
                 async with asyncio.timeout(min(_FAREWELL_S, self._config.linger_s)):
-                    await client.send(self._will(), retain=True)
+                    await client.send(will, retain=True)
 
 
 class BedLink:
@@ -185,14 +190,22 @@ class BedLink:
 
     Parameters
     ----------
+    ours
+        Whether the bed is ours at the broker; while it is another monitor's, nothing is said, and there is no last will.
     refused, accepted
         Called with the topic (and the reason code) when the broker refuses the status, and when it takes it.
     """
 
     def __init__(
-        self, status: wire.BedStatus, clock: Clock, refused: Callable[[str, int], None], accepted: Callable[[str], None]
+        self,
+        status: wire.BedStatus,
+        clock: Clock,
+        refused: Callable[[str, int], None],
+        accepted: Callable[[str], None],
+        *,
+        ours: bool = True,
     ) -> None:
-        self.status = status
+        self.status, self._ours = status, ours
         self._clock, self._refused, self._accepted = clock, refused, accepted
         self._changed = asyncio.Event()
 
@@ -201,18 +214,32 @@ class BedLink:
         self.status = status
         self._changed.set()
 
-    def will(self) -> Message:
-        """Return the status of a bed whose monitor is gone."""
+    def be_ours(self, ours: bool) -> None:
+        """Begin to say what the bed's status is, or stop doing so."""
+        self._ours = ours
+        self._changed.set()
+
+    def again(self) -> None:
+        """Publish the status once more."""
+        self._changed.set()
+
+    def will(self) -> Message | None:
+        """Return the status of a bed whose monitor is gone; None if the bed is another one's."""
+        if not self._ours:
+            return None
         gone = msgspec.structs.replace(self.status, online=False, state="offline", detail="the monitor is gone")
         return Message(wire.topic(gone), wire.encode_json(gone))
 
     async def serve(self, client: Client) -> None:
         """Publish what changes; return when the will no longer fits the session."""
-        session = self.status.session
+        session, ours = self.status.session, self._ours
 
         async def send() -> None:
-            while self.status.session == session:
+            while (self.status.session, self._ours) == (session, ours):
                 self._changed.clear()
+                if not ours:
+                    await self._changed.wait()
+                    continue
                 topic = wire.topic(self.status)
                 code = await client.send(Message(topic, wire.encode_json(self.status)), retain=True)
                 if code < REFUSED:

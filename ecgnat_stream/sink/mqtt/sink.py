@@ -21,9 +21,11 @@ import msgspec
 from ecgnat_stream import wire
 from ecgnat_stream.bus import Bus, Published, Subscription
 from ecgnat_stream.clock import Clock
+from ecgnat_stream.errors import FrameError
 from ecgnat_stream.events import Alarm, Beat, CommandResult, DeviceStatus, EngineStatus, Event, Technical, Wave
 from ecgnat_stream.sink.mqtt.alarms import AlarmQueue
 from ecgnat_stream.sink.mqtt.broker import EmbeddedBroker
+from ecgnat_stream.sink.mqtt.claims import BedClaims
 from ecgnat_stream.sink.mqtt.client import Client, Message
 from ecgnat_stream.sink.mqtt.config import MqttConfig, broker_access
 from ecgnat_stream.sink.mqtt.confirm import Confirmations
@@ -44,6 +46,9 @@ _LOOK_S = 0.5
 
 _AGAIN_S = 10.0
 """Refused states and subscriptions are tried again after so long."""
+
+_STRANGE_S = 3.0
+"""So long another monitor has to say that a bed is its own, before the alarm states that are not ours are cleared."""
 
 _TOLD_S = 10.0
 """Events of a bed that cannot be published are told at most so often."""
@@ -116,8 +121,13 @@ class MqttSink:
             acknowledged=self.confirmations.at_broker,
         )
         self._inbox = Inbox(frozenset(self._places), bus, clock)
-        self._namesake = Namesake(f"{site}/{worker}", self._target, clock, bus.publish)
-        self._states = States(changed=self._work.set, posted=self._posted, answered=self._judge)
+        self._namesake = Namesake(f"{site}/{worker}", self._target, clock, bus.publish, self._status_again)
+        self._claims = BedClaims(worker, self._target, clock, bus.publish, changed=self._bed_changes, again=self._bed_again)
+        self._bed_of: dict[str, str] = {}
+        self._held: dict[str, dict[str, Alarm]] = {}
+        self._alarms_held = 0
+        self._strange: dict[str, int] = {}
+        self._states = States(changed=self._work.set, posted=self._posted, answered=self._judge, may=self._may)
         self._to_ask: dict[str, None] = {}
         self._refused: dict[str, int] = {}
         self._stream = Stream(config, clock, self._sent.set)
@@ -137,8 +147,8 @@ class MqttSink:
 
     @property
     def alarms_lost(self) -> int:
-        """Alarm events that were given up."""
-        return self._alarms.alarms_lost
+        """Alarm events that were given up, and those of beds that another monitor has."""
+        return self._alarms.alarms_lost + self._alarms_held
 
     async def run(self) -> None:
         """Publish until the bus is closed and everything is out, or ``linger_s`` has passed.
@@ -174,14 +184,15 @@ class MqttSink:
             return link
 
         def add_bed(status: wire.BedStatus) -> None:
-            bed = BedLink(status, self._clock, self._refusals.refused, self._refusals.accepted)
+            judged = (self._refusals.refused, self._refusals.accepted)
+            bed = BedLink(status, self._clock, *judged, ours=self._claims.ours(status.bed))
             self._links[status.bed] = bed
             add(self._worker, *status.bed.split("/"), will=bed.will, serve=bed.serve, taken=self._namesake.took_ours)
 
         self._add_bed = add_bed
         try:
             own = {"will": self._will, "serve": self._serve, "report": self._report, "taken": self._namesake.took_ours}
-            self._main = add(self._site, self._worker, main=True, **own)
+            add(self._site, self._worker, main=True, **own)
             add(self._site, self._worker, "stream", will=None, serve=self._stream.serve)
             self._tasks.append(tasks.create_task(self._watch_confirmations(), name="mqtt confirmations"))
             for status in list(self._beds.values())[: self._config.bed_wills]:
@@ -231,6 +242,7 @@ class MqttSink:
                 self._take(event)
                 if self._home is not None:
                     for topic, payload in self._home.messages(event):
+                        self._bed_of[topic] = event.bed
                         self._retain(topic, payload)
             except Exception as error:  # noqa: BLE001 - one event that cannot be told must not keep back the others
                 self._untold(event, error)
@@ -249,7 +261,10 @@ class MqttSink:
     def _take(self, event: Published) -> None:
         match event:
             case Wave():
-                self._stream.wave(event)
+                if self._claims.ours(event.bed):
+                    self._stream.wave(event)
+            case Alarm() if not self._claims.ours(event.bed):
+                self._hold(event)
             case Alarm():
                 message = self.confirmations.asking(wire.topic(event, self._engine), event)
                 self._retain(wire.alarm_state_topic(event, self._engine), message.payload)
@@ -263,7 +278,7 @@ class MqttSink:
                 self._bed_status(event)
             case Event() if type(event) in wire.RETAINED:
                 self._state(event)
-            case Event():
+            case Event() if self._claims.ours(event.bed):
                 self._stream.put(Message(wire.topic(event, self._engine), wire.encode_json(event)))
 
     def _alarm_lost(self, event: Alarm | CommandResult) -> None:
@@ -292,13 +307,54 @@ class MqttSink:
             detail=event.detail,
         )
         self._beds[event.bed] = status
-        (self.confirmations.ended if event.state == "ended" else self.confirmations.begun)(event.bed)
+        self._claims.is_now(status)
+        if self._claims.ours(event.bed):
+            (self.confirmations.ended if event.state == "ended" else self.confirmations.begun)(event.bed)
         if event.bed in self._links:
             self._links[event.bed].update(status)
         elif len(self._links) < self._config.bed_wills:
             self._add_bed(status)
         else:
             self._state(status)
+
+    # Another monitor has a bed of ours, or is gone.
+
+    def _may(self, topic: str) -> bool:
+        return self._claims.ours(self._bed_of.get(topic) or _place(topic))
+
+    def _hold(self, event: Alarm) -> None:
+        """Keep what a bed's alarms are now, for when it is ours again."""
+        self._alarms_held += 1
+        self._retain(wire.alarm_state_topic(event, self._engine), wire.encode_json(event))
+        held = self._held.setdefault(event.bed, {})
+        held.pop(event.condition, None)
+        if event.presence != "off":
+            held[event.condition] = event
+
+    def _bed_changes(self, bed: str, ours: bool) -> None:
+        if bed in self._links:
+            self._links[bed].be_ours(ours)
+        if not ours:
+            self.confirmations.ended(bed)
+            return
+        self._to_ask[f"{wire.ROOT}/{bed}/alarm/state/+"] = None  # what the other one has left behind
+        self._asking.set()
+        if bed in self._beds and self._beds[bed].state != "ended":
+            self.confirmations.begun(bed)
+        for event in self._held.pop(bed, {}).values():
+            self._alarms.put(event, self.confirmations.asking(wire.topic(event, self._engine), event), counted=True)
+        self._bed_again(bed)
+
+    def _bed_again(self, bed: str) -> None:
+        """Say everything that is retained of a bed once more."""
+        if bed in self._links:
+            self._links[bed].again()
+        for topic in list(self._states):
+            if bed == (self._bed_of.get(topic) or _place(topic)):
+                self._states.again(topic)
+
+    def _status_again(self) -> None:
+        self._states.again(wire.topic(self._status))
 
     # From the buffers to the broker: what is kept, on the main connection.
 
@@ -308,7 +364,8 @@ class MqttSink:
         self._states.all_again()
         self._refused = {}
         self._to_ask = dict.fromkeys(map(command_topic, self._places))
-        self._to_ask[wire.topic(self._status)] = None
+        self._to_ask |= dict.fromkeys(f"{wire.ROOT}/{place}/status" for place in self._places)
+        self._followed = set[str]()
         self._to_ask |= dict.fromkeys(self.confirmations.topics)
         self._to_ask |= dict.fromkeys(f"{wire.ROOT}/{place}/alarm/state/+" for place in self._places)
         try:
@@ -357,6 +414,11 @@ class MqttSink:
                     self._to_ask[topic] = None
             self._refusals.tick()
             self._namesake.tick()
+            self._claims.tick()
+            others = self._claims.topics
+            self._to_ask |= dict.fromkeys(topic for topic in others if topic not in self._followed)
+            self._followed.update(others)
+            self._clear_strange(now_ns)
             self._asking.set()
             self._work.set()
 
@@ -401,17 +463,42 @@ class MqttSink:
         async for message in client.messages:
             topic = message.topic.value
             if topic == wire.topic(self._status):
-                if self._namesake.heard(message):
-                    self._main.rename()
+                other = self._namesake.heard(message)
+                if other is not None:
+                    self._claims.engine(other)
+            elif topic in self._claims.topics:
+                self._hear_of_other(message)
             elif topic.endswith("/alarm/command"):
-                self._inbox.take(message)
+                if self._claims.ours(_place(topic)):
+                    self._inbox.take(message)
             elif topic.endswith("/alarm/confirm"):
                 self.confirmations.take(message)
+            elif topic.endswith("/status"):
+                self._claims.heard(message)
             else:
-                self._clear(message)
+                self._stranger(message)
 
-    def _clear(self, message: aiomqtt.Message) -> None:
-        """Clear an alarm state that is not ours: its monitor is gone, and nobody else would ever say that it is over."""
+    def _hear_of_other(self, message: aiomqtt.Message) -> None:
+        with suppress(FrameError):
+            status = wire.decode_json(message.payload) if isinstance(message.payload, bytes) and message.payload else None
+            if isinstance(status, EngineStatus):
+                self._claims.engine(status)
+
+    def _stranger(self, message: aiomqtt.Message) -> None:
+        """Note an alarm state that is not ours; it is cleared when it is sure that nobody else has the bed."""
         topic = message.topic.value
-        if message.retain and message.payload and topic not in self._states and "/".join(topic.split("/")[2:5]) in self._places:
-            self._retain(topic, b"")
+        place = _place(topic)
+        stored = message.retain or self._claims.shared(place)
+        if stored and message.payload and topic not in self._states and place in self._places:
+            self._strange[topic] = self._clock.monotonic_ns() + round(_STRANGE_S * 1e9)
+
+    def _clear_strange(self, now_ns: int) -> None:
+        """Clear the alarm states of a monitor that is gone: nobody else would ever say that they are over."""
+        for topic in [topic for topic, due_ns in self._strange.items() if due_ns <= now_ns]:
+            del self._strange[topic]
+            if topic not in self._states and self._may(topic):
+                self._retain(topic, b"")
+
+
+def _place(topic: str) -> str:
+    return "/".join(topic.split("/")[2:5])

@@ -29,12 +29,19 @@ class States:
         Called with topic and payload of what goes out.
     answered
         Called with the topic and the broker's reason code.
+    may
+        Tells whether a topic may be published now; what may not waits, and keeps nobody waiting.
     """
 
     def __init__(
-        self, *, changed: Callable[[], None], posted: Callable[[str, bytes], None], answered: Callable[[str, int], None]
+        self,
+        *,
+        changed: Callable[[], None],
+        posted: Callable[[str, bytes], None],
+        answered: Callable[[str, int], None],
+        may: Callable[[str], bool] = lambda _: True,
     ) -> None:
-        self._changed, self._posted, self._answered = changed, posted, answered
+        self._changed, self._posted, self._answered, self._may = changed, posted, answered, may
         self._payloads: dict[str, bytes] = {}
         self._dirty: dict[str, None] = {}
         self._in_flight = 0
@@ -48,7 +55,7 @@ class States:
     @property
     def waiting(self) -> int:
         """Return how many are not acknowledged."""
-        return len(self._dirty) + self._in_flight
+        return sum(map(self._may, self._dirty)) + self._in_flight
 
     def keep(self, topic: str, payload: bytes, *, send: bool = True) -> None:
         """Take the newest payload of a topic; an empty one takes it off the broker."""
@@ -69,7 +76,7 @@ class States:
         """Hand as much to the broker as it takes now; never waits."""
         room = min(IN_FLIGHT, max(1, client.receive_maximum // 4)) - self._in_flight
         room = max(0, min(room, client.receive_maximum - client.in_flight))
-        for topic in sorted(self._dirty, key=lambda topic: "/alarm/" not in topic)[:room]:
+        for topic in sorted(filter(self._may, self._dirty), key=lambda topic: "/alarm/" not in topic)[:room]:
             payload = self._payloads[topic]
             posted = client.post(Message(topic, payload), retain=True)
             del self._dirty[topic]

@@ -9,10 +9,11 @@ import argparse
 import io
 import sqlite3
 import struct
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -684,6 +685,45 @@ def npy(scratch: Path) -> Take:
         _read_all(path, fs=250.0, units="mV", scale=0.01)
 
     return take
+
+
+@cache
+def _bedside(fmt: str) -> list[bytes]:
+    """Return whole files of a bedside format."""
+    from tests.unit.records import bedside
+    from tests.unit.records.makers import signal
+
+    makers = {
+        "dicom": (bedside.dicom,),
+        "aecg": (bedside.aecg,),
+        "scp": (bedside.scp, partial(bedside.scp, differences=1)),
+        "ishne": (bedside.ishne,),
+        "philips": (bedside.philips, bedside.philips_xli),
+        "muse": (bedside.muse, bedside.cardiosoft),
+    }[fmt]
+    with tempfile.TemporaryDirectory() as folder:
+        return [make(Path(folder, "x"), signal(0.4)).read_bytes() for make in makers]
+
+
+def _register_bedside(fmt: str, *words: bytes) -> None:
+    def prepare(scratch: Path) -> Take:
+        path = scratch / "x"
+
+        def take(data: bytes) -> None:
+            path.write_bytes(data)
+            _read_all(path, fmt)
+
+        return take
+
+    TARGETS[fmt] = Target(fmt, 10, lambda: _bedside(fmt), prepare, (DeviceError, InputError), words)
+
+
+_register_bedside("dicom", b"DICM", b"SQ\0\0", b"\xff\xff\xff\xff", b"\xfe\xff\x00\xe0", b"OW", b"SS")
+_register_bedside("aecg", b"<digits>", b"</sequence>", b"SLIST_PQ", b"<!DOCTYPE a [", b"1e999", b"NaN")
+_register_bedside("scp", b"SCPECG", b"\x1f\x4e", b"\x01\0\0\0", b"\xff\xff")
+_register_bedside("ishne", b"ISHNE1.0", b"\xff\x7f", b"\0\x80")
+_register_bedside("philips", b'compression="XLI"', b"Plain", b"numberofleads", b"AAAA", b"</parsedwaveforms>")
+_register_bedside("muse", b"<LeadData>", b"<WaveFormData>", b"TRUE", b"Median", b"&amp;", b"AAAA")
 
 
 @target(20, lambda: [*_HEADERS, b"x,y\n1,2\n"], (), _WFDB)

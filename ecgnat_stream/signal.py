@@ -73,20 +73,43 @@ UV_RANGE = (1e-9, 1e4)
 asks for; the smallest is what software writes for a line that is nearly flat. What lies beyond is a damaged header."""
 
 NOT_ECG = (
-    *("ABP", "ART", "BP", "CVP", "PAP", "ICP", "PLETH", "PPG", "SPO2", "CO2", "RESP", "AIRFLOW", "FLOW", "THORAX", "ABDOMEN"),
-    *("EEG", "EMG", "EOG", "GSR", "EDA", "HR", "TEMP", "ACC", "GYRO"),
-    *("COUNTER", "MARKER", "STATUS", "EVENT", "EVENTS", "TRIGGER", "BATTERY"),
+    *("ABP", "ART", "BP", "CVP", "PAP", "ICP", "PLETH", "PPG", "PULSE", "SPO2", "SAO2", "CO2", "RESP", "RES", "AIRFLOW", "FLOW"),
+    *(
+        "THORAX",
+        "THORACIC",
+        "THOR",
+        "ABDOMEN",
+        "ABDOMINAL",
+        "ABDO",
+        "ABD",
+        "EFFORT",
+        "NASAL",
+        "CPAP",
+        "PRESSURE",
+        "SNORE",
+        "SOUND",
+    ),
+    *("EEG", "EMG", "EOG", "LOC", "ROC", "CHIN", "LEG", "GSR", "EDA", "HR", "TEMP", "ACC", "GYRO", "POSITION", "POS", "LIGHT"),
+    *("COUNTER", "MARKER", "MARK", "STATUS", "EVENT", "EVENTS", "TRIGGER", "TRIG", "STIM", "BATTERY", "ANNOTATIONS"),
+    *("FECG", "IECG"),
 )
 """Words in the names of signals that are no ECG leads; they are left out, and the stream says so."""
 
 _ALIASES = {lead.upper(): lead for lead in LEADS} | {
     "MLI": "I", "MLII": "II", "MLIII": "III", "MCL1": "V1", "MCL": "V1", "MCL6": "V6", "CM5": "V5", "CC5": "V5", "V": "V1",
+    "LA-RA": "I", "LL-RA": "II", "LL-LA": "III",
 }  # fmt: skip
 _MV = {"nv": 1e-6, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "microvolt": 1e-3, "mv": 1.0, "millivolt": 1.0, "v": 1e3}
 _COUNTS = ("time", "t", "sample", "index")
 _UNSPECIFIED = ("ECG", "EKG", "LEAD", "CH", "CHANNEL")
 _BEFORE = re.compile(r"(ECG|EKG|LEAD)[ _-]*(?=[A-Z])")
 """What many files write before the name of a lead: "ECG V1" (EDF+ 2003, 3.2), "Lead II"."""
+_REFERENCES = ("REF", "AVG", "WCT")
+"""What stands behind the name of a lead that is measured against it: "V1-Ref"."""
+_SCALP = re.compile(r"(FP|AF|F|FC|FT|C|T|TP|CP|P|PO|O|A|M|E)(Z|\d{1,2})")
+"""Electrodes of the head by the 10-20 system, without the word EEG in many recordings of sleep: "C3-A2"."""
+_CHEST = ("C1", "C2", "C3", "C4", "C5", "C6")
+"""Electrodes of the head, and by IEC 60601-2-25 of the chest too: alone, they tell neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,19 +315,36 @@ def assign_leads(names: Sequence[str], lead_map: Mapping[str, str] | None = None
 def _lead(name: str) -> str | None:
     """Return which of the twelve leads a name is, or None."""
     key = name.strip().upper()
-    return _ALIASES.get(key) or _ALIASES.get(_BEFORE.sub("", key, count=1))
+    words = [word for word in _words(key) if word not in _REFERENCES and word.rstrip("0123456789") not in _UNSPECIFIED]
+    return _ALIASES.get(key) or _ALIASES.get(_BEFORE.sub("", key, count=1)) or _ALIASES.get("-".join(words))
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in re.split(r"[^A-Z0-9]+", name.upper()) if word]
 
 
 def _is_unspecified(name: str) -> bool:
-    return name.strip().upper().rstrip("0123456789 _-") in _UNSPECIFIED
+    """Return whether a name says no more than that it is an ECG: "ECG", "ecg_1", "EcgWaveform", "EKG1-EKG2"."""
+    bare = name.strip().upper().rstrip("0123456789 _-") in _UNSPECIFIED
+    return not _is_other(name) and (
+        bare or any(re.match("ECG|EKG", word) or word.endswith(("ECG", "EKG")) for word in _words(name))
+    )
+
+
+def _is_other(name: str) -> bool:
+    words = _words(name)
+    if any(word in NOT_ECG or word.rstrip("0123456789") in NOT_ECG for word in words):
+        return True
+    electrodes = [word for word in words if word not in _REFERENCES]
+    on_head = bool(electrodes) and all(_SCALP.fullmatch(word) for word in electrodes)
+    return on_head and (len(electrodes) > 1 or electrodes[0] not in _CHEST)
 
 
 def is_ecg(name: str) -> bool | None:
     """Return whether a signal is called as a lead is, or as a signal that is no ECG; None for all other names."""
     if _lead(name) is not None or _is_unspecified(name):
         return True
-    words = re.split(r"[^A-Z0-9]+", name.upper())
-    return False if any(word in NOT_ECG or word.rstrip("0123456789") in NOT_ECG for word in words) else None
+    return False if _is_other(name) else None
 
 
 def mv_per(unit: str) -> float | None:

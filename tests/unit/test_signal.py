@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecgnat_stream.errors import ConfigError
-from ecgnat_stream.signal import LEADS, NOT_ECG, SampleBlock, assign_leads, mv_per
+from ecgnat_stream.signal import LEADS, NOT_ECG, SampleBlock, assign_leads, is_ecg, mv_per
 
 
 def _named(names: list[str], lead_map: dict[str, str] | None = None) -> list[str | None]:
@@ -22,6 +22,65 @@ def test_the_twelve_leads_are_themselves() -> None:
 @pytest.mark.parametrize(("name", "lead"), [("MLII", "II"), ("MCL1", "V1"), ("V", "V1"), (" avr ", "aVR"), ("CM5", "V5")])
 def test_aliases(name: str, lead: str) -> None:
     assert _named([name]) == [lead]
+
+
+@pytest.mark.parametrize(
+    ("name", "lead"),
+    [
+        ("ECG II", "II"),
+        ("ECG V1-Ref", "V1"),
+        ("V1-REF", "V1"),
+        ("ECG LA-RA", "I"),
+        ("LL-RA", "II"),
+        ("ECG (aVF)", "aVF"),
+        ("III ECG", "III"),
+        ("ECG lead V6", "V6"),
+        ("Ch1 V2", "V2"),
+        ("LeadII", "II"),
+        ("ECG_MLII", "II"),
+    ],
+)
+def test_names_of_files_that_say_the_lead(name: str, lead: str) -> None:
+    assert _named(["ECG", name]) == ["V1" if lead == "II" else "II", lead]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ECG", "EKG", "ecg 1", "ECG 1", "ECG EKG1", "EKG1-EKG2", "EcgWaveform", "ECG L", "ECG-RA", "wearableECG", "ECG é", "CH2"],
+)
+def test_names_of_files_that_say_only_that_it_is_an_ecg(name: str) -> None:
+    assert is_ecg(name) is True
+    assert _named([name]) == ["II"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "EEG Fpz-Cz",
+            "Fpz-Cz",
+            "C3-A2",
+            "C4-M1",
+            "O2",
+            "F3-Ref",
+            "EOG horizontal",
+            "LOC-A2",
+            "E1-M2",
+            "EMG submental",
+            "L Chin",
+        ),
+        *("Resp oro-nasal", "Thor Res", "ABDO RES", "Thoracic", "Pleth", "SpO2", "SaO2", "Temp rectal", "Position", "Snore"),
+        *("Status", "BDF Status", "EDF Annotations", "Event marker", "ECG Status", "ECG HR", "EKG resp", "fECG", "LEG 1"),
+    ],
+)
+def test_names_of_files_that_are_no_ecg(name: str) -> None:
+    assert is_ecg(name) is False
+    assert _named(["II", name]) == ["II", None]
+
+
+@pytest.mark.parametrize("name", ["C3", "RecGain", "X", "1", "", "EXG1", "foo"])
+def test_names_of_files_that_say_nothing(name: str) -> None:
+    assert is_ecg(name) is None
 
 
 def test_unspecified_names_take_free_leads_in_turn() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -48,7 +49,10 @@ def read_runs(
         Reads the file, where there are no holes: ``read(rows, at, at_stop)``.
     """
     values = np.full((len(rows), stop - start), np.nan)
-    for run in runs:
+    begin = bisect_right(runs, start, key=lambda run: run.start)  # a recording can have many
+    for run in runs[max(0, begin - 1) :]:
+        if run.start >= stop:
+            break
         first, last = max(start, run.start), min(stop, run.start + run.length)
         if first < last:
             offset = run.at - run.start

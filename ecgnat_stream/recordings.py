@@ -45,6 +45,7 @@ _LOOKED_INTO = (".csv", ".tsv", ".txt", ".mat", ".ecg", ".xml", ".rec")
 _MAGIC: tuple[tuple[int, bytes, Format], ...] = (
     (0, b"0       ", "edf"),
     (0, b"\xffBIOSEMI", "edf"),
+    (0, b"GDF ", "edf"),
     (0, b"\x93NUMPY", "npy"),
     (0, b"MATLAB 5.0", "mat"),
     (0, b"ISHNE1.0", "ishne"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ecgnat_stream.recordings import Format
 from tests.unit.records import bedside
+from tests.unit.records.edf_files import STEP_MV, Channel, Header, onset, write
 
 FS = 250.0
 LEADS = ("II", "V1")
@@ -33,7 +34,8 @@ class Maker:
 
     ``make(path, samples, unit)`` writes ``samples`` (L, T) in mV, stated in ``unit``, to a path without a suffix, and returns the
     path to open. ``step_uv`` is how near the file comes. ``gap(path, samples, start, stop)`` writes a file that lacks the samples
-    from ``start`` to ``stop``; None if the format cannot. ``asks`` are the options that its files need.
+    from ``start`` to ``stop``; None if the format cannot. ``asks`` are the options that its files need. ``fmt`` is the format, if
+    it is not the name of the maker.
     """
 
     make: Callable[[Path, NDArray[np.float64], str], Path]
@@ -41,6 +43,7 @@ class Maker:
     gap: Callable[[Path, NDArray[np.float64], int, int], Path] | None = None
     asks: tuple[str, ...] = ()
     units: tuple[str, ...] = ("uV", "mV", "V")
+    fmt: Format | None = None
 
 
 def wfdb_record(path: Path, samples: NDArray[np.float64], unit: str) -> Path:
@@ -70,9 +73,16 @@ def wfdb_gap(path: Path, samples: NDArray[np.float64], start: int, stop: int) ->
 
 
 def edf(path: Path, samples: NDArray[np.float64], unit: str) -> Path:
-    file = path.with_suffix(".edf")
+    return _edf(path.with_suffix(".edf"), samples, unit, pyedflib.FILETYPE_EDFPLUS, 15)
+
+
+def bdf(path: Path, samples: NDArray[np.float64], unit: str) -> Path:
+    return _edf(path.with_suffix(".bdf"), samples, unit, pyedflib.FILETYPE_BDFPLUS, 23)
+
+
+def _edf(file: Path, samples: NDArray[np.float64], unit: str, kind: int, bits: int) -> Path:
     most = 10.0 * SCALES[unit]
-    with pyedflib.EdfWriter(str(file), len(samples), file_type=pyedflib.FILETYPE_EDFPLUS) as writer:
+    with pyedflib.EdfWriter(str(file), len(samples), file_type=kind) as writer:
         for row, lead in enumerate(LEADS[: len(samples)]):
             writer.setSignalHeader(
                 row,
@@ -82,14 +92,31 @@ def edf(path: Path, samples: NDArray[np.float64], unit: str) -> Path:
                     "sample_frequency": FS,
                     "physical_max": most,
                     "physical_min": -most,
-                    "digital_max": 32767,
-                    "digital_min": -32768,
+                    "digital_max": 2**bits - 1,
+                    "digital_min": -(2**bits),
                     "transducer": "",
                     "prefilter": "",
                 },
             )
         writer.writeSamples(list(samples * SCALES[unit]))
     return file
+
+
+def edf_gap(path: Path, samples: NDArray[np.float64], start: int, stop: int) -> Path:
+    return _edf_gap(path.with_suffix(".edf"), samples, start, stop, Header(kind="EDF+D"))
+
+
+def bdf_gap(path: Path, samples: NDArray[np.float64], start: int, stop: int) -> Path:
+    return _edf_gap(path.with_suffix(".bdf"), samples, start, stop, Header(b"\xffBIOSEMI", kind="BDF+D"))
+
+
+def _edf_gap(file: Path, samples: NDArray[np.float64], start: int, stop: int, header: Header) -> Path:
+    """Write records of one second; the gap begins and ends with a second."""
+    step = round(FS)
+    kept = np.round(np.delete(samples, slice(start, stop), axis=1) / STEP_MV).astype(int)
+    seconds = [second for second in range(samples.shape[1] // step) if not start <= second * step < stop]
+    channels = [Channel(row, step, f"ECG {lead}") for row, lead in zip(kept, LEADS, strict=False)]
+    return write(file, channels, replace(header, onsets=[onset(second) for second in seconds]))
 
 
 def csv(path: Path, samples: NDArray[np.float64], unit: str) -> Path:
@@ -104,9 +131,10 @@ def npy(path: Path, samples: NDArray[np.float64], unit: str) -> Path:
     return file
 
 
-MAKERS: dict[Format, Maker] = {
+MAKERS: dict[str, Maker] = {
     "wfdb": Maker(wfdb_record, 1.0, wfdb_gap),
-    "edf": Maker(edf, 0.31),
+    "edf": Maker(edf, 0.31, edf_gap),
+    "bdf": Maker(bdf, 0.01, bdf_gap, fmt="edf"),
     "csv": Maker(csv, asks=("fs", "units")),
     "npy": Maker(npy, asks=("fs", "units", "leads")),
     "dicom": Maker(bedside.dicom, gap=bedside.dicom_gap),

@@ -421,9 +421,10 @@ def test_only_annotations_are_no_signal(tmp_path: Path) -> None:
 
 def test_what_is_no_edf_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.edf"
-    path.write_bytes(b"GDF 1.25" + bytes(600))
-    with pytest.raises(DeviceError, match="is a GDF file, which is not read: convert it"):
-        open_record(path)
+    for name in ("a.edf", "a.gdf", "a"):
+        (tmp_path / name).write_bytes(b"GDF 1.25" + bytes(600))
+        with pytest.raises(DeviceError, match="is a GDF file, which is not read: convert it"):
+            open_record(tmp_path / name)
     path.write_bytes(b"abc" * 300)
     with pytest.raises(DeviceError, match="begins with 'abcabcab', not with 0 or BIOSEMI"):
         open_record(path)

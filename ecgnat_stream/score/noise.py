@@ -8,7 +8,6 @@ of the QRS complexes, ``pp^2 / 8``; the noise's is its mean square over 1 s piec
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from math import gcd
 from pathlib import Path
 
@@ -18,8 +17,10 @@ from numpy.typing import NDArray
 from scipy.signal import resample_poly
 from scipy.stats import trim_mean
 
-from ecgnat_stream.score.records import ScoreError
+from ecgnat_stream.errors import DeviceError, InputError
+from ecgnat_stream.score.records import ScoreError, open_leads
 from ecgnat_stream.score.truth import Truth
+from ecgnat_stream.signal import StreamInfo, same_rate
 
 __all__ = ["mix", "noisy_record", "power_of_noise", "power_of_signal"]
 
@@ -74,16 +75,21 @@ def noisy_record(truth: Truth, noise: Path, snr_db: float, folder: Path) -> Path
     if truth.beats_s is None:
         raise ScoreError(f"{truth.database}/{truth.name}: has no annotated beats to scale the noise by")
     try:
-        clean, disturbing = wfdb.rdrecord(str(truth.path)), wfdb.rdrecord(str(noise.with_suffix("")))
-        ratio = _ratio(float(clean.fs), float(disturbing.fs))
-        added = np.nan_to_num(np.asarray(disturbing.p_signal, np.float64).T)
-        added = np.asarray(resample_poly(added - added.mean(axis=1, keepdims=True), *ratio, axis=1), np.float64)
-        leads = np.asarray(clean.p_signal, np.float64).T
-        mixed = mix(leads, float(clean.fs), added, truth.beats_s, snr_db)
-        _write(truth, folder, mixed, clean.sig_name, clean.units)
-    except (ValueError, TypeError, IndexError, OSError) as error:
+        info, leads = _whole(truth.path)
+        other, added = _whole(noise.with_suffix(""))
+        added = np.nan_to_num(added)
+        added -= added.mean(axis=1, keepdims=True)
+        added = np.asarray(resample_poly(added, *_ratio(info.fs, other.fs), axis=1), np.float64)
+        mixed = mix(leads, info.fs, added, truth.beats_s, snr_db)
+        _write(truth, folder, mixed, info)
+    except (DeviceError, InputError, ValueError, TypeError, IndexError, OSError) as error:
         raise ScoreError(f"{truth.database}/{truth.name}: noise cannot be added ({error})") from error
     return folder / truth.name
+
+
+def _whole(path: Path) -> tuple[StreamInfo, NDArray[np.float64]]:
+    info, read = open_leads(path)
+    return info, read(0, info.total or 0).astype(np.float64)
 
 
 def _ratio(to_hz: float, from_hz: float) -> tuple[int, int]:
@@ -92,7 +98,9 @@ def _ratio(to_hz: float, from_hz: float) -> tuple[int, int]:
     return up // common, down // common
 
 
-def _write(truth: Truth, folder: Path, leads: NDArray[np.float64], names: Sequence[str], units: Sequence[str]) -> None:
+def _write(truth: Truth, folder: Path, leads: NDArray[np.float64], info: StreamInfo) -> None:
+    if not same_rate(info.fs, truth.fs):
+        raise ValueError(f"its annotations count at {truth.fs:g} Hz, its leads have {info.fs:g} Hz")
     folder.mkdir(parents=True, exist_ok=True)
     largest = np.nanmax(np.abs(leads), axis=1)
     gains = [min(_GAIN, 32000 / max(float(peak), 1e-3)) for peak in largest]
@@ -100,8 +108,8 @@ def _write(truth: Truth, folder: Path, leads: NDArray[np.float64], names: Sequen
     wfdb.wrsamp(
         truth.name,
         truth.fs,
-        list(units),
-        list(names),
+        ["mV"] * count,
+        list(info.leads),
         p_signal=leads.T,
         fmt=["16"] * count,
         adc_gain=gains,

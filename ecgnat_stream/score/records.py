@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgnat_stream.clock import SystemClock
+from ecgnat_stream.device import open_device
 from ecgnat_stream.errors import EcgnatError
+from ecgnat_stream.signal import StreamInfo
 
-__all__ = ["ScoreError", "headers_of", "select", "vf_table"]
+__all__ = ["ScoreError", "headers_of", "open_leads", "select", "vf_table"]
 
 
 class ScoreError(EcgnatError):
@@ -50,6 +57,19 @@ def headers_of(folder: Path) -> dict[str, Path]:
         covered |= {table.parent} if found else set()
     paths = sorted(path.with_suffix("") for path in folder.rglob("*.hea"))
     return {path.name: path for path in paths if path in listed or covered.isdisjoint(path.parents)}
+
+
+def open_leads(path: Path) -> tuple[StreamInfo, Callable[[int, int], NDArray[np.float32]]]:
+    """Open the leads of a record as the monitor does: what they are, and what reads a part of them, ``(L, T)`` in mV.
+
+    Raises
+    ------
+    DeviceError
+        If it cannot be opened.
+    """
+    device: Any = open_device("replay", {"path": str(path), "speed": "max"}, SystemClock())
+    opened: tuple[StreamInfo, Callable[[int, int], NDArray[np.float32]]] = device.open()
+    return opened
 
 
 def vf_table(folder: Path) -> dict[str, list[tuple[int, int]]] | None:

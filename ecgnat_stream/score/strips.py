@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import wfdb
 from numpy.typing import NDArray
 
+from ecgnat_stream.errors import EcgnatError
 from ecgnat_stream.report.strips import PRIORITY_COLOURS, Bar, Letter, Row, Strip, rhythm_colour
 from ecgnat_stream.score.compare import BeatPair
+from ecgnat_stream.score.records import open_leads
 from ecgnat_stream.score.run import Observed
 from ecgnat_stream.score.truth import Truth
-from ecgnat_stream.signal import mv_per
 
 __all__ = ["compared", "read_leads"]
 
@@ -25,7 +25,7 @@ def compared(start_s: float, stop_s: float, truth: Truth, observed: Observed, pa
     ValueError
         If the record cannot be read.
     """
-    names, samples = read_leads(truth, start_s, stop_s)
+    names, fs, samples = read_leads(truth, start_s, stop_s)
     expert, monitor = (list(_letters(truth, pairs, expert=expert)) for expert in (True, False))
     alarms: dict[str, list[Bar]] = {}
     for alarm in observed.alarms:
@@ -34,27 +34,23 @@ def compared(start_s: float, stop_s: float, truth: Truth, observed: Observed, pa
             alarms.setdefault(alarm.condition, []).append(bar)
     above = (Row("expert", _rhythm(truth.rhythm)), Row("", letters=expert))
     below = (Row("monitor", letters=monitor), Row("", _rhythm([span[:3] for span in observed.rhythm])))
-    return Strip(names, samples, truth.fs, start_s, above, (*below, *(Row("", bars) for bars in alarms.values())))
+    return Strip(names, samples, fs, start_s, above, (*below, *(Row("", bars) for bars in alarms.values())))
 
 
-def read_leads(truth: Truth, start_s: float, stop_s: float) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-    """Return the names and the samples ``(L, T)`` in mV of a part of a record.
+def read_leads(truth: Truth, start_s: float, stop_s: float) -> tuple[tuple[str, ...], float, NDArray[np.float64]]:
+    """Return the names, the rate in Hz and the samples ``(L, T)`` in mV of a part of a record.
 
     Raises
     ------
     ValueError
         If it cannot be read.
     """
-    first, last = max(0, round(start_s * truth.fs)), min(round(stop_s * truth.fs), round(truth.length_s * truth.fs))
     try:
-        part = wfdb.rdrecord(str(truth.path), sampfrom=first, sampto=last)
-    except (TypeError, IndexError, AttributeError, OSError) as error:
-        raise ValueError(f"{truth.path}: {error}") from error
-    scale = np.array([mv_per(str(unit)) or 0.0 for unit in part.units])
-    kept = scale > 0
-    names = tuple(name or f"signal {i + 1}" for i, name in enumerate(part.sig_name))
-    samples = (np.asarray(part.p_signal, np.float64) * scale).T[kept]
-    return tuple(name for name, keep in zip(names, kept, strict=True) if keep), samples
+        info, read = open_leads(truth.path)
+        first, last = max(0, round(start_s * info.fs)), round(min(stop_s, truth.length_s) * info.fs)
+        return info.leads, info.fs, read(first, min(last, info.total or last)).astype(np.float64)
+    except EcgnatError as error:
+        raise ValueError(str(error)) from error
 
 
 def _rhythm(spans: Sequence[tuple[float, float, str]]) -> list[Bar]:

@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 from ecgnat_stream.alarm import AlarmConfig
 from ecgnat_stream.alarm.rules import SLOW_SHARE
 from ecgnat_stream.codes import BEAT_OF_SYMBOL
+from ecgnat_stream.errors import DeviceError
 from ecgnat_stream.score.compare import LEARNING_S
 from ecgnat_stream.score.records import ScoreError, headers_of, vf_table
 from ecgnat_stream.score.spans import Span, gaps, merge, overlaps
 from ecgnat_stream.suggest import unknown
+from ecgnat_stream.wfdb_header import DEFAULT_HZ, file_of, read_header
 
 __all__ = ["CHALLENGE_ALARMS", "ECTOPY", "Challenge", "Database", "Episode", "Truth", "between_marks"]
 
@@ -204,13 +206,14 @@ class Database:
         if path is None:
             raise ScoreError(f"{self.name}/{name}: {unknown('record', name, self.paths)}")
         try:
-            header = wfdb.rdheader(str(path))
-            fs, length = float(header.fs), int(header.sig_len or 0)
-            signals = bool(header.n_sig) and all(
-                path.with_name(file).is_file() for file in getattr(header, "file_name", None) or ()
+            header = read_header(path.with_name(f"{path.name}.hea"))
+            fs = DEFAULT_HZ if header.fs is None else header.fs
+            length = header.length or sum(length for _, length in header.segments)
+            signals = bool(header.signals or header.segments) and all(
+                file_of(header.path, described.file) is not None for described in header.signals
             )
             marks = _marks(path, fs) if signals else None  # of a day they take seconds to read
-        except _UNREADABLE as error:
+        except (*_UNREADABLE, DeviceError) as error:
             raise ScoreError(f"{self.name}/{name}: cannot be read ({error or type(error).__name__})") from error
         if not signals:
             raise ScoreError(f"{self.name}/{name}: its signals are not there, annotations alone cannot be scored")
@@ -219,7 +222,7 @@ class Database:
         length_s = length / fs
         learning_s = self._learning_s if self._learning_s is not None else LEARNING_S if length_s > _LONG_S else 0.0
         base = Truth(self.name, name, split, path, fs, length_s, learning_s)
-        challenge = _challenge([str(line) for line in header.comments], length_s)
+        challenge = _challenge(header.comments, length_s)
         if marks is None and challenge is None:
             raise ScoreError(f"{self.name}/{name}: nothing to compare with: no .atr or .ann, no alarm named in its header")
         return self._annotated(base, marks, challenge)

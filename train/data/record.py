@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ecgnat_devices.records import OpenRecord, Units, open_record
 from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.signal import LEADS, assign_leads
+from ecgnat_stream.wfdb_header import read_header
 from train.data import labels
 
 __all__ = [
@@ -162,7 +163,7 @@ def sidecar_of(path: Path, folder: Path) -> Sidecar:
 
 def comments_of(path: Path) -> list[str]:
     """Return the comments of a record's header."""
-    return [comment.strip("# ") for comment in wfdb.rdheader(str(path)).comments]
+    return list(read_header(path.with_name(f"{path.name}.hea")).comments)
 
 
 def whole(samples: NDArray[np.float32], allowed: int) -> NDArray[np.uint8]:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import wfdb
 from numpy.typing import NDArray
 
 from ecgnat_devices.records import open_record
 from ecgnat_stream.errors import EcgnatError
 from ecgnat_stream.score.records import headers_of
 from ecgnat_stream.signal import LEADS
+from ecgnat_stream.wfdb_header import file_of, read_header
 from train.data.databases import READERS, generic_files, read_generic
 from train.data.record import SUPERCLASSES, Record, rows_of
 
@@ -143,9 +143,9 @@ def has_signals(folder: Path) -> bool:
         return bool(list(folder.rglob("*.npy")) or generic_files(folder))
     for path in headers.values():
         try:
-            names = wfdb.rdheader(str(path)).file_name or []
+            header = read_header(path.with_name(f"{path.name}.hea"))
         except _TROUBLE:
             return True  # read_database says what is wrong with it
-        if any((path.parent / name).is_file() for name in names):
+        if any(file_of(header.path, described.file) is not None for described in header.signals):
             return True
     return len(generic_files(folder)) > len(headers)

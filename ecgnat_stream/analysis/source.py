@@ -45,6 +45,9 @@ _MOST_MV, _LEAST_MV = 50.0, 0.01
 """No heart moves a lead by more within a second (ten times the range of +-5 mV that IEC 60601-2-27 asks for), and none by less
 on all of its leads. Given in a wrong unit, every heart does: a QRS complex of 1 mV is 1000 or 0.001."""
 
+_MOST_STEP_OF_V_UV = 100.0
+"""Largest step of a signal in V that wfdb has read: an R wave would have ten steps. A step of 0.01 uV, taken for V, is larger."""
+
 _LOOKS, _LOOK_S = 6, 10.0
 """Places, and seconds at each, that are looked at to question the unit."""
 
@@ -287,6 +290,11 @@ def _of_wfdb(source: Any, fs: float | None, leads: Sequence[str] | None, units: 
     steps_uv = 1e3 * scale / np.where(gains == 0.0, np.nan, np.abs(gains))
     if wrong := [all_names[i] for i, step in zip(rows, steps_uv, strict=True) if not UV_RANGE[0] <= step <= UV_RANGE[1]]:
         raise InputError(f"wfdb record {name!r}: the gain (adc_gain) of lead {wrong[0]} gives no step of a converter: mend it")
+    if odd := [i for i, step in zip(rows, steps_uv, strict=True) if mv_per(source.units[i]) == 1e3 and step > _MOST_STEP_OF_V_UV]:
+        raise InputError(
+            f"wfdb record {name!r}: lead {all_names[odd[0]]} is in V, in steps of {steps_uv[rows.index(odd[0])]:g} uV, which no "
+            "recorder of an ECG has: wfdb reads V for µV where a header has that letter. Give the path of the record instead"
+        )
     info = StreamInfo(
         fs=rate,
         leads=tuple(all_names[i] for i in rows),

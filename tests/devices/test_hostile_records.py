@@ -154,3 +154,16 @@ def test_numbers_that_no_recording_has_are_refused_before_memory_is_taken(make: 
     assert told.value.permanent
     assert len(str(told.value)) < 700
     assert peak < 64 * 2**20, f"{peak / 2**20:.0f} MiB"
+
+
+def test_a_wfdb_record_in_memory_that_lost_the_mu_of_microvolts_is_refused(tmp_path: Path) -> None:
+    """wfdb 4.3 reads headers as ASCII, and leaves out the rest."""
+    path = wfdb_record(tmp_path, "rec.dat 16 200(0)/µV 16 0 0 0 0 II")
+    read = wfdb.rdrecord(str(path))
+    assert read.units == ["V"]
+    with pytest.raises(InputError, match="is in V, in steps of 5000 uV, .* Give the path"):
+        open_source(read)
+    read.units = ["ÂµV"]
+    with pytest.raises(InputError, match="lead II is in ÂµV, which is no voltage"):
+        open_source(read)
+    assert open_record(path).uv_per_lsb == 0.005

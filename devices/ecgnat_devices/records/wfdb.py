@@ -17,7 +17,7 @@ import numpy as np
 from ecgnat_devices.records.contents import Asked, Contents, Signal, Values, wrong
 from ecgnat_devices.records.wfdb_samples import SampleFile, invalid, open_samples
 from ecgnat_stream.recordings import header_of
-from ecgnat_stream.signal import mv_per, same_rate
+from ecgnat_stream.signal import UV_RANGE, mv_per, same_rate
 from ecgnat_stream.wfdb_header import DEFAULT_GAIN, DEFAULT_HZ, NO_FILE, Described, Header, file_of, read_header
 from ecgnat_stream.words import NAME, cleaned
 
@@ -158,12 +158,14 @@ class _Merged:
     def stated(self, frame_hz: float | None, total: int) -> Signal:
         units = dict.fromkeys(described.unit for described in self.parts.values())
         alike = all(self._factor(unit) is not None for unit in units)
-        coarsest = max(self.parts.values(), key=lambda described: abs((self._factor(described.unit) or 1.0) / described.gain))
-        step = abs((self._factor(coarsest.unit) or 1.0) / coarsest.gain)
+        # The finest step holds what all say; but one that no recording has is what must be seen.
+        (least, most), uv = UV_RANGE, 1e3 * (mv_per(self.unit) or 1.0)
+        odd = (described for described in self.parts.values() if not least <= uv * self._step(described) <= most)
+        judged = next(odd, min(self.parts.values(), key=self._step))
         fs = None if frame_hz is None else frame_hz * self.per_frame
         unit = self.unit if alike else " and ".join(units)
-        said = f"the gain (adc_gain) {coarsest.gain} per {cleaned(coarsest.unit, NAME)}"
-        return Signal(self.name, fs, unit, total * self.per_frame, step, said)
+        said = f"the gain (adc_gain) {judged.gain} per {cleaned(judged.unit, NAME)}"
+        return Signal(self.name, fs, unit, total * self.per_frame, self._step(judged), said)
 
     def factors(self, path: Path) -> dict[int, float]:
         """Return what turns the values of each segment into the unit of the signal."""
@@ -179,6 +181,9 @@ class _Merged:
                 )
             factors[index] = factor
         return factors
+
+    def _step(self, described: Described) -> float:
+        return abs((self._factor(described.unit) or 1.0) / described.gain)
 
     def _factor(self, unit: str) -> float | None:
         if unit == self.unit:

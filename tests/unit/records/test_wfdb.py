@@ -502,7 +502,15 @@ def test_each_segment_counts_by_its_own_header(tmp_path: Path) -> None:
     np.testing.assert_allclose(x[:200], 1.0, rtol=1e-6)
     assert np.isnan(x[200:250]).all()
     np.testing.assert_allclose(x[250:], 1.0, rtol=1e-6)
-    assert opened.uv_per_lsb == pytest.approx(5.0)
+    assert opened.uv_per_lsb == pytest.approx(0.5)
+
+
+def test_a_gain_that_none_has_is_refused_in_whichever_segment(tmp_path: Path) -> None:
+    for gain in ("1e-50", "1e50", "inf", "nan"):
+        segment(tmp_path, "a", ["16 1000(0)/mV 16 0 0 0 0 II"], [1000])
+        segment(tmp_path, "b", [f"16 {gain}/mV 16 0 0 0 0 II"], [1000])
+        with pytest.raises(DeviceError, match=r"lead II has the gain"):
+            open_record(master(tmp_path, "a 100", "b 100"))
 
 
 def test_signals_are_found_by_name_in_every_segment(tmp_path: Path) -> None:

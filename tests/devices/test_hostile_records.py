@@ -161,7 +161,7 @@ def test_a_wfdb_record_in_memory_that_lost_the_mu_of_microvolts_is_refused(tmp_p
     path = wfdb_record(tmp_path, "rec.dat 16 200(0)/µV 16 0 0 0 0 II")
     read = wfdb.rdrecord(str(path))
     assert read.units == ["V"]
-    with pytest.raises(InputError, match="is in V, in steps of 5000 uV, .* Give the path"):
+    with pytest.raises(InputError, match=r"is in V, in steps of 5000 uV, .* Give the path"):
         open_source(read)
     read.units = ["ÂµV"]
     with pytest.raises(InputError, match="lead II is in ÂµV, which is no voltage"):

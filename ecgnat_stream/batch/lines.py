@@ -56,7 +56,8 @@ class Lines:
             path.parent.mkdir(parents=True, exist_ok=True)
             if resume and path.is_file():
                 self._keep(order, {_text(recording.path): recording for recording in recordings})
-            self._file = path.open("ab" if resume else "wb")
+            # Without a buffer: what a full disk has refused is not tried again when the file is closed.
+            self._file = path.open("ab" if resume else "wb", buffering=0)
         except OSError as error:
             raise EcgnatError(f"{path}: cannot be written ({error.strerror})") from error
 
@@ -85,8 +86,9 @@ class Lines:
             line |= {"size": recording.size, "modified_ns": recording.modified_ns, "settings": self._settings}
             line |= {"notes": (*result.notes, *result.unwritten), "analysis": msgspec.Raw(result.analysis)}
         try:
-            self._file.write(msgspec.json.encode(line) + b"\n")
-            self._file.flush()
+            left = memoryview(msgspec.json.encode(line) + b"\n")
+            while left:
+                left = left[self._file.write(left) :]
         except OSError as error:
             raise EcgnatError(f"{self.path}: cannot be written ({error.strerror})") from error
 

@@ -9,6 +9,7 @@ Heavy modules are imported by the commands that need them, so that ``--help`` an
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -20,8 +21,11 @@ from ecgnat_stream.cli.live import NOT_A_DEVICE
 from ecgnat_stream.cli.logs import add_logging, logging_as_told
 from ecgnat_stream.errors import CheckpointError, ConfigError, EcgnatError, WatchdogError
 from ecgnat_stream.suggest import unknown
+from ecgnat_stream.words import cleaned
 
 __all__ = ["main", "parser"]
+
+_log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -42,7 +46,7 @@ def _outcome(argv: Sequence[str] | None) -> int:
             completion.answer_the_shell(known)
         arguments = known.parse_args(argv)
         with logging_as_told(arguments):
-            return int(arguments.command(arguments))
+            return _run(arguments)
     except SystemExit as done:  # of --help, or of a wrong option
         return int(done.code or 0)
     except (ConfigError, CheckpointError) as error:
@@ -63,6 +67,18 @@ def _outcome(argv: Sequence[str] | None) -> int:
     except BrokenPipeError:
         streams.let_go()  # the reader has seen enough
         return 0
+    except OSError as error:  # what the system refuses, a full disk say, is no defect of ours
+        what = f"{error.filename}: " if error.filename is not None else ""
+        print(f"ecgnat: {cleaned(f'{what}{error.strerror or error}', 1000)}", file=sys.stderr)
+        return 1
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    try:
+        return int(arguments.command(arguments))
+    except OSError:
+        _log.debug("where the system refused something", exc_info=True)
+        raise
 
 
 class _Parser(argparse.ArgumentParser):

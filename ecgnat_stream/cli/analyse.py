@@ -22,6 +22,7 @@ from ecgnat_stream.words import cleaned
 
 if TYPE_CHECKING:
     from ecgnat_stream.batch.choose import Chosen, RecordingFile
+    from ecgnat_stream.batch.lines import Lines
     from ecgnat_stream.batch.work import Order, Result
 
 __all__ = ["add"]
@@ -174,13 +175,23 @@ def _run(arguments: argparse.Namespace, order: Order, chosen: Chosen, found: dic
             if isinstance(step, Share):
                 progress.tell(step.batch, step.share)
                 continue
-            found[step.recording.path] = step
-            if lines is not None:
-                lines.write(step)
-            for text in (step.error, *step.notes, *step.unwritten):
+            result = step if lines is None else _put_down(lines, step)
+            found[result.recording.path] = result
+            for text in (result.error, *result.notes, *result.unwritten):
                 if text:
-                    progress.say(f"ecgnat: {_about(step.recording, text)}")
-            progress.finish(step.recording)
+                    progress.say(f"ecgnat: {_about(result.recording, text)}")
+            progress.finish(result.recording)
+
+
+def _put_down(lines: Lines, result: Result) -> Result:
+    """Write a result as a line; one that cannot be written keeps no other result from being made."""
+    from msgspec.structs import replace
+
+    try:
+        lines.write(result)
+    except EcgnatError as error:
+        return replace(result, unwritten=(*result.unwritten, str(error)))
+    return result
 
 
 def _about(recording: RecordingFile, text: str) -> str:

@@ -62,11 +62,21 @@ class _Work:
     rows: list[RecordReport] = field(default_factory=list)
     seen: dict[tuple[str, str], tuple[Truth, Observed]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    unwritten: list[str] = field(default_factory=list)
     model: str = ""
 
     def fail(self, what: str, why: str) -> None:
         self.failed[what] = why
         print(f"ecgnat: {cleaned(why if what in why else f'{what}: {why}', 1000)}", file=sys.stderr)
+
+    def write(self, path: Path, content: str | bytes) -> None:
+        """Write a result; one that cannot be written is told, and keeps no other from being made."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+        except OSError as error:
+            self.unwritten.append(f"{path}: cannot be written ({error.strerror})")
+            print(f"ecgnat: {cleaned(self.unwritten[-1], 1000)}", file=sys.stderr)
 
     def leave_out(self, database: str, reasons: dict[str, str]) -> None:
         """Take note of records that nothing can be said of; one line for all that share a reason."""
@@ -80,7 +90,7 @@ class _Work:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Score; return 0, or 1 if a record could not be scored.
+    """Score; return 0, or 1 if a record could not be scored or a result could not be written.
 
     Raises
     ------
@@ -111,13 +121,13 @@ def run(arguments: argparse.Namespace) -> int:
         about = _about(arguments, config, work, time.monotonic() - began)
         if arguments.json:
             report = about | {"databases": summaries, "records": work.rows, "failed": work.failed}
-            _write(arguments.json, msgspec.json.encode(report) + b"\n")
+            work.write(arguments.json, msgspec.json.encode(report) + b"\n")
         if arguments.html:
             from ecgnat_stream.score.html import page
 
-            _write(arguments.html, page(about, summaries, work.rows, work.seen, work.failed, arguments.strips))
+            work.write(arguments.html, page(about, summaries, work.rows, work.seen, work.failed, arguments.strips))
     print(f"{len(work.rows)} records scored in {time.monotonic() - began:.0f} s", file=sys.stderr)
-    return 1 if work.failed else 0
+    return 1 if work.failed or work.unwritten else 0
 
 
 def _settings(arguments: argparse.Namespace) -> Config:
@@ -207,7 +217,7 @@ def _replay(
             work.model = observed.model
             work.rows.append(record_report(truths[key], observed))
             if arguments.annotations is not None:
-                _annotate(arguments.annotations, truths[key], observed)
+                _annotate(work, arguments.annotations, truths[key], observed)
             observed.events.clear()
             work.seen[key] = (truths[key], observed)
         say(0.0)
@@ -217,20 +227,10 @@ def _replay(
     work.rows.sort(key=lambda row: order[row.database, row.record])
 
 
-def _annotate(folder: Path, truth: Truth, observed: Observed) -> None:
+def _annotate(work: _Work, folder: Path, truth: Truth, observed: Observed) -> None:
     from ecgnat_stream.annotate import END, encode, marks_of
 
-    _write(folder / truth.database / f"{truth.name}.ecg", encode(marks_of(observed.events, truth.fs)) + END)
-
-
-def _write(path: Path, content: str | bytes) -> None:
-    from ecgnat_stream.score.records import ScoreError
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-    except OSError as error:
-        raise ScoreError(f"{path}: cannot be written ({error.strerror})") from error
+    work.write(folder / truth.database / f"{truth.name}.ecg", encode(marks_of(observed.events, truth.fs)) + END)
 
 
 def _snr_db(arguments: argparse.Namespace) -> float:

@@ -94,3 +94,28 @@ def test_lines_that_a_log_file_cannot_take_are_counted(recording: Path) -> None:
     assert done.returncode == 1
     assert last.startswith("ecgnat: --log-file /dev/full: ")
     assert last.endswith("lines could not be written (No space left on device)")
+
+
+def test_what_a_full_disk_has_cost_a_recording_adds_up_and_is_told(recording: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    done = ecgnat("replay", recording, "--speed", "max", "--headless", "--record", folder, out=">/dev/null", file_bytes=9_000)
+    assert done.returncode == 1
+    (header,) = folder.rglob("*.hea")
+    (line,) = [line for line in done.stderr.splitlines() if "of signal" in line]
+    assert line.startswith("ecgnat: record, replay/records/a: ")
+    lost = int(line.split("of signal (")[1].split(" samples")[0])
+    assert wfdb.rdheader(str(header.with_suffix(""))).sig_len + lost == 5000
+    assert 0 < lost < 5000
+    assert f"were not recorded: File too large: {header.parent}" in line
+
+
+def test_results_of_an_analysis_that_a_full_disk_refuses_are_named_and_keep_no_other_from_being_made(
+    recording: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "figures.csv"
+    done = ecgnat("analyse", recording, "--json", "/dev/full", "--csv", table)
+    assert done.returncode == 1
+    assert "/dev/full: cannot be written (No space left on device)" in done.stderr
+    assert "1 result could not be written" in done.stderr
+    assert len(table.read_text().splitlines()) == 2
+    assert done.stdout.count("\n") > 3

@@ -6,17 +6,17 @@ import codecs
 import gzip
 import os
 import re
-import shlex
 import zlib
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+from ecgnat_stream.tables import BEGINNING, NoTableError, layout
 
 __all__ = [
     "SINGLE_FILES",
     "WFDB_SUFFIXES",
     "Format",
     "Found",
-    "decimal_comma",
     "files_of",
     "find_recordings",
     "format_of",
@@ -35,6 +35,9 @@ SINGLE_FILES: dict[str, Format] = {
 }
 """Suffixes of files that are a recording by themselves, also when gzip has packed them (``.csv.gz``), and what they are if their
 content does not say."""
+
+_REFUSED = (".xlsx", ".xls", ".xlsm", ".ods", ".json", ".jsonl", ".html", ".htm", ".parquet", ".h5", ".hdf5", ".feather", ".pdf")
+"""Suffixes of tables that are not text: the reader of tables says what they are, and what to do."""
 
 WFDB_SUFFIXES = (".hea", ".dat", ".mat", ".flac")
 """Suffixes of the files of a WFDB record; the name without them is the record's."""
@@ -61,9 +64,6 @@ _ROOT = re.compile(r"<\s*(?:[\w.-]+:)?([A-Za-z_][\w.-]*)")
 
 _LOOK_BYTES = 65_536
 _HEADER_BYTES = 2**20
-
-_WITH_COMMA = re.compile(r'"?[-+]?\d+(,\d+)?(e[-+]?\d+)?"?', re.IGNORECASE)
-"""A number whose decimals stand behind a comma, as spreadsheets write it in many countries."""
 
 
 class Found(NamedTuple):
@@ -113,7 +113,7 @@ def format_of(path: Path) -> Format:
     """Return the format of a recording: a WFDB record if there is a header, else what its content says, else its suffix."""
     if (path.suffix.lower() not in SINGLE_FILES or path.suffix.lower() in WFDB_SUFFIXES) and header_of(path) is not None:
         return "wfdb"
-    return _by_content(path) or SINGLE_FILES.get(suffix_of(path), "wfdb")
+    return _by_content(path) or SINGLE_FILES.get(suffix_of(path), "csv" if suffix_of(path) in _REFUSED else "wfdb")
 
 
 def _by_content(path: Path) -> Format | None:
@@ -133,7 +133,7 @@ def _look_into(path: Path, suffix: str) -> str | None:
         return None
     if SINGLE_FILES[suffix] != "csv":
         return "holds no recording"
-    return None if _is_table(path) else decimal_comma(path) or "is no table of numbers"
+    return _no_table(path)
 
 
 def header_of(path: Path) -> Path | None:
@@ -190,31 +190,13 @@ def _look_at_header(path: Path, segments: set[Path]) -> str | None:
     return "describes no signals" if lines[0][1] == "0" else None
 
 
-def _is_table(path: Path) -> bool:
-    lines = [line for line in _beginning(path).splitlines()[:4] if line.strip()]
-    return any(_numbers(line) for line in lines[:2])
-
-
-def decimal_comma(path: Path) -> str:
-    """Return what is wrong with a table whose numbers have decimal commas, and what to do; empty for all others."""
-    for line in _beginning(path).splitlines()[:4]:
-        cells = [cell.strip() for cell in re.split("[;\t]", line) if cell.strip()]
-        number = next((cell.strip('"') for cell in cells if "," in cell), None)
-        if number is not None and len(cells) > 1 and all(_WITH_COMMA.fullmatch(cell) for cell in cells):
-            points = number.replace(",", ".")
-            return (
-                f"has decimal commas ({number}), which are not read: save it with decimal points ({points}), "
-                f"for example sed 's/,/./g' {shlex.quote(path.name)} > points{path.suffix}"
-            )
-    return ""
-
-
-def _numbers(line: str) -> bool:
-    delimiter = next((mark for mark in ",;\t" if mark in line), None)
+def _no_table(path: Path) -> str | None:
+    """Say why a file is no table of samples, or return None."""
     try:
-        return bool([float(cell) for cell in line.split(delimiter) if cell.strip()])
-    except ValueError:
-        return False
+        layout(_bytes(path, BEGINNING))
+    except NoTableError as error:
+        return str(error)
+    return None
 
 
 def _beginning(path: Path, most: int = _LOOK_BYTES) -> str:

@@ -1,0 +1,182 @@
+"""Rows of a table as numbers, a piece after the other: quickly where they are plain, cell by cell where they are not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ecgnat_devices.records.contents import Values, wrong
+from ecgnat_stream.tables import Layout, cells_of, number
+from ecgnat_stream.timeline import TextTimes
+
+__all__ = ["Rows"]
+
+_PIECE = 2**20
+"""Characters that are read at once."""
+
+_LINE = 2**16
+"""Longest line."""
+
+_EMPTY = re.compile(r"(?<=[,;\t|])(?=[,;\t|\n])|(?<=\n)(?=[,;\t|])")
+_PLAIN = re.compile(r"[0-9eE+\-.,;\t| \nnaNA/]*")
+_GROUPED = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?")
+_COMMENT = ("#", "%", "//")
+
+
+class Rows:
+    """Reads the rows of a table.
+
+    Parameters
+    ----------
+    path, layout
+        The table, and how it is written.
+    columns
+        Which columns are read.
+    """
+
+    def __init__(self, path: Path, layout: Layout, columns: Sequence[int]) -> None:
+        self._path, self._layout, self._columns = path, layout, list(columns)
+        self._numbers = [at for at in columns if layout.columns[at].kind != "time"]
+        self._clock = layout.clock if layout.clock in columns and layout.clock not in self._numbers else None
+        self._time = TextTimes((*layout.times, *self._last_times()))
+        self._starts: list[tuple[int, int]] = []
+
+    def line_of(self, row: int) -> int:
+        """Return which line of the file, counted from 1, holds a row."""
+        first, line = next(start for start in reversed(self._starts) if start[0] <= row)
+        return line + row - first
+
+    def __iter__(self) -> Iterator[Values]:
+        """Yield pieces ``(n, columns)``.
+
+        Raises
+        ------
+        DeviceError
+            If a row has another number of cells, or a cell holds no number; it says which.
+        """
+        total = 0
+        for line, lines in self._pieces():
+            values = self._plain(lines)
+            if values is None:
+                values = self._cell_by_cell(line, lines)
+            self._starts.append((total, line))
+            total += len(values)
+            yield values
+
+    def _pieces(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield the number of a line and it with those after it."""
+        at, rest, skip = 1, "", self._layout.skip
+        empty = 0
+        with self._path.open(encoding=self._layout.encoding, errors="replace", newline=None) as file:
+            while True:
+                piece = file.read(_PIECE)
+                lines = (rest + piece).split("\n")
+                rest = lines.pop() if piece else ""
+                if len(rest) > _LINE or any(len(line) > _LINE for line in (lines if len(piece) > _LINE else ())):
+                    raise wrong(self._path, f"has a line of more than {_LINE} characters: a row for each sample is needed")
+                first, at = at, at + len(lines)
+                if skip:
+                    cut = min(skip, len(lines))
+                    skip, first, lines = skip - cut, first + cut, lines[cut:]
+                # Empty lines at the end are no samples: they wait for what comes after them.
+                lines = [""] * empty + lines
+                first, empty = first - empty, 0
+                while lines and not lines[-1].strip():
+                    lines.pop()
+                    empty += 1
+                if lines:
+                    yield first, lines
+                if not piece:
+                    return
+
+    def _plain(self, lines: list[str]) -> Values | None:
+        """Return the numbers of lines in which nothing is odd; None if something is."""
+        layout = self._layout
+        mark, cells = layout.delimiter, len(layout.columns)
+        text = "\n".join(lines)
+        if cells == 1 and (not layout.blanks and "\n\n" in text):
+            return None
+        if '"' in text or "'" in text or "_" in text:
+            return None
+        if mark is not None and any(line.count(mark) != cells - 1 for line in lines if line):
+            return None
+        times = None
+        if self._clock is not None:
+            try:
+                times = [self._time(cell) for cell in (cells_of(line, mark)[self._clock] for line in lines if line)]
+            except (ValueError, LookupError):
+                return None
+        if layout.decimal == ",":
+            if "." in text and self._clock is None:
+                return None
+            lines = [line.replace(",", ".") for line in lines]
+        try:
+            numbers = self._load(lines)
+        except ValueError:
+            try:
+                numbers = self._load(_EMPTY.sub("nan", "\n".join(lines) + "\n").split("\n")[:-1])
+            except ValueError:
+                return None
+        if times is None:
+            return numbers
+        if len(numbers) != len(times):
+            return None
+        return np.insert(numbers, self._columns.index(self._clock), times, axis=1)
+
+    def _load(self, lines: list[str]) -> Values:
+        whole = len(self._numbers) == len(self._layout.columns)
+        if self._layout.delimiter is None and not whole and len({len(line.split()) for line in lines if line.strip()}) > 1:
+            raise ValueError("rows differ in length")
+        return np.loadtxt(
+            lines,
+            delimiter=self._layout.delimiter if len(self._layout.columns) > 1 else None,
+            usecols=None if whole else self._numbers,
+            comments=None,
+            ndmin=2,
+            dtype=np.float64,
+        )
+
+    def _cell_by_cell(self, first: int, lines: list[str]) -> Values:
+        layout = self._layout
+        rows = []
+        for line, text in enumerate(lines, first):
+            if (not text.strip() and layout.blanks) or text.lstrip().startswith(_COMMENT):
+                continue
+            cells = cells_of(text, layout.delimiter) if text.strip() else [""]
+            if len(cells) != len(layout.columns):
+                raise wrong(
+                    self._path,
+                    f"line {line} has {len(cells)} cells, but the lines above have {len(layout.columns)}: {text[:80]!r}",
+                )
+            rows.append([self._value(line, at, cells) for at in self._columns])
+        return np.array(rows, np.float64).reshape(-1, len(self._columns))
+
+    def _value(self, line: int, at: int, cells: Sequence[str]) -> float:
+        layout, cell = self._layout, cells[at]
+        try:
+            if at == self._clock and cell:
+                return self._time(cell)
+            return number(cell, layout.decimal)
+        except ValueError:
+            pass
+        name = layout.columns[at].name or f"{at + 1}"
+        if layout.header and list(cells) == list(layout.header):
+            what = "repeats the header: several tables in one file: cut it there"
+        elif _GROUPED.fullmatch(cell):
+            what = f"column {name} holds {cell!r}: numbers with separators between thousands are not read: save it without them"
+        else:
+            what = f"column {name} holds {cell[:40]!r}, which is no {'time' if at == self._clock else 'number'}"
+        raise wrong(self._path, f"is no table of numbers: line {line} {'' if what[0] == 'r' else 'in its '}{what}")
+
+    def _last_times(self) -> list[str]:
+        """Return some times of the end of the table."""
+        if self._layout.clock is None or not self._layout.times or not self._layout.encoding.startswith(("utf-8", "latin")):
+            return []
+        with self._path.open("rb") as file:
+            file.seek(max(0, self._path.stat().st_size - 4096))
+            lines = file.read().decode("latin-1").splitlines()[1:]
+        rows = [cells_of(line, self._layout.delimiter) for line in lines]
+        return [cells[self._layout.clock] for cells in rows if len(cells) == len(self._layout.columns)]

@@ -36,7 +36,6 @@ __all__ = [
     "assign_leads",
     "ecg_signals",
     "is_ecg",
-    "is_time",
     "mv_per",
     "same_rate",
     "twice",
@@ -91,7 +90,8 @@ NOT_ECG = (
     ),
     *("EEG", "EMG", "EOG", "LOC", "ROC", "CHIN", "LEG", "GSR", "EDA", "HR", "TEMP", "ACC", "GYRO", "POSITION", "POS", "LIGHT"),
     *("COUNTER", "MARKER", "MARK", "STATUS", "EVENT", "EVENTS", "TRIGGER", "TRIG", "STIM", "BATTERY", "ANNOTATIONS"),
-    *("FECG", "IECG"),
+    *("ACCEL", "ACCELEROMETER", "MAG", "LABEL", "LABELS", "CLASS", "TARGET", "ANNOTATION", "RHYTHM", "PEAK", "PEAKS", "DIGITAL"),
+    *("ANALOG", "FECG", "IECG"),
 )
 """Words in the names of signals that are no ECG leads; they are left out, and the stream says so."""
 
@@ -100,8 +100,7 @@ _ALIASES = {lead.upper(): lead for lead in LEADS} | {
     "LA-RA": "I", "LL-RA": "II", "LL-LA": "III",
 }  # fmt: skip
 _MV = {"nv": 1e-6, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "microvolt": 1e-3, "mv": 1.0, "millivolt": 1.0, "v": 1e3}
-_COUNTS = ("time", "t", "sample", "index")
-_UNSPECIFIED = ("ECG", "EKG", "LEAD", "CH", "CHANNEL")
+_UNSPECIFIED = ("ECG", "EKG", "LEAD", "CH", "CHANNEL", "EXG", "EXG CHANNEL", "ECG CHANNEL", "ECG LEAD")
 _BEFORE = re.compile(r"(ECG|EKG|LEAD)[ _-]*(?=[A-Z])")
 """What many files write before the name of a lead: "ECG V1" (EDF+ 2003, 3.2), "Lead II"."""
 _REFERENCES = ("REF", "AVG", "WCT")
@@ -350,11 +349,6 @@ def is_ecg(name: str) -> bool | None:
 def mv_per(unit: str) -> float | None:
     """Return how many mV one of a unit is (nV, uV, mV, V, written in any case); None for what is no voltage."""
     return _MV.get(unit.strip().lower().removesuffix("s"))
-
-
-def is_time(name: str) -> bool:
-    """Return whether a column of a table is called as one that counts its rows: time, t, sample or index."""
-    return re.split(r"[^a-z0-9]", name.strip().lower())[0] in _COUNTS
 
 
 def same_rate(one: float, other: float) -> bool:

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from ecgnat_stream.signal import is_ecg, mv_per
@@ -38,24 +39,37 @@ _UNIT_IN = re.compile(r"(?P<name>.*?)\s*(?:[\[(](?P<in>[^\])]*)[\])]|[_/,]\s*(?P
 _COMMENT = ("#", "%", "//")
 _UNIT_LIKE = frozenset(
     (
-        "cal",
-        "raw",
-        "uncal",
-        "no units",
-        "no unit",
-        "nu",
-        "unitless",
-        "",
-        "bpm",
-        "mmhg",
-        "%",
-        "g",
-        "m/(s^2)",
-        "m/s^2",
-        "deg/s",
-        "ohms",
+        *(
+            "",
+            "cal",
+            "raw",
+            "uncal",
+            "no units",
+            "no unit",
+            "nu",
+            "unitless",
+            "bpm",
+            "mmhg",
+            "%",
+            "g",
+            "m/(s^2)",
+            "m/s^2",
+            "deg/s",
+        ),
+        *(
+            "ohms",
+            "kohms",
+            "local_flux",
+            "°c",
+            "degrees celsius",
+            "hz",
+            "counts",
+            "adu",
+            "lsb",
+            "date",
+            "yyyy/mm/dd hh:mm:ss.000",
+        ),
     )
-    + ("kohms", "local_flux", "°c", "degrees celsius", "hz", "counts", "adu", "lsb", "date", "yyyy/mm/dd hh:mm:ss.000")
 )
 _CLOCK_LIKE = re.compile(r"\W*(h+:)?m+:s+([.,]\w+)?(\s*dd/mm/yyyy)?\W*|unix.*|y+-m+-d+.*", re.IGNORECASE)
 
@@ -233,7 +247,7 @@ def _refuse_other_text(text: str) -> None:
     start = text.lstrip()[:200]
     if start[:1] == "<":
         raise NoTableError(f"is HTML or XML, not a table as text: {_SAVE}")
-    if start[:1] == "{" or re.match(r'\[\s*[\[{"\d-]', start) and not TextTimes.fits(start[: start.find("]") + 1]):
+    if start[:1] == "{" or (re.match(r'\[\s*[\[{"\d-]', start) and not TextTimes.fits(start[: start.find("]") + 1])):
         raise NoTableError(f"is JSON, not a table as text: {_SAVE}")
 
 
@@ -295,7 +309,7 @@ class _Look:
     def _rate_and_unit_above(self) -> bool:
         """Return whether lines with a name and a value stand above, and a unit or a rate is among them."""
         rows = [cells_of(line, ",") for line in self._lines]
-        return any(len(cells) == 2 and (len(cells[1]) > 1 and mv_per(cells[1]) or _HERTZ.fullmatch(cells[1])) for cells in rows)
+        return any(len(cells) == 2 and ((len(cells[1]) > 1 and mv_per(cells[1])) or _HERTZ.fullmatch(cells[1])) for cells in rows)
 
     def _judge(self, mark: str | None) -> tuple[float, int, int]:
         """Return how well a delimiter fits: the part of cells that are values, and how many cells a row has; and that again."""
@@ -307,7 +321,7 @@ class _Look:
             1 for cell in cells if _POINT.fullmatch(cell) or _COMMA.fullmatch(cell) or TextTimes.fits(cell) or is_missing(cell)
         )
         even = widths.count(width) / len(widths)
-        return round(even * (0.5 + values / len(cells)), 1), width, width
+        return round(even * (0.5 + values / len(cells)) + 0.5 * (width > 1), 1), width, width
 
     def _tail(self, rows: dict[int, list[str]]) -> list[list[str]]:
         found = list(rows.values())
@@ -381,9 +395,8 @@ class _Look:
             elif kind == "number" and not unit and name.upper().startswith("EXG CHANNEL"):
                 unit = "uV"  # of the OpenBCI GUI
             cells = [row[at] for row in data]
-            if kind == "number" and _counts(header[at] if at < len(header) else None, at, cells, decimal, any(header)):
-                kind = "index"
-            columns.append(Column(name, unit, kind))
+            counts = kind == "number" and _counts(header[at] if at < len(header) else None, at, cells, decimal, any(header))
+            columns.append(Column(name, unit, "index" if counts else kind))
         if self._trailing and not columns[-1].name:
             columns[-1] = Column("", "", "text")
         self._refuse_odd(columns, data)
@@ -463,17 +476,17 @@ def _name_and_unit(cell: str) -> tuple[str, str]:
 
 
 def _counts(name: str | None, at: int, cells: Sequence[str], decimal: str, named: bool) -> bool:
-    """Return whether a column of numbers counts or times the rows: by its name, or one without a name before those that have one."""
+    """Return whether a column of numbers counts or times the rows: by its name, or without one before columns that have one."""
     if name:
         return is_index(name) or (at == 0 and unit_s(name) is not None and mv_per(_name_and_unit(name)[1]) is None)
     if not named or at or len(cells) < 2:
         return False
     values = [number(cell, decimal) for cell in cells if _is_number(cell, decimal) and not is_missing(cell)]
-    return all(one < other for one, other in zip(values, values[1:], strict=False))
+    return all(one < other for one, other in pairwise(values))
 
 
 def _clock(columns: Sequence[Column], data: Sequence[list[str]]) -> int | None:
-    """Return which column places the rows in time: rather times than counts, rather each row its own, rather numbers than text."""
+    """Return which column places the rows in time: rather times than counts, of many values than of few, numbers than text."""
     rows = data[:_ROWS]
 
     def rank(at: int) -> tuple[bool, int, bool, int]:
@@ -512,14 +525,14 @@ def _decimal(rows: Sequence[list[str]]) -> str:
         return "."
     if all(re.fullmatch(r"[-+]?[1-9]\d{0,2},\d{3}", cell) for cell in commas):
         raise NoTableError(
-            f"has numbers such as {commas[0]}, whose comma could stand before decimals or between thousands: save it with decimal "
-            "points and nothing between thousands"
+            f"has numbers such as {commas[0]}, whose comma could stand before decimals or between thousands: save it with "
+            "decimal points and nothing between thousands"
         )
     return ","
 
 
 def _unclear(line: str) -> str:
     return (
-        f"has lines such as {line.strip()}: two columns, or one with decimal commas? Name its leads, two or one (leads, on the command "
-        "line --leads II,V1 or --leads II), or save it with decimal points"
+        f"has lines such as {line.strip()}: two columns, or one with decimal commas? Name its leads, two or one (leads, on the "
+        "command line --leads II,V1 or --leads II), or save it with decimal points"
     )

@@ -47,7 +47,7 @@ _TIMES = frozenset(
 _COUNTS = frozenset(("sample", "samples", "index", "idx", "nseq", "seq", "counter", "unnamed", "row", "frame", "abtastwert"))
 
 _RATES = (20.0, 20_000.0)
-"""Rates in Hz among which a time without a unit chooses: they are a factor of 1000 apart, so that one of s, ms, us and ns fits."""
+"""Rates in Hz that tell the unit of a time without one: they are a factor of 1000 apart, so that one of s, ms, us and ns fits."""
 
 _LOOKS, _LOOK = 64, 4096
 """Places, and rows at each, that tell how the times step."""
@@ -58,7 +58,7 @@ _MOST_HOLE_S = 14 * 86_400.0
 """Longest hole in s: two weeks, the longest of common Holter recordings. Beyond, a clock was set."""
 
 _SAME = 1e-3
-"""How far apart, as a part, two statements of one rate may be at least: clocks of cheap devices, and rates named in round numbers."""
+"""How far apart, as a part, two statements of one rate may be: clocks of cheap devices, and rates named in round numbers."""
 
 
 class TimelineError(ValueError):
@@ -224,9 +224,9 @@ def _of_counter(read: Read, total: int, step: float) -> Timeline | None:
         at_holes = np.flatnonzero(missing > 0)
         holes += zip(rows[at_holes].tolist(), missing[at_holes].tolist(), strict=True)
         _check_holes(holes)
-    if any(missing > 1e9 for _, missing in holes):
-        row, missing = max(holes, key=lambda hole: hole[1])
-        raise TimelineError(row, f"the counter leaps by {missing}")
+    if any(lost > 1e9 for _, lost in holes):
+        row, lost = max(holes, key=lambda hole: hole[1])
+        raise TimelineError(row, f"the counter leaps by {lost}")
     return Timeline(None, 0.0, tuple(holes), tuple(doubles))
 
 
@@ -261,9 +261,9 @@ def _of_times(read: Read, total: int, unit: float, steps: Values, mean: float) -
         holes = _coarse_holes(seconds, total, mean, late)
         one = _mean_without(seconds, total, holes)
         holes = _coarse_holes(seconds, total, one, late)
-    for row, missing in holes:
-        if missing * one > _MOST_HOLE_S:
-            raise TimelineError(row, f"the time leaps by {missing * one / 86_400:.3g} days")
+    for row, lost in holes:
+        if lost * one > _MOST_HOLE_S:
+            raise TimelineError(row, f"the time leaps by {lost * one / 86_400:.3g} days")
     length = one * max(1, total - 1)
     precision = 2 * (_grain(steps, one) if exact else late) / length
     return Timeline(_named(1 / one, max(1e-4, precision)), max(_SAME, precision), tuple(holes), tuple(doubles))
@@ -358,7 +358,10 @@ def _named(fs: float, within: float) -> float:
     return float(whole) if whole and abs(fs - whole) <= within * fs else float(f"{fs:.6g}")
 
 
-_DATE = r"(?P<{0}y>\d{{4}})[-/.](?P<{0}m>\d{{1,2}})[-/.](?P<{0}d>\d{{1,2}})|(?P<{0}a>\d{{1,2}})[-/.](?P<{0}b>\d{{1,2}})[-/.](?P<{0}c>\d{{4}})"
+_DATE = (
+    r"(?P<{0}y>\d{{4}})[-/.](?P<{0}m>\d{{1,2}})[-/.](?P<{0}d>\d{{1,2}})"
+    r"|(?P<{0}a>\d{{1,2}})[-/.](?P<{0}b>\d{{1,2}})[-/.](?P<{0}c>\d{{4}})"
+)
 _TEXT = re.compile(
     rf"\[?\s*(?P<day>{_DATE.format('p')})?[T\s]*"
     r"(?P<clock>\d{1,4}:\d{1,2}(?::\d{1,2})?)(?P<part>[.,]\d+)?\s*(?P<half>[AaPp]\.?[Mm]\.?)?"

@@ -30,11 +30,11 @@ from ecgnat_stream.signal import (
     StreamInfo,
     assign_leads,
     ecg_signals,
-    is_time,
     mv_per,
     same_rate,
     twice,
 )
+from ecgnat_stream.timeline import is_index
 
 __all__ = ["Recording", "Source", "WfdbRecord", "condition_samples", "open_source", "standard_leads"]
 
@@ -175,7 +175,7 @@ def _name(path: Path) -> str:
 
 def _of_frame(source: Any, fs: float | None, leads: Sequence[str] | None, units: str | None) -> Recording:
     """Read a table: a column is a lead, but for one that counts the rows."""
-    columns = [column for column in source.columns if not is_time(str(column))]
+    columns = [column for column in source.columns if not is_index(str(column))]
     named = [column for column in columns if isinstance(column, str)]
     if again := twice(named):
         raise InputError(f"the table has several columns called {', '.join(again)}: give each lead a name of its own")

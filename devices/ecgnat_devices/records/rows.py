@@ -21,7 +21,6 @@ _LINE = 2**16
 """Longest line."""
 
 _EMPTY = re.compile(r"(?<=[,;\t|])(?=[,;\t|\n])|(?<=\n)(?=[,;\t|])")
-_PLAIN = re.compile(r"[0-9eE+\-.,;\t| \nnaNA/]*")
 _GROUPED = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?")
 _COMMENT = ("#", "%", "//")
 
@@ -35,6 +34,11 @@ class Rows:
         The table, and how it is written.
     columns
         Which columns are read.
+
+    Attributes
+    ----------
+    cut_off
+        Whether the last line was left out, as it ends within a row.
     """
 
     def __init__(self, path: Path, layout: Layout, columns: Sequence[int]) -> None:
@@ -43,6 +47,7 @@ class Rows:
         self._clock = layout.clock if layout.clock in columns and layout.clock not in self._numbers else None
         self._time = TextTimes((*layout.times, *self._last_times()))
         self._starts: list[tuple[int, int]] = []
+        self.cut_off = False
 
     def line_of(self, row: int) -> int:
         """Return which line of the file, counted from 1, holds a row."""
@@ -75,6 +80,8 @@ class Rows:
                 piece = file.read(_PIECE)
                 lines = (rest + piece).split("\n")
                 rest = lines.pop() if piece else ""
+                if not piece and lines[-1].strip() and self._is_cut_off(lines[-1]):
+                    self.cut_off = bool(lines.pop())
                 if len(rest) > _LINE or any(len(line) > _LINE for line in (lines if len(piece) > _LINE else ())):
                     raise wrong(self._path, f"has a line of more than {_LINE} characters: a row for each sample is needed")
                 first, at = at, at + len(lines)
@@ -91,6 +98,11 @@ class Rows:
                     yield first, lines
                 if not piece:
                     return
+
+    def _is_cut_off(self, line: str) -> bool:
+        """Return whether a last line, which no line break ends, lacks cells, or the end of a number."""
+        cells = cells_of(line, self._layout.delimiter)
+        return len(cells) < len(self._layout.columns) or re.fullmatch(r".*([eE][-+]?|[-+]|\.)", cells[-1]) is not None
 
     def _plain(self, lines: list[str]) -> Values | None:
         """Return the numbers of lines in which nothing is odd; None if something is."""
@@ -120,7 +132,7 @@ class Rows:
                 numbers = self._load(_EMPTY.sub("nan", "\n".join(lines) + "\n").split("\n")[:-1])
             except ValueError:
                 return None
-        if times is None:
+        if times is None or self._clock is None:
             return numbers
         if len(numbers) != len(times):
             return None

@@ -63,7 +63,8 @@ class Scratch:
 
     def __init__(self, path: Path, columns: int) -> None:
         self._path, self._columns, self.total = path, columns, 0
-        self._file = tempfile.TemporaryFile(prefix="ecgnat-", buffering=0)
+        self._file = tempfile.TemporaryFile(prefix="ecgnat-", buffering=0)  # noqa: SIM115 (open as long as this object is there)
+        weakref.finalize(self, self._file.close)
 
     def append(self, rows: Values) -> None:
         """Write rows ``(n, columns)`` after those that are there.
@@ -75,7 +76,7 @@ class Scratch:
         """
         if (self.total + len(rows)) * self._columns * 8 > MOST_BYTES:
             raise wrong(self._path, f"becomes more than {MOST_BYTES} bytes when it is decoded")
-        data = memoryview(np.ascontiguousarray(rows, dtype=np.float64)).cast("B")
+        data = memoryview(np.ascontiguousarray(rows, dtype=np.float64).tobytes())
         try:
             while data:
                 data = data[self._file.write(data) :]

@@ -1,6 +1,6 @@
 """Tables of numbers: CSV and its kin, a row for each sample and a column for each lead.
 
-The table goes once through bounded memory into a scratch file; a column of times, or one that counts, says where rows are missing.
+The table goes once through bounded memory into a scratch file. A column of times, or of a counter, says where rows are missing.
 """
 
 from __future__ import annotations
@@ -46,7 +46,10 @@ def open_table(path: Path, asked: Asked) -> Contents:
             f"has {scratch.total} rows and {len(shown)} columns: its rows look like leads; turn it round, a row for each sample",
         )
     line, notes = _timeline(path, table, scratch, kept, rows)
+    notes += ("its last line is cut off and left out",) if rows.cut_off else ()
     runs, total = _runs(path, line, scratch, kept, table, rows)
+    if line.doubles:
+        notes += (f"{len(line.doubles)} of its rows are there twice and count once",)
     fs, rate_by = _rate(path, table, line, asked)
 
     def read(wanted: Sequence[int], start: int, stop: int) -> Values:

@@ -331,12 +331,13 @@ def _is_unspecified(name: str) -> bool:
 
 
 def _is_other(name: str) -> bool:
-    words = _words(name)
-    if any(word in NOT_ECG or word.rstrip("0123456789") in NOT_ECG for word in words):
-        return True
-    electrodes = [word for word in words if word not in _REFERENCES]
+    return any(word in NOT_ECG or word.rstrip("0123456789") in NOT_ECG for word in _words(name)) or _is_eeg(name)
+
+
+def _is_eeg(name: str) -> bool:
+    electrodes = [word for word in _words(name) if word not in _REFERENCES]
     on_head = bool(electrodes) and all(_SCALP.fullmatch(word) for word in electrodes)
-    return on_head and (len(electrodes) > 1 or electrodes[0] not in _CHEST)
+    return "EEG" in electrodes or (on_head and (len(electrodes) > 1 or electrodes[0] not in _CHEST))
 
 
 def is_ecg(name: str) -> bool | None:
@@ -367,8 +368,11 @@ def ecg_signals(names: Sequence[str], units: Sequence[str], given: str | None = 
 
     ``given`` is the unit of those that state none.
     """
+    beside_eeg = any(map(_is_eeg, names))  # C3 is then one of the head
     return [
         row
         for row, (name, unit) in enumerate(zip(names, units, strict=True))
-        if (known := is_ecg(name)) is not False and (known or mv_per(unit.strip() or given or "") is not None)
+        if (known := is_ecg(name)) is not False
+        and not (beside_eeg and _words(name)[:1] and _words(name)[0] in _CHEST)
+        and (known or mv_per(unit.strip() or given or "") is not None)
     ]

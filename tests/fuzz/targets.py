@@ -614,6 +614,7 @@ def _edf() -> list[bytes]:
                 writer.setSignalHeaders([pyedflib.highlevel.make_signal_header("ECG II", "uV", 250, 250, -3000.0, 3000.0)])
                 writer.writeSamples([_SINE * 500])
             found.append(path.read_bytes())
+            found.append(found[-1].replace(b"DF+C", b"DF+D").replace(b"+1\x14\x14", b"+7\x14\x14"))
     return found
 
 
@@ -621,7 +622,20 @@ def _edf() -> list[bytes]:
     20,
     _edf,
     (DeviceError, InputError),
-    (b"EDF+C", b"EDF+D", b"BDF+C", b"24BIT", b"-1      ", b"99999999", b"0       ", b"uV", b"mV"),
+    (
+        b"EDF+C",
+        b"EDF+D",
+        b"BDF+C",
+        b"24BIT",
+        b"-1      ",
+        b"99999999",
+        b"0       ",
+        b"uV",
+        b"mV",
+        b"+7\x14\x14\0",
+        b"0,1",
+        b"\xb5V",
+    ),
 )
 def edf(scratch: Path) -> Take:
     """An EDF or BDF file."""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecgnat_stream.errors import ConfigError
-from ecgnat_stream.signal import LEADS, NOT_ECG, SampleBlock, assign_leads, is_ecg, mv_per
+from ecgnat_stream.signal import LEADS, NOT_ECG, SampleBlock, assign_leads, ecg_signals, is_ecg, mv_per
 
 
 def _named(names: list[str], lead_map: dict[str, str] | None = None) -> list[str | None]:
@@ -76,6 +76,13 @@ def test_names_of_files_that_say_only_that_it_is_an_ecg(name: str) -> None:
 def test_names_of_files_that_are_no_ecg(name: str) -> None:
     assert is_ecg(name) is False
     assert _named(["II", name]) == ["II", None]
+
+
+def test_c3_is_of_the_head_beside_others_of_the_head() -> None:
+    assert ecg_signals(["C3", "C4-Ref", "O1", "ECG L"], ["uV"] * 4) == [3]
+    assert ecg_signals(["C3", "EEG", "ECG"], ["uV"] * 3) == [2]
+    assert ecg_signals(["C1", "C2", "ECG"], ["uV"] * 3) == [0, 1, 2]
+    assert ecg_signals(["ECG C3", "O1"], ["uV"] * 2) == [0]
 
 
 @pytest.mark.parametrize("name", ["C3", "RecGain", "X", "1", "", "EXG1", "foo"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any, get_args
 
@@ -136,3 +137,18 @@ def test_noise_in_the_file_is_an_error_or_a_signal(fmt: str, tmp_path: Path) -> 
             assert "rec" in str(error)
             continue
         assert part.shape == (len(record.leads), min(record.total, 1000))
+
+
+@EVERY
+def test_nothing_is_printed(fmt: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    maker = MAKERS[fmt]
+    path = maker.make(tmp_path / "rec", signal(4.0), "mV")
+    file = path if path.is_file() else path.with_suffix(".hea")
+    whole = file.read_bytes()
+    capfd.readouterr()
+    for damaged in (whole, whole[: len(whole) // 2], whole[:-1], whole.replace(b"mV", b"m\xffV"), bytes(len(whole))):
+        file.write_bytes(damaged)
+        with contextlib.suppress(DeviceError):
+            record = opened(maker, path)
+            record.read(0, record.total)
+    assert capfd.readouterr() == ("", "")  # what a library of C prints too: standard output is for JSON lines

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Annotated, Literal
 
 import msgspec
@@ -47,12 +48,18 @@ def _tag(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
 
 
-def _clean(event: Event, limit: int, *fields: str) -> None:
-    """Clean fields of an event that is being made."""
-    for field in fields:
-        text = getattr(event, field)
-        if text and (shown := cleaned(text, limit)) != text:
-            msgspec.structs.force_setattr(event, field, shown)
+@cache
+def _texts(kind: type[Event]) -> tuple[tuple[str, int], ...]:
+    """Return the fields of an event that are text, and how long each may be."""
+    fields = [field.name for field in msgspec.structs.fields(kind) if field.type in (str, str | None)]
+    return tuple((name, _LIMITS.get(name, LINE)) for name in fields)
+
+
+_LIMITS = {
+    "bed": 3 * LINE, "alarm_id": 4 * LINE, "event_id": 4 * LINE, "newest": 4 * LINE, "text": 2 * LINE,
+    "condition": NAME, "action": NAME, "lead": NAME, "by": NAME, "source": NAME,
+}  # fmt: skip
+"""How long texts may be that have another limit than ``LINE``, characters."""
 
 
 Probability = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
@@ -75,6 +82,13 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=_ta
     time: datetime
     at_s: float | None = None
 
+    def __post_init__(self) -> None:
+        """Clean every text, whoever wrote it, so that each sink can write the event."""
+        for field, limit in _texts(type(self)):
+            text = getattr(self, field)
+            if isinstance(text, str) and (shown := cleaned(text, limit)) != text:
+                msgspec.structs.force_setattr(self, field, shown)
+
 
 class Meta(Event, frozen=True, kw_only=True):
     """A stream has begun: what the device delivers, and how it was understood.
@@ -95,7 +109,7 @@ class Meta(Event, frozen=True, kw_only=True):
     pace: float = 1.0
 
     def __post_init__(self) -> None:
-        _clean(self, LINE, "device")
+        super().__post_init__()
         msgspec.structs.force_setattr(self, "leads", tuple(cleaned(lead, NAME) for lead in self.leads))
 
 
@@ -105,9 +119,6 @@ class DeviceStatus(Event, frozen=True, kw_only=True):
     state: Literal["connecting", "online", "stalled", "offline", "ended"]
     detail: str = ""
     session: int = 0
-
-    def __post_init__(self) -> None:
-        _clean(self, LINE, "detail")
 
     @property
     def online(self) -> bool:
@@ -246,10 +257,6 @@ class Alarm(Event, frozen=True, kw_only=True):
     lead: str | None = None
     codes: Codes = Codes()
 
-    def __post_init__(self) -> None:
-        _clean(self, NAME, "condition", "by", "lead")
-        _clean(self, 2 * LINE, "text")
-
 
 class Technical(Event, frozen=True, kw_only=True):
     """A stage noticed that something works or no longer works; the alarm stage makes an alarm of it.
@@ -263,10 +270,6 @@ class Technical(Event, frozen=True, kw_only=True):
     detail: str = ""
     lead: str | None = None
     source: str = ""
-
-    def __post_init__(self) -> None:
-        _clean(self, NAME, "condition", "lead", "source")
-        _clean(self, LINE, "bed", "detail")
 
 
 class Command(Event, frozen=True, kw_only=True):
@@ -282,10 +285,6 @@ class Command(Event, frozen=True, kw_only=True):
     source: str = ""
     correlation: str = ""
 
-    def __post_init__(self) -> None:
-        _clean(self, NAME, "condition", "source")
-        _clean(self, LINE, "bed", "correlation")
-
 
 class CommandResult(Event, frozen=True, kw_only=True):
     """What became of a command."""
@@ -295,10 +294,6 @@ class CommandResult(Event, frozen=True, kw_only=True):
     reason: str = ""
     source: str = ""
     correlation: str = ""
-
-    def __post_init__(self) -> None:
-        _clean(self, NAME, "action", "source")
-        _clean(self, LINE, "bed", "reason", "correlation")
 
 
 class Delivery(Event, frozen=True, kw_only=True):
@@ -316,9 +311,6 @@ class Delivery(Event, frozen=True, kw_only=True):
     event_id: str
     step: Literal["published", "at-broker", "confirmed"]
     by: str = ""
-
-    def __post_init__(self) -> None:
-        _clean(self, NAME, "by")
 
 
 class EngineStatus(Event, frozen=True, kw_only=True):
@@ -343,9 +335,6 @@ class EngineStatus(Event, frozen=True, kw_only=True):
     windows: int = 0
     skipped_windows: int = 0
     detail: str = ""
-
-    def __post_init__(self) -> None:
-        _clean(self, LINE, "model", "detail")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["LINE", "NAME", "cell", "cleaned", "clock", "length", "short_length"]
+__all__ = ["LINE", "NAME", "as_text", "cell", "cleaned", "clock", "length", "short_length"]
 
 NAME = 80
 """Longest name from outside (of a lead, a person, a condition), characters."""
@@ -56,6 +56,16 @@ def length(seconds: float) -> str:
     return short_length(seconds) + unit
 
 
+def as_text(name: str) -> str:
+    """Return the name of a file as text that every encoding of Unicode has: bytes of it that are no UTF-8 are replaced."""
+    if name.isascii():
+        return name
+    try:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    except UnicodeEncodeError:  # halves of pairs that are no bytes of a name
+        return name.encode("utf-8", "replace").decode()
+
+
 def cleaned(value: object, limit: int = LINE) -> str:
     """Return text from outside as one line that a terminal, a log or a table may show.
 
@@ -73,7 +83,7 @@ def cleaned(value: object, limit: int = LINE) -> str:
     if len(text) <= limit and text.isascii() and text.isprintable() and "  " not in text and text == text.strip():
         return text
     # The patterns look only at what may be shown: a long text costs no more than a short one.
-    whole, text = len(text) <= _LOOK_AT * limit, text[: _LOOK_AT * limit]
+    whole, text = len(text) <= _LOOK_AT * limit, as_text(text[: _LOOK_AT * limit])
     text = " ".join("".join(map(_shown, _SEQUENCE.sub(_ODD, text))).split())
     text = _MARKS.sub(r"\1", re.sub(f"{_ODD}+", _ODD, text))
     return text if whole and len(text) <= limit else text[: limit - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"

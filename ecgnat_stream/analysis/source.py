@@ -35,6 +35,7 @@ from ecgnat_stream.signal import (
     twice,
 )
 from ecgnat_stream.timeline import is_index
+from ecgnat_stream.words import as_text
 
 __all__ = ["Recording", "Source", "WfdbRecord", "condition_samples", "open_source", "standard_leads"]
 
@@ -170,7 +171,7 @@ def _of_path(
 
 def _name(path: Path) -> str:
     name = path.name[: -len(".gz")] if path.suffix.lower() == ".gz" else path.name
-    return Path(name).stem if Path(name).suffix.lower() in (*SINGLE_FILES, *WFDB_SUFFIXES) else name
+    return as_text(Path(name).stem if Path(name).suffix.lower() in (*SINGLE_FILES, *WFDB_SUFFIXES) else name)
 
 
 def _of_frame(source: Any, fs: float | None, leads: Sequence[str] | None, units: str | None) -> Recording:

@@ -14,6 +14,7 @@ from ecgnat_stream.analysis import Summary
 from ecgnat_stream.batch.choose import RecordingFile
 from ecgnat_stream.batch.work import Order, Result
 from ecgnat_stream.errors import EcgnatError
+from ecgnat_stream.words import as_text
 
 __all__ = ["Lines"]
 
@@ -55,7 +56,7 @@ class Lines:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if resume and path.is_file():
-                self._keep(order, {_text(recording.path): recording for recording in recordings})
+                self._keep(order, {as_text(recording.path): recording for recording in recordings})
             # Without a buffer: what a full disk has refused is not tried again when the file is closed.
             self._file = path.open("ab" if resume else "wb", buffering=0)
         except OSError as error:
@@ -79,9 +80,9 @@ class Lines:
         """
         recording = result.recording
         line: dict[str, object] = {"type": "failure" if result.error else "analysis"}
-        line |= {"path": _text(recording.path), "name": _text(recording.name)}
+        line |= {"path": as_text(recording.path), "name": as_text(recording.name)}
         if result.error:
-            line |= {"error": _text(result.error)}
+            line |= {"error": as_text(result.error)}
         else:
             line |= {"size": recording.size, "modified_ns": recording.modified_ns, "settings": self._settings}
             line |= {"notes": (*result.notes, *result.unwritten), "analysis": msgspec.Raw(result.analysis)}
@@ -113,10 +114,5 @@ class Lines:
         part.replace(self.path)
 
     def _is_of(self, line: _Line, recording: RecordingFile) -> bool:
-        same = (line.name, line.size, line.modified_ns) == (_text(recording.name), recording.size, recording.modified_ns)
+        same = (line.name, line.size, line.modified_ns) == (as_text(recording.name), recording.size, recording.modified_ns)
         return same and line.settings == self._settings
-
-
-def _text(name: str) -> str:
-    """Return a file name as text: bytes that are none are replaced."""
-    return os.fsencode(name).decode("utf-8", "replace")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import time
 import warnings
@@ -65,7 +66,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     def fingerprint(self) -> str:
         """Return what is the same for orders that give the same analysis."""
         asked = {name: getattr(self, name) for name in _ASKED}
-        return hashlib.sha256(msgspec.json.encode([__version__, asked], order="sorted")).hexdigest()[:16]
+        # Not msgspec: the name of a network's folder may hold bytes that are no text.
+        text = json.dumps([__version__, msgspec.to_builtins(asked)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def files_of(self, recording: RecordingFile) -> list[Path]:
         """Return the files that are written for a recording."""

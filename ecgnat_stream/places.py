@@ -74,8 +74,8 @@ def path_of(text: str | os.PathLike[str]) -> Path:
         return Path(written)
     if found[:1] == "~":
         name = found.partition("/")[0]
-        who = f"an account {name[1:]}" if name[1:] else "a home folder of this account, nor HOME in the environment"
-        raise ConfigError(f"{written}: there is not {who}: write the whole path, or ./{name} for what is called so")
+        why = f"there is no account {name[1:]}" if name[1:] else "HOME is not set, and this account has no home folder"
+        raise ConfigError(f"{written}: {why}: write the whole path, or ./{name} for what is called so")
     assert left is not None
     raise ConfigError(f"{written}: the environment has no {left[1] or left[2]}: set it, or write the whole path")
 

@@ -14,6 +14,9 @@ LINE = 300
 
 _ODD = "\N{REPLACEMENT CHARACTER}"
 
+_HALVES = re.compile("[\ud800-\udfff]")
+"""Surrogates: alone they are no character."""
+
 _LOOK_AT = 4
 
 _SEQUENCE = re.compile(
@@ -63,7 +66,7 @@ def as_text(name: str) -> str:
     try:
         return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     except UnicodeEncodeError:  # halves of pairs that are no bytes of a name
-        return name.encode("utf-8", "replace").decode()
+        return _HALVES.sub(_ODD, name)
 
 
 def cleaned(value: object, limit: int = LINE) -> str:

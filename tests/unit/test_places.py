@@ -52,7 +52,7 @@ def test_what_a_path_means(written: str, meant: str, home: Path) -> None:
 @pytest.mark.parametrize(
     ("written", "said"),
     [
-        ("~no-such-account/a", r"not an account no-such-account: .*\./~no-such-account"),
+        ("~no-such-account/a", r"no account no-such-account: .*\./~no-such-account"),
         ("$NOTHING/a", "no NOTHING"),
         ("${NOTHING}/a", "no NOTHING"),
         ("a/$NOTHING", "no NOTHING"),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecgnat_stream.words import cell, cleaned
+from ecgnat_stream.words import as_text, cell, cleaned
 
 ODD = "\N{REPLACEMENT CHARACTER}"
 
@@ -81,3 +81,20 @@ def test_text_that_a_spreadsheet_would_take_for_a_formula_is_text(text: str) -> 
 @pytest.mark.parametrize("value", [-1, -1.5, True, None, "-1.5", "+2", "-.5e-3", "nurse 7", "a=b", "", "1-2", "''", "home/icu/1"])
 def test_numbers_and_ordinary_text_are_cells_as_they_are(value: object) -> None:
     assert cell(value) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a b.csv", "a b.csv"),
+        ("café", "café"),
+        ("caf\udce9", "caf\ufffd"),
+        ("caf\udcc3\udca9", "café"),  # where names are ASCII for Python, their bytes are still UTF-8
+        ("\ud83d", "\ufffd"),
+        ("", ""),
+    ],
+)
+def test_the_name_of_a_file_is_text_that_can_be_written(name: str, text: str) -> None:
+    assert as_text(name) == text
+    assert as_text(name).encode().decode() == text
+    assert cleaned(name) == text

@@ -22,7 +22,6 @@ LOCALES = {
     "utf-8": {},
     "ascii output": {"PYTHONIOENCODING": "ascii"},
     "C": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-    "unknown": {"LC_ALL": "xx_YY.UTF-9", "PYTHONUTF8": "0"},
 }
 
 

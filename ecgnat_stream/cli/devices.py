@@ -25,7 +25,8 @@ def _devices(_: argparse.Namespace) -> int:
     console = Console(markup=False, highlight=False)
     for name in device_names():
         kind = adapter(name)
-        title = f"{name}: {(kind.__doc__ or '').strip().splitlines()[0]}"
+        about = (kind.__doc__ or "").strip().partition("\n")[0]  # python -OO leaves docstrings out
+        title = f"{name}: {about}" if about else name
         table = Table("option", "type", "default", title=title, title_justify="left")
         for option in msgspec.structs.fields(kind.Options):
             default = "required" if option.required else repr(option.default)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import NoReturn
@@ -22,7 +23,8 @@ _MOST_BYTES = 2**26
 _READ = "AnnotatedECG (HL7), restingecgdata (Philips), RestingECG and CardiologyXML (GE)"
 
 _MOST_ELEMENTS, _DEEPEST = 2**18, 64
-_PIECE = _WORDS = 2**16
+_PIECE = _WORDS = 2**18
+_SPACE = re.compile(r"\s")
 
 
 def read_xml(path: Path, roots: Collection[str], leave_out: Collection[str] = ()) -> Element:
@@ -118,13 +120,17 @@ def number_of(path: Path, text: str, what: str) -> float:
 
 
 def numbers_of(path: Path, text: str, what: str) -> Values:
-    """Return the numbers of a text; what is written as no number ("NaN") is none. They are taken in parts, as words are large."""
-    words = text.split()
+    """Return the numbers of a text; what is written as no number ("NaN") is none. The text is taken in parts, as words are large."""
+    parts, at = [np.empty(0)], 0
     try:
-        parts = [np.array(words[at : at + _WORDS]).astype(np.float64) for at in range(0, len(words), _WORDS)]
+        while at < len(text):
+            end = _SPACE.search(text, at + _WORDS)
+            stop = len(text) if end is None else end.start()
+            parts.append(np.fromiter(map(float, text[at:stop].split()), np.float64))
+            at = stop
     except ValueError as error:
         raise wrong(path, f"{what} has samples that are no numbers ({error})") from error
-    values = np.concatenate(parts) if parts else np.empty(0)
+    values = np.concatenate(parts)
     values[~np.isfinite(values)] = np.nan
     return values
 

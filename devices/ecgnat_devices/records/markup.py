@@ -120,7 +120,7 @@ def number_of(path: Path, text: str, what: str) -> float:
 
 
 def numbers_of(path: Path, text: str, what: str) -> Values:
-    """Return the numbers of a text; what is written as no number ("NaN") is none. The text is taken in parts, as words are large."""
+    """Return the numbers of a text; what is written as no number ("NaN") is none. It is taken in parts, as words are large."""
     parts, at = [np.empty(0)], 0
     try:
         while at < len(text):

@@ -6,7 +6,8 @@ What a file states is believed; what is given must agree with it. Formats differ
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from ecgnat_devices.records.contents import Asked, Contents, Signal, Units, border, wrong
 from ecgnat_devices.records.registry import reader
 from ecgnat_devices.records.scratch import Unpacked
-from ecgnat_stream.errors import InputError
+from ecgnat_stream.errors import DeviceError, InputError
 from ecgnat_stream.recordings import Format, format_of, header_of, is_recording
 from ecgnat_stream.signal import MONITORED_FIRST, UV_RANGE, ecg_signals, is_ecg, mv_per, same_rate, twice
 from ecgnat_stream.suggest import proposal
@@ -115,17 +116,28 @@ def open_record(
     asked = Asked(fs, units, scale, None if leads is None else tuple(leads), strict)
     unpacked = Unpacked(path) if path.suffix.lower() == ".gz" else None
     file = path if unpacked is None else unpacked.path
-    with border(path, "cannot be read"):
+    with border(path, "cannot be read"), _named(path, file):
         contents = reader(format_of(file) if fmt == "auto" else fmt)(file, asked)
         record = _record(path, contents, asked)
 
     def read(start: int, stop: int, _keep: object = unpacked) -> Samples:
-        with border(path, f"cannot be read at sample {start}"):
+        with border(path, f"cannot be read at sample {start}"), _named(path, file):
             return record.read(start, stop)
 
     return OpenRecord(
         path, record.fs, record.leads, record.total, record.uv_per_lsb, read, left_out=record.left_out, notes=record.notes
     )
+
+
+@contextmanager
+def _named(path: Path, file: Path) -> Iterator[None]:
+    """Name in messages what was asked for, not the file that it was unpacked to."""
+    try:
+        yield
+    except DeviceError as error:
+        if file == path:
+            raise
+        raise DeviceError(str(error).replace(str(file), str(path)), permanent=error.permanent) from error
 
 
 def _not_there(path: Path) -> str:

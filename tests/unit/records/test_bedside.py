@@ -273,6 +273,10 @@ def test_xml_in_every_encoding(tmp_path: Path, encoding: str) -> None:
     packed = tmp_path / "b.xml.gz"
     packed.write_bytes(gzip.compress(file.read_bytes()))
     assert open_record(packed).leads == LEADS
+    packed.write_bytes(gzip.compress(file.read_bytes()[:900]))
+    with pytest.raises(DeviceError, match=r"b\.xml\.gz: is no sound XML, or it was cut") as error:
+        open_record(packed)
+    assert "ecgnat-" not in str(error.value)
 
 
 def test_xml_with_a_prefix_and_comments(tmp_path: Path) -> None:

@@ -133,6 +133,8 @@ class StreamInfo:
         Multiple of real time at which it delivers: other than 1 only for a recording that is played slower or faster.
     recorded
         True for a recording, at whatever speed it is played: no patient waits, and a slow disk is no lost device.
+    notes
+        What a person should know of a recording: what its file does not say, and what is taken for it.
     """
 
     fs: float
@@ -143,6 +145,7 @@ class StreamInfo:
     total: int | None = None
     pace: float = 1.0
     recorded: bool = False
+    notes: tuple[str, ...] = ()
 
     def clock_s(self, stream_s: float) -> float:
         """Return how long a stretch of the stream takes by the host's clock, s: at 20 times real time a 20th of its length."""

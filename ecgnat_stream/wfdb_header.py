@@ -301,7 +301,12 @@ def _signal(path: Path, number: int, line: str, row: int, fs: float | None) -> D
         numbers.append(int(word))
         behind = others
     if len(numbers) < 5 and _hides_numbers(behind):
-        raise _unclear(path, number, line, "cannot be understood: blanks in the gain or unit, or a number that is none?")
+        raise _unclear(
+            path,
+            number,
+            line,
+            "cannot be understood: after the format it should go on like 200(0)/mV 16 0 0 0 0 II, without other blanks",
+        )
     zero = numbers[1] if len(numbers) > 1 else 0
     steps = float(gain["gain"]) if gain else 0.0
     described = Described(

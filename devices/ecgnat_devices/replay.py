@@ -117,6 +117,7 @@ class ReplayDevice:
             live=options.speed != "max",
             pace=1.0 if options.speed == "max" else options.speed,
             total=None if options.loop else stop - start,
+            notes=record.notes,
         )
         self._total = stop - start
         return info, lambda first, last: record.read(start + first, start + last)

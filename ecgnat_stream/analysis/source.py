@@ -166,6 +166,8 @@ def _of_path(
     given = {key: value for key, value in options.items() if value is not None}
     device: Any = open_device("replay", {"path": str(path), "speed": "max", **given}, SystemClock())
     info, read = device.open()
+    for note in info.notes:
+        warnings.warn(f"{_name(path)}: {note}", UserWarning, stacklevel=_caller_level())
     return Recording(_name(path), info, info.total, _finite(read))
 
 

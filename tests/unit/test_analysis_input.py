@@ -249,3 +249,15 @@ def test_a_warning_points_at_the_line_that_gave_the_samples() -> None:
         with pytest.warns(UserWarning, match="too little") as told:
             ask(beating() / 1000, fs=FS)
         assert told[0].filename == __file__
+
+
+def test_what_a_file_does_not_say_is_said_as_a_warning(tmp_path: Path) -> None:
+    """As `ecgnat analyse` prints it; a time that is none is no hindrance."""
+    np.tile(np.arange(-100, 100), 10).astype("<i2").tofile(tmp_path / "rec.dat")
+    (tmp_path / "rec.hea").write_text("rec 1\nrec.dat 16 200/mV 16 0 0 0 0 II\n")
+    with pytest.warns(UserWarning, match=r"^rec: its header gives no rate: 250 Hz is taken"):
+        assert open_source(tmp_path / "rec").info.fs == 250
+    assert open_source(tmp_path / "rec", fs=360).info.fs == 360
+    (tmp_path / "rec.hea").write_text("rec 1 360 2000 24:00:00\nrec.dat 16 200/mV 16 0 0 0 0 II\n")
+    with pytest.warns(UserWarning, match="^rec: its time 24:00:00 is no time of day"):
+        assert open_source(tmp_path / "rec").info.fs == 360

@@ -75,7 +75,7 @@ def open_wfdb(path: Path, asked: Asked) -> Contents:
                     value[at : at + len(kept)] = kept
         return values
 
-    return Contents(signals, read, _notes(header, described))
+    return Contents(signals, read, _notes(header, described, asked))
 
 
 @dataclass(slots=True)
@@ -311,10 +311,10 @@ def _frame_hz(header: Header, per_frame: Sequence[int], asked: Asked) -> float |
     return asked.fs / per_frame[0]
 
 
-def _notes(header: Header, parts: Sequence[_Part]) -> tuple[str, ...]:
+def _notes(header: Header, parts: Sequence[_Part], asked: Asked) -> tuple[str, ...]:
     notes = list(header.notes)
-    if header.fs is None:
-        notes.append(f"its header gives no rate: where none is given, it is {DEFAULT_HZ:g} Hz (header(5))")
+    if header.fs is None and asked.fs is None:
+        notes.append(f"its header gives no rate: {DEFAULT_HZ:g} Hz is taken (header(5)); another is given with fs (--fs)")
     uncalibrated = dict.fromkeys(
         cleaned(placed.described.name, NAME) or "a signal without a name"
         for part in parts

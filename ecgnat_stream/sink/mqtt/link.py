@@ -23,8 +23,9 @@ from ecgnat_stream.sink.mqtt.config import BrokerAccess, MqttConfig
 
 __all__ = ["BedLink", "Link", "Road", "identifier"]
 
-_NOT_SOON = {0x85, 0x86, 0x87, 0x8A, 0x8C, 0x97, 0x9F}
-"""Refusals that another attempt does not change: client identifier, account, ban, method, quota, rate of connections."""
+_NOT_SOON = {0x85, 0x86, 0x87, 0x8A, 0x8C, 0x95, 0x97, 0x98, 0x9A, 0x9B, 0x9F}
+"""Refusals that another attempt does not change: client identifier, account, ban, method, size, quota, an administrator, retained
+messages, quality of service, rate of connections."""
 
 _SOON_S = 2.0
 """Longest wait for a broker that is away: once it is back, alarms must be out within seconds."""
@@ -65,9 +66,9 @@ class Road:
 class _Lost(Exception):  # noqa: N818 - not an error: the state of a link
     """No connection, and why."""
 
-    def __init__(self, reason: str, code: int | None) -> None:
+    def __init__(self, reason: str, code: int | None, *, stood: bool) -> None:
         super().__init__(reason)
-        self.code = code
+        self.code, self.stood = code, stood
 
 
 class Link:
@@ -84,6 +85,8 @@ class Link:
     taken
         Called when another client comes with our identifier, which ends in ``road.run``: the broker gives several clients one. We
         take another one then; if that does not help, we come back less and less often.
+    ended
+        Called with the reason code, or None, when the broker ends a connection that stood.
     main
         Whether the others wait for this one.
     """
@@ -100,10 +103,12 @@ class Link:
         serve: Callable[[Client], Awaitable[None]],
         report: Callable[[str | None], None] = lambda _: None,
         taken: Callable[[], None] = lambda: None,
+        ended: Callable[[int | None], None] = lambda _: None,
         main: bool = False,
     ) -> None:
         self._id, self._to, self._config, self._clock, self._road = client_id, to, config, clock, road
-        self._will, self._serve, self._report, self._taken, self._main = will, serve, report, taken, main
+        self._will, self._serve, self._report, self._main = will, serve, report, main
+        self._taken, self._ended = taken, ended
         self._run, self._takeovers, self._cut_short = road.run, 0, 0
         self._since_ns: int | None = None
         self.ended = False
@@ -121,7 +126,9 @@ class Link:
             if lost.code == UNSUPPORTED_PROTOCOL and self._road.auto and self._road.v5:
                 self._road.v5, self._road.asked = False, True
                 continue
-            self._cut_short += self._since_ns is not None
+            if lost.stood:
+                self._cut_short += 1
+                self._ended(lost.code)
             self._report(f"{lost}{_FIGHT if self._cut_short >= _CUT_SHORT else ''}")
             if lost.code == SESSION_TAKEN_OVER:
                 self._takeovers += 1
@@ -157,7 +164,7 @@ class Link:
                 error = error.exceptions[0]
             if isinstance(error.__cause__, aiomqtt.MqttError):
                 error = error.__cause__  # of an iteration over messages: what ended it
-            lost = _Lost(f"{self._to.host}:{self._to.port}: {error}", code_of(error))
+            lost = _Lost(f"{self._to.host}:{self._to.port}: {error}", code_of(error), stood=self._since_ns is not None)
         return lost
 
     async def _connect(self, stack: AsyncExitStack) -> Client:

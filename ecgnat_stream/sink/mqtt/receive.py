@@ -8,6 +8,7 @@ the next one. What the code holds for too long is not confirmed, nor are heartbe
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections import deque
 from collections.abc import Collection
@@ -22,9 +23,10 @@ from ecgnat_stream import wire
 from ecgnat_stream.clock import Clock, SystemClock
 from ecgnat_stream.errors import ConfigError, FrameError, SinkError
 from ecgnat_stream.events import Alarm, EngineStatus, Technical
+from ecgnat_stream.sink.mqtt.around import EVERY_BED, OtherReceiver, Patterns
 from ecgnat_stream.sink.mqtt.client import REFUSED, Client, Message, reason
 from ecgnat_stream.sink.mqtt.config import MqttConfig, broker_access, check_receiver
-from ecgnat_stream.sink.mqtt.confirm import confirm_topic
+from ecgnat_stream.sink.mqtt.confirm import confirm_topic, read_confirmation
 from ecgnat_stream.sink.mqtt.following import Followed
 from ecgnat_stream.sink.mqtt.link import Link, Road, identifier
 
@@ -33,7 +35,10 @@ __all__ = ["Received", "Receiver"]
 Received = Alarm | wire.BedStatus | Technical
 """What a receiver gives."""
 
-_TOPICS = ("alarm/event", "alarm/heartbeat", "alarm/state/+", "status")
+_log = logging.getLogger(__name__)
+
+_CONFIRM = "alarm/confirm"
+_TOPICS = ("alarm/event", "alarm/heartbeat", "alarm/state/+", "status", _CONFIRM)
 _LEVEL = re.compile(r"\+|[^+#/\0]+")
 _BYTES = 65_536
 _PLACES = 10_000
@@ -47,6 +52,8 @@ _FAREWELL_S = 1.0
 """Longest time to confirm what is left at the end."""
 _AGAIN_S = 10.0
 """What the broker refuses is tried again after so long."""
+_MATCH_S, _AROUND_S = 5.0, 2.0
+"""A bed of every pattern is waited for so long, and then what beds there are otherwise."""
 
 
 class Receiver:
@@ -105,8 +112,10 @@ class Receiver:
             raise ConfigError("name is empty: give the receiver the name that the monitors' mqtt.confirm has")
         self._config = MqttConfig(url=broker) if isinstance(broker, str) else broker
         self.name, self._patterns = name, _patterns(beds)
+        self._matches, self._warned = Patterns(self._patterns), False
         self._confirm, self._lost_s, self._hold_s, self._backlog = confirm, lost_s, hold_s, backlog
         self._clock = clock or SystemClock()
+        self._other = OtherReceiver(name, self._clock)
         now_ns = self._clock.monotonic_ns()
         self._places = {p: self._followed(p, now_ns) for p in self._patterns if "+" not in p}
         self._engines: dict[str, EngineStatus] = {}
@@ -195,7 +204,7 @@ class Receiver:
 
     async def _serve(self, client: Client) -> None:
         async with asyncio.TaskGroup() as group:
-            for work in (self._hear, self._ask, self._tell):
+            for work in (self._hear, self._ask, self._tell, self._look_around):
                 group.create_task(work(client))
 
     async def _ask(self, client: Client) -> None:
@@ -205,10 +214,27 @@ class Receiver:
             for k in range(0, len(topics), _AT_ONCE):
                 part = topics[k : k + _AT_ONCE]
                 codes = await client.ask(part)
-                refused += [(topic, code) for topic, code in zip(part, codes, strict=True) if code >= REFUSED]
+                # Without what others confirm, only another receiver of our name goes unnoticed.
+                needed = [(topic, code) for topic, code in zip(part, codes, strict=True) if not topic.endswith(_CONFIRM)]
+                refused += [(topic, code) for topic, code in needed if code >= REFUSED]
             self._trouble("delivery-refused", f"{refused[0][0]}: {reason(refused[0][1])}" if refused else "")
             topics = [topic for topic, _ in refused]
             await self._clock.sleep_until(self._clock.monotonic_ns() + round(_AGAIN_S * 1e9))
+
+    async def _look_around(self, client: Client) -> None:
+        """Say, once, which patterns match no bed, and what beds there are: a name that is wrong is silent otherwise."""
+        await self._clock.sleep_until(self._clock.monotonic_ns() + round(_MATCH_S * 1e9))
+        if self._warned or not self._matches.without:
+            return
+        every = f"{wire.ROOT}/{EVERY_BED}/status"
+        asks = [f"{wire.ROOT}/{pattern}/status" for pattern in self._patterns]
+        if every not in asks and (await client.ask([every]))[0] < REFUSED:
+            await self._clock.sleep_until(self._clock.monotonic_ns() + round(_AROUND_S * 1e9))
+            await client.unsubscribe(every)
+        if self._matches.without:
+            self._warned = True
+            to = broker_access(self._config)
+            _log.warning("%s", self._matches.warning(f"{to.host}:{to.port}"))
 
     async def _hear(self, client: Client) -> None:
         async for message in client.messages:
@@ -218,8 +244,11 @@ class Receiver:
         """Take a message from the broker; what is none is counted and dropped."""
         place = "/".join(message.topic.value.split("/")[2:5])
         payload = message.payload
-        if not payload:
-            return  # a retained state was cleared
+        if not payload or not self._matches.match(place):
+            return  # a retained state was cleared, or it is a bed of others
+        if message.topic.value.endswith(_CONFIRM):
+            self._hear_confirmation(message)
+            return
         try:
             if not isinstance(payload, bytes) or len(payload) > _BYTES:
                 raise FrameError(f"more than {_BYTES} bytes")
@@ -250,6 +279,12 @@ class Receiver:
                 self._engine(place, event, now_ns, retained=bool(message.retain))
             case _:
                 self.malformed += 1
+
+    def _hear_confirmation(self, message: aiomqtt.Message) -> None:
+        with suppress(FrameError):
+            if self._confirm and not message.retain:
+                self._other.heard(read_confirmation(message.payload).receiver, message.payload)
+                self._tell_other()
 
     def _place(self, place: str) -> Followed:
         if len(self._places) >= _PLACES:
@@ -317,6 +352,7 @@ class Receiver:
     async def _send(self, client: Client, place: str, event_ids: tuple[str, ...]) -> None:
         confirmation = wire.Confirmation(receiver=self.name, events=event_ids, time=self._clock.utc())
         message = Message(confirm_topic(place), msgspec.json.encode(confirmation), correlation=event_ids[-1].encode())
+        self._other.said(message.payload)
         code = await client.send(message)
         self._trouble("delivery-refused", f"{message.topic}: {reason(code)}" if code >= REFUSED else "")
 
@@ -324,6 +360,7 @@ class Receiver:
         while True:
             await self._clock.sleep_until(self._clock.monotonic_ns() + round(_TICK_S * 1e9))
             now_ns, time = self._clock.monotonic_ns(), self._clock.utc()
+            self._tell_other()
             for known in self._places.values():
                 if len(self._queue) >= self._backlog:
                     break  # told when there is room
@@ -334,7 +371,12 @@ class Receiver:
         self._trouble("broker-lost", why or "")
 
     def _taken_over(self) -> None:
-        self._trouble("name-taken", f"another receiver is called {self.name}: give each a name of its own")
+        self._other.sign()
+        self._tell_other()
+
+    def _tell_other(self) -> None:
+        text = f"another receiver is called {self.name}, and an alarm counts as seen when either has it: give each its own name"
+        self._trouble("name-taken", text if self._other.there else "")
 
     def _trouble(self, condition: str, detail: str) -> None:
         """Give a technical event when a trouble of the receiver's own begins or ends."""

@@ -13,6 +13,9 @@ __all__ = ["Refusals"]
 
 _log = logging.getLogger(__name__)
 
+_NO_REFUSALS = {0x88, 0x89, 0x8B, 0x8D, 0x8E, 0x9C, 0x9D}
+"""Reasons to end a connection that say nothing against us: not there, busy, ending, silence, taken over, elsewhere."""
+
 _FORGOTTEN_S = 60.0
 """A refusal that is not repeated for so long is over; what is tried again is tried more often than that."""
 
@@ -57,6 +60,15 @@ class Refusals:
             if not topics:
                 self._tell(bed, why, present=True)
         topics[topic] = self._clock.monotonic_ns()
+
+    def ended(self, connection: str, code: int | None) -> None:
+        """Note that the broker has ended a connection, with its reason if it gave one."""
+        if code is None or code < REFUSED:
+            return
+        if code in _NO_REFUSALS:
+            _log.warning("the broker has ended %s: %s", connection, reason(code))
+        else:
+            self.refused(connection, code)
 
     def accepted(self, topic: str) -> None:
         """Note that the broker takes a topic."""

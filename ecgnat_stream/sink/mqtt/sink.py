@@ -178,7 +178,8 @@ class MqttSink:
 
         def add(*names: str, **options: Any) -> Link:
             client_id = f"{self._config.client_id}ecgnat-{identifier(*names)}"
-            link = Link(client_id, self._target, self._config, self._clock, road, **options)
+            ended = partial(self._refusals.ended, f"the connection {'/'.join(names)}")
+            link = Link(client_id, self._target, self._config, self._clock, road, ended=ended, **options)
             self._every_link.append(link)
             self._tasks.append(tasks.create_task(link.run(), name=f"mqtt {'/'.join(names)}"))
             return link

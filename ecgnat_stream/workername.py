@@ -15,6 +15,7 @@ from functools import cache
 
 __all__ = ["own_name"]
 
+_PLACE = "ecgnat-stream/worker"
 _MOST = 1000
 """Monitors on one machine."""
 
@@ -36,7 +37,7 @@ def _of_process(process: int) -> str:
         holder = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             # In the abstract namespace (unix(7)): no file, gone with the process, the same for all accounts of the machine.
-            holder.bind(f"\0ecgnat-stream/worker/{number}")
+            holder.bind(f"\0{_PLACE}/{number}")
         except OSError as error:
             holder.close()
             if error.errno == errno.EADDRINUSE:

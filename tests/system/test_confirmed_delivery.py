@@ -108,7 +108,9 @@ class Desk:
 @asynccontextmanager
 async def desk(broker: Mosquitto, **options: Any) -> AsyncIterator[Desk]:
     values = {"name": "central-1", "beds": ["home/icu/+"]} | options
-    async with Receiver(MqttConfig(url=broker.url, backoff_first_s=0.1, backoff_max_s=0.2), **values) as receiver:
+    protocol = values.pop("protocol", "auto")
+    config = MqttConfig(url=broker.url, backoff_first_s=0.1, backoff_max_s=0.2, protocol=protocol)
+    async with Receiver(config, **values) as receiver:
         one = Desk(receiver)
         running = asyncio.create_task(one.run())
         try:
@@ -347,6 +349,49 @@ async def test_a_late_receiver_gets_the_present_alarms_and_not_what_is_over(brok
 def test_what_a_receiver_cannot_be_told(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         Receiver("mqtt://127.0.0.1", **({"name": "central-1", "beds": [BED]} | options))
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+async def test_two_receivers_of_one_name_both_say_so_and_stay_connected(broker: Mosquitto, protocol: Any) -> None:
+    async with ward(broker) as here, desk(broker, protocol=protocol) as one, desk(broker, protocol=protocol) as two:
+        await here.until(lambda: one.is_on("name-taken", "") and two.is_on("name-taken", ""), most_s=EVERY_S)
+        assert not any(isinstance(e, Technical) and e.condition == "broker-lost" for e in (*one.given, *two.given))
+        here.bus.publish(alarm(1))
+        await until(lambda: one.alarms() == two.alarms() == [1])
+
+
+@pytest.mark.parametrize("name", ["central-2", "central-1"])
+async def test_one_receiver_of_a_name_is_alone(broker: Mosquitto, name: str) -> None:
+    async with ward(broker) as here, desk(broker) as one, desk(broker, name=name, confirm=name == "central-2") as two:
+        here.bus.publish(alarm(1))
+        await until(lambda: one.alarms() == two.alarms() == [1])
+        await here.until(lambda: "confirmed" in here.ways("r1:1"))
+        assert not one.is_on("name-taken", "")
+        assert not two.is_on("name-taken", "")
+
+
+async def test_a_receiver_whose_beds_nobody_has_says_so_and_what_there_is(
+    broker: Mosquitto, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = ManualClock()
+    async with ward(broker) as here, desk(broker, beds=["home/icu/+", "home/uci/+"], clock=clock) as station:
+        here.bus.publish(DeviceStatus(bed=BED, time=NOW, state="online", session=1))
+        here.bus.publish(DeviceStatus(bed=OTHER, time=NOW, state="online", session=1))
+        await until(lambda: len([e for e in station.given if isinstance(e, wire.BedStatus)]) == 2)
+        async with asyncio.timeout(30):
+            while "no bed at" not in caplog.text:
+                await clock.advance(0.5)
+                await asyncio.sleep(0.01)  # the broker works
+        assert f"no bed at 127.0.0.1:{broker.port} matches 'home/uci/+'; no other bed is known there" in caplog.text
+    caplog.clear()
+    async with ward(broker) as here, desk(broker, beds=["home/uci/+"], clock=clock) as station:
+        here.bus.publish(DeviceStatus(bed=BED, time=NOW, state="online", session=1))
+        async with asyncio.timeout(30):
+            while "no bed at" not in caplog.text:
+                await clock.advance(0.5)
+                await asyncio.sleep(0.01)
+        assert f"matches 'home/uci/+'; there are {BED}, {OTHER}: is it" in caplog.text
+        assert not station.given  # the beds of others are not followed
 
 
 async def test_anybodys_messages_cannot_stop_a_receiver(start_mosquitto: Callable[..., Awaitable[Mosquitto]]) -> None:

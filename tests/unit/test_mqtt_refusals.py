@@ -216,6 +216,65 @@ async def test_a_client_that_takes_our_name_is_said_and_not_fought() -> None:
         await told(heard, "name-taken", present=False)
 
 
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        (0x97, "Quota exceeded"),
+        (0x9B, "QoS not supported"),
+        (0x87, "Not authorized"),
+        (0x9A, "Retain not supported"),
+        (0x98, "Administrative action"),
+    ],
+)
+async def test_why_the_broker_ends_the_connection_is_a_refusal_with_its_reason(
+    code: int, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker, clock = ScriptedBroker(), ManualClock()
+    async with broker.listening() as port, running(port, clock) as (sink, bus, heard):
+        bus.publish(alarm(0))
+        await until(lambda: sink.alarms_delivered == 1)
+        assert broker.main is not None
+        broker.main.write(packet(DISCONNECT, bytes([code, 0])))
+        assert (await told(heard, "delivery-refused")).detail == f"the connection home/w1: {name} (0x{code:02x})"
+        assert f"{name} (0x{code:02x})" in (await told(heard, "broker-lost")).detail
+        assert sink._refusals.count == 1
+        assert f"the broker refuses the connection home/w1: {name}" in caplog.text
+        await until(lambda: bool(len(heard)), clock)  # it comes back
+        await told(heard, "broker-lost", present=False)
+        for _ in range(130):
+            await clock.advance(0.5)
+        await told(heard, "delivery-refused", present=False)
+
+
+@pytest.mark.parametrize(("code", "name"), [(0x8B, "Server shutting down"), (0x89, "Server busy")])
+async def test_a_broker_that_ends_is_no_refusal_but_is_named(code: int, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    broker, clock = ScriptedBroker(), ManualClock()
+    async with broker.listening() as port, running(port, clock) as (sink, bus, heard):
+        bus.publish(alarm(0))
+        await until(lambda: sink.alarms_delivered == 1)
+        assert broker.main is not None
+        broker.main.write(packet(DISCONNECT, bytes([code, 0])))
+        assert f"{name} (0x{code:02x})" in (await told(heard, "broker-lost")).detail
+        assert (sink._refusals.count, f"ended the connection home/w1: {name}" in caplog.text) == (0, True)
+
+
+async def test_a_broker_that_gives_all_clients_one_identifier_is_asked_less_and_less(caplog: pytest.LogCaptureFixture) -> None:
+    broker, clock = ScriptedBroker(), ManualClock()
+    async with broker.listening() as port, running(port, clock) as (_, _, heard):
+        details = []
+        for _ in range(4):
+            await until(lambda: broker.main is not None, clock)
+            before, broker.main = broker.main, None
+            assert before is not None
+            before.write(packet(DISCONNECT, b"\x8e\x00"))
+            details.append((await told(heard, "broker-lost")).detail)
+            before_ns = clock.monotonic_ns()
+        assert "does the broker give several clients one identifier?" not in details[1]
+        assert "does the broker give several clients one identifier?" in details[2]
+        await until(lambda: broker.main is not None, clock)
+        assert clock.monotonic_ns() - before_ns >= 2e9
+
+
 async def test_an_alarm_that_is_too_large_for_the_broker_is_a_refusal_and_not_the_end_of_the_connection() -> None:
     broker, clock = ScriptedBroker(properties=b"\x27\x00\x00\x00\xc8"), ManualClock()
     async with broker.listening() as port, running(port, clock) as (_, bus, heard):

@@ -3,7 +3,7 @@
 The header is 256 bytes and 256 more per signal, in text; behind it stand records of one length, each with some samples of every
 signal. It is read here and not by a library: EDFlib refuses what recorders really write (a date that is none, a number of records
 that is open, holes), prints to standard output and lets only one reader have a file; edfio takes a BDF file into memory whole and
-passes over holes. Nothing is kept open or mapped, so that a file that is written, shortened or replaced meanwhile does no harm.
+passes over holes. Nothing is kept open or mapped: a file may grow while it is read, and one that is shortened or replaced is told.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ _VERSIONS: Final = {b"0": ("EDF", 2), b"\xffBIOSEMI": ("BDF", 3)}
 
 _MAIN = {"version": 8, "patient": 80, "recording": 80, "date": 8, "time": 8, "size": 8, "kind": 44, "records": 8, "length": 8}
 """Fields of the first 256 bytes and their widths; the number of signals ends them."""
+
+_RECORDS = slice(236, 244)
+"""Where the number of records stands."""
 
 _OF_SIGNAL = {
     "label": 16,
@@ -82,9 +85,13 @@ class _Channel:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Where in the file the records begin, how long one is, how many there are, and how wide a sample is; all in bytes."""
+    """Where in the file the records begin, how long one is, how many there are, and how wide a sample is; all in bytes.
+
+    ``header`` is what it was read from: another one is another file.
+    """
 
     path: Path
+    header: bytes
     begin: int
     record: int
     records: int
@@ -107,11 +114,12 @@ def open_edf(path: Path, asked: Asked) -> Contents:
             raise _unreadable(path, "it ends within its header: fetch it again")
         file.seek(256)
         channels = _channels(path, file.read(256 * count), count, width)
+        header = _header(file, 256 * (count + 1))
     signals = [channel for channel in channels if not channel.is_annotation]
     if channels and not signals:
         raise wrong(path, "holds only annotations, no signal")
     notes: list[str] = []
-    layout = _layout(path, fields, size, 256 * (count + 1), width * sum(channel.samples for channel in channels), width, notes)
+    layout = _layout(path, header, fields, size, width * sum(channel.samples for channel in channels), width, notes)
     length = _length(path, fields["length"])
     notes += _untimely(fields)
     found = [Stretch(0.0, 0, layout.records)]
@@ -205,8 +213,17 @@ def _scaling(ranges: Sequence[bytes], unit: str) -> tuple[float, float, str]:
     return gain, least - first * gain, said
 
 
-def _layout(path: Path, fields: dict[str, bytes], size: int, begin: int, record: int, width: int, notes: list[str]) -> _Layout:
+def _header(file: BinaryIO, size: int) -> bytes:
+    """Return the header without the number of records, which a recorder writes when it ends."""
+    file.seek(0)
+    header = bytearray(file.read(size))
+    header[_RECORDS] = b""
+    return bytes(header)
+
+
+def _layout(path: Path, head: bytes, fields: dict[str, bytes], size: int, record: int, width: int, notes: list[str]) -> _Layout:
     """Return where the records stand. How many they are is what the header says; if it leaves that open, the size tells."""
+    begin = len(head) + _RECORDS.stop - _RECORDS.start
     stated, header = _number(fields["records"]), _number(fields["size"])
     if header is not None and header > begin and stated is not None and size == header + stated * record:
         begin = int(header)
@@ -219,7 +236,7 @@ def _layout(path: Path, fields: dict[str, bytes], size: int, begin: int, record:
             notes.append(
                 f"it does not say how many records it has, as if its recorder was stopped: the {there} in it are read{cut}"
             )
-        return _Layout(path, begin, record, there, width)
+        return _Layout(path, head, begin, record, there, width)
     records = int(stated)
     if record and there < records:
         raise wrong(
@@ -229,7 +246,7 @@ def _layout(path: Path, fields: dict[str, bytes], size: int, begin: int, record:
         )
     if record and there > records:
         notes.append(f"it holds {there - records} records more than its header says: these are not read")
-    return _Layout(path, begin, record, records if record else 0, width)
+    return _Layout(path, head, begin, record, records if record else 0, width)
 
 
 def _length(path: Path, field: bytes) -> Fraction | None:
@@ -263,6 +280,8 @@ def _read(layout: _Layout, chosen: Sequence[_Channel], start: int, stop: int) ->
     values = np.empty((len(chosen), stop - start))
     several = max(1, _AT_ONCE // layout.record)
     with layout.path.open("rb") as file:
+        if not _header(file, layout.begin).startswith(layout.header):
+            raise wrong(layout.path, "has become another file while it was read: open it again")
         for record in range(start // samples, -(-stop // samples), several):
             first, last = max(start, record * samples), min(stop, (record + several) * samples)
             skipped, place = first - record * samples, slice(first - start, last - start)

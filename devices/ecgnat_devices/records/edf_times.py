@@ -14,7 +14,7 @@ from ecgnat_devices.records.contents import wrong
 
 __all__ = ["Stretch", "stretches"]
 
-_ONSET = re.compile(rb"([+-]\d{1,12}(?:\.\d{0,12})?)\x14\x14")
+_ONSET = re.compile(rb"([+-]\d{1,12}(?:[.,]\d{0,12})?)\x14\x14")
 
 _WRITTEN_S = 0.001
 """Many write an onset to the millisecond, so that it tells no less."""
@@ -116,5 +116,5 @@ def _onsets(path: Path, place: tuple[int, int, int], records: int) -> list[float
         for record in range(records):
             file.seek(at + record * away)
             found = _ONSET.match(file.read(count))
-            onsets.append(float(found[1]) if found else None)
+            onsets.append(float(found[1].replace(b",", b".")) if found else None)
     return onsets

@@ -146,7 +146,7 @@ def test_nothing_is_printed(fmt: str, tmp_path: Path, capfd: pytest.CaptureFixtu
     file = path if path.is_file() else path.with_suffix(".hea")
     whole = file.read_bytes()
     capfd.readouterr()
-    for damaged in (whole, whole[: len(whole) // 2], whole[:-1], whole.replace(b"mV", b"m\xffV"), bytes(len(whole))):
+    for damaged in (whole, whole[: len(whole) // 2], whole[:-1], b"", whole.replace(b"mV", b"m\xffV"), bytes(len(whole))):
         file.write_bytes(damaged)
         with contextlib.suppress(DeviceError):
             record = opened(maker, path)

@@ -55,6 +55,8 @@ def test_the_holes_of_a_discontinuous_file_are_holes(tmp_path: Path) -> None:
 
 
 def test_a_fraction_of_a_second_at_the_start_is_no_hole(tmp_path: Path) -> None:
+    onsets = ["+0,5\x14\x14\0", "+1,5\x14\x14text\x14\0+1\x153\x14later\x14\0", "+2.5\x14\x14\0", "+3.500\x14\x14\0"]
+    assert open_record(write(tmp_path / "a.edf", [one()], Header(kind="EDF+D", onsets=onsets))).total == 1000
     for first in (0.75, 12.0, -3.25):
         onsets = [f"{first + n:+.9g}\x14\x14\0" for n in range(4)]
         record = open_record(write(tmp_path / "a.edf", [one()], Header(kind="EDF+D", onsets=onsets)))
@@ -168,6 +170,17 @@ def test_a_file_that_is_written_at_this_moment_is_read_as_far_as_it_goes(tmp_pat
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(DeviceError, match="has become shorter while it was read"):
         values(record)
+
+
+def test_a_file_that_becomes_another_one_is_not_read_as_the_first(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.edf", [one()], Header(records="-1"))
+    record = open_record(path)
+    write(path, [one()])  # its recorder ended: the number of records is there
+    assert record.read(0, 10).shape == (1, 10)
+    for other in ([one(), one(label="ECG V1")], [one(unit="uV")]):
+        write(path, other)
+        with pytest.raises(DeviceError, match="has become another file while it was read"):
+            record.read(0, 10)
 
 
 def test_no_records_are_no_samples(tmp_path: Path) -> None:

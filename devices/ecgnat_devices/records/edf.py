@@ -3,7 +3,7 @@
 The header is 256 bytes and 256 more per signal, in text; behind it stand records of one length, each with some samples of every
 signal. It is read here and not by a library: EDFlib refuses what recorders really write (a date that is none, a number of records
 that is open, holes), prints to standard output and lets only one reader have a file; edfio takes a BDF file into memory whole and
-passes over holes. Nothing is kept open or mapped: a file may grow while it is read, and one that is shortened or replaced is told.
+passes over holes. Nothing is kept open or mapped: a file may grow while it is read; one that is shortened or replaced is told.
 """
 
 from __future__ import annotations

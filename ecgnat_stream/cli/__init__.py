@@ -47,8 +47,8 @@ def _outcome(argv: Sequence[str] | None) -> int:
         arguments = known.parse_args(argv)
         with logging_as_told(arguments):
             return _run(arguments)
-    except SystemExit as done:  # of --help, or of a wrong option
-        return int(done.code or 0)
+    except SystemExit as done:  # of --help, of a wrong option, or of rich where nobody reads its table any more
+        return 0 if isinstance(done.__context__, BrokenPipeError) else int(done.code or 0)
     except (ConfigError, CheckpointError) as error:
         print(f"ecgnat: {error}", file=sys.stderr)
         return 2

@@ -79,6 +79,11 @@ def test_events_come_whatever_standard_error_is(err: str, recording: Path) -> No
     assert (done.returncode, types.count("beat") > 15) == (0, True)
 
 
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    done = ecgnat("models", out="| true; exit ${PIPESTATUS[0]}")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_events_that_standard_output_cannot_take_are_counted_and_told(recording: Path) -> None:
     done = ecgnat("replay", recording, "--speed", "max", "--headless", out=">/dev/full")
     assert done.returncode == 1

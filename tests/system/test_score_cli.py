@@ -15,7 +15,7 @@ import wfdb
 from wfdb.processing import compare_annotations
 
 from ecgnat_stream.cli import main
-from ecgnat_stream.cli.score import add
+from ecgnat_stream.cli.score import _Work, add
 from ecgnat_stream.errors import ConfigError, EcgnatError
 
 FS = 200
@@ -79,6 +79,16 @@ def test_records_are_scored_and_a_broken_one_is_named(tmp_path: Path, capsys: py
     at = said.sample[np.isin(said.symbol, list("NSVFQ"))]
     matched = compare_annotations(np.round(beats * FS).astype(int), at, 30)
     assert [matched.tp, matched.fn, matched.fp] == [report["records"][1]["beats"]["QRS"][key] for key in ("tp", "fn", "fp")]
+
+
+def test_a_result_that_cannot_be_written_is_told_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    work = _Work()
+    work.write(Path("/dev/full"), "a page")
+    work.write(Path("/dev/null/folder/score.json"), b"{}")
+    said = ["/dev/full: cannot be written (No space left on device)"]
+    said += ["/dev/null/folder/score.json: cannot be written (Not a directory)"]
+    assert work.unwritten == said
+    assert capsys.readouterr().err.splitlines() == [f"ecgnat: {line}" for line in said]
 
 
 def test_wrong_usage_is_refused(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from ecgnat_stream.bus import Bus
 from ecgnat_stream.clock import ManualClock
 from ecgnat_stream.errors import SinkError
 from ecgnat_stream.events import Alarm, Beat, CommandResult, Meta, Quality, Technical, Vitals, Wave
-from ecgnat_stream.signal import SampleBlock
+from ecgnat_stream.signal import INPUT_MV, SampleBlock
 from ecgnat_stream.sink.record import RecordConfig, RecordSink
 from ecgnat_stream.testing import flushed
 
@@ -92,7 +92,7 @@ OFFSETS: dict[str, Any] = {
     "-300 mV": -300.0,
     "drift through 600 mV": np.linspace(-300.0, 300.0, 1000),
     "electrode change of 100 mV": np.where(np.arange(1000) < 501, 5.0, 105.0),
-    "at a rail": 4999.0,
+    "at a rail": 4990.0,
 }
 
 
@@ -140,6 +140,16 @@ async def test_what_does_not_fit_is_an_alarm_that_ends_and_is_counted(tmp_path: 
     assert sink.missing == {f"record, {BED}, clipped": f"3 samples of V1 did not fit into the recording in {header.parent}"}
 
 
+async def test_what_was_cut_to_the_range_of_the_input_is_counted_as_well(tmp_path: Path) -> None:
+    samples = np.zeros((2, 500), np.float32)
+    samples[0, 100:110] = INPUT_MV
+    samples[1, 100:107] = np.nan
+    async with recording(tmp_path) as (_, sink, write):
+        await write(meta(), wave(0, samples))
+    (about,) = sink.missing.values()
+    assert about.startswith("10 samples of MLII did not fit into the recording")
+
+
 async def test_what_a_full_disk_has_cost_is_counted_by_sample_and_event_and_told_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +163,7 @@ async def test_what_a_full_disk_has_cost_is_counted_by_sample_and_event_and_told
         disk.room = 10**9
         await clock.advance(6.0)
         await write(wave(225, steps(225, 75)))
+        await write()  # the word that the disk takes it again
         disk.room = 0
         await write(wave(300, steps(300, 500)), alarm(2))
     (header,) = found(tmp_path, "*.hea")

@@ -71,7 +71,9 @@ class GrowingRecord:
         if gap:
             self._pending.append(np.full((gap, len(self._leads)), wire.missing(self._bits), np.int32))
         steps = wire.quantise(wave.block.samples, self._step)
-        clipped: NDArray[np.int64] = (np.abs(steps) > wire.largest(self._bits)).sum(axis=1)
+        # What lies at the end of the input was cut there before it came here.
+        beyond = (np.abs(steps) > wire.largest(self._bits)) | (np.abs(wave.block.samples) >= INPUT_MV)
+        clipped: NDArray[np.int64] = beyond.sum(axis=1)
         self._pending.append(wire.pack(steps, self._bits).T)
         self._pending_samples += steps.shape[1]
         self._next = wave.block.stop

@@ -63,11 +63,13 @@ def _time(path: Path, sequences: Element) -> tuple[float, float | None]:
         if not _code(sequence).startswith("TIME_"):
             continue
         increment, head = sequence.find("value/increment"), sequence.find("value/head")
-        if increment is None or head is None:
-            raise wrong(path, "has a sequence of times without a head and an increment (GLIST_TS or GLIST_PQ): it is not read")
+        if increment is None:
+            raise wrong(path, "has a sequence of times without an increment (GLIST_TS or GLIST_PQ): it is not read")
         step_s = _quantity_s(path, increment)
         if not (math.isfinite(step_s) and step_s > 0):
             raise wrong(path, f"has an increment of {step_s:g} s between its samples: it is damaged")
+        if head is None:
+            return 1 / step_s, None
         if "unit" in head.attrib:
             start_s = _quantity_s(path, head)
             return 1 / step_s, start_s if math.isfinite(start_s) else None

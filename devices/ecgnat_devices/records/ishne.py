@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ecgnat_devices.records.contents import Asked, Contents, Signal, Values, wrong
-from ecgnat_devices.records.pieces import rate_of
+from ecgnat_devices.records.pieces import rate_of, without_step
 
 __all__ = ["open_ishne"]
 
@@ -62,7 +62,8 @@ def open_ishne(path: Path, asked: Asked) -> Contents:
     total, notes = _total(stated, there, leads)
     if checksum != _checksum(path, variable):
         notes += ("its checksum does not fit its header, which may be damaged",)
-    steps = np.array(fields[_STEPS][:leads], dtype=np.float64)
+    stated_nv = fields[_STEPS][:leads]
+    steps = np.array([step if step > 0 else 1.0 for step in stated_nv])
     names = [_NAMES.get(number, f"ECG{i + 1}") for i, number in enumerate(fields[_LEADS][:leads])]
 
     def read(rows: Sequence[int], start: int, stop: int) -> Values:
@@ -72,8 +73,10 @@ def open_ishne(path: Path, asked: Asked) -> Contents:
         values *= steps[list(rows), None]
         return values
 
-    signals = tuple(Signal(name, fs, "nV", total, float(step)) for name, step in zip(names, steps, strict=True))
-    return Contents(signals, read, notes)
+    signals = tuple(
+        Signal(name, fs, "nV" if step > 0 else "", total, max(step, 1)) for name, step in zip(names, stated_nv, strict=True)
+    )
+    return Contents(signals, read, notes + without_step(signals))
 
 
 def _total(stated: int, there: int, leads: int) -> tuple[int, tuple[str, ...]]:

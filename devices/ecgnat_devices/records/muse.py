@@ -63,28 +63,23 @@ def _muse(path: Path, waveform: Element, notes: list[str]) -> Iterator[Piece]:
         checksum = text_of(lead, "LeadDataCRC32")
         if checksum.isdecimal() and int(checksum) != zlib.crc32(data):
             notes.append(f"the checksum of lead {name} does not fit: it may be damaged")
+        step = text_of(lead, "LeadAmplitudeUnitsPerBit")
+        unit = text_of(lead, "LeadAmplitudeUnits") if step else ""  # counts of the converter
         if text_of(lead, "LeadOff").upper() == "TRUE":
-            yield Piece(name, fs, text_of(lead, "LeadAmplitudeUnits"), np.full(int(count), np.nan))
-            continue
-        yield Piece(
-            name,
-            fs,
-            text_of(lead, "LeadAmplitudeUnits"),
-            raw[: int(count)],
-            gain=number_of(path, text_of(lead, "LeadAmplitudeUnitsPerBit"), "LeadAmplitudeUnitsPerBit"),
-        )
+            yield Piece(name, fs, unit, np.full(int(count), np.nan))
+        else:
+            yield Piece(name, fs, unit, raw[: int(count)], number_of(path, step or "1", "LeadAmplitudeUnitsPerBit"))
 
 
 def _cardiosoft(path: Path, strip: Element) -> Iterator[Piece]:
     fs = number_of(path, text_of(strip, "SampleRate"), "SampleRate")
     resolution = strip.find("Resolution")
-    if resolution is None or resolution.get("units") != "uVperLsb":
-        raise wrong(path, "does not give its Resolution in uVperLsb: no other is read")
-    gain = number_of(path, text_of(resolution), "Resolution")
+    stated = resolution is not None and resolution.get("units") == "uVperLsb"
+    gain = number_of(path, text_of(resolution), "Resolution") if stated else 1.0
     count = number_of(path, text_of(strip, "ChannelSampleCountTotal"), "ChannelSampleCountTotal")
     for data in strip.findall("WaveformData"):
         name = data.get("lead", "").strip()
         raw = numbers_of(path, (data.text or "").replace(",", " "), f"lead {name[:20]}")
         if len(raw) < count:
             raise wrong(path, f"lead {name[:20]} should have {count:.15g} samples, but {len(raw)} are there: it was cut")
-        yield Piece(name, fs, "uV", raw[: int(count)], gain)
+        yield Piece(name, fs, "uV" if stated else "", raw[: int(count)], gain)

@@ -52,7 +52,8 @@ def open_philips(path: Path, asked: Asked) -> Contents:
     if stated("signalsigned").lower() == "false":
         raise wrong(path, "has samples without a sign: they are not read")
     fs = number_of(path, stated("samplespersecond", "samplingrate"), "samplingrate")
-    gain = number_of(path, stated("resolution", "signalresolution"), "resolution")
+    step = stated("resolution", "signalresolution")
+    unit, gain = ("uV", number_of(path, step, "resolution")) if step else ("", 1.0)
     baseline = -gain * number_of(path, stated("signaloffset") or "0", "signaloffset")
     labels = waveforms.get("leadlabels", "").split()
     channels = stated("numberofleads", "numberchannelsallocated", "numberchannelsvalid") or str(len(labels))
@@ -69,7 +70,7 @@ def open_philips(path: Path, asked: Asked) -> Contents:
     rows = _rows(path, waveforms, len(names), round(count))
     if _compression(waveforms) and tuple(names[:6]) == _TWELVE[:6]:
         _complete(rows)
-    return contents_of(path, [Piece(name, fs, "uV", row, gain, baseline) for name, row in zip(names, rows, strict=True)])
+    return contents_of(path, [Piece(name, fs, unit, row, gain, baseline) for name, row in zip(names, rows, strict=True)])
 
 
 def _compression(waveforms: Element) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ecgnat_devices.records.contents import MOST_SIGNALS, Contents, Signal, Values, wrong
 from ecgnat_devices.records.runs import Run, read_runs
 
-__all__ = ["Piece", "contents_of", "rate_of"]
+__all__ = ["Piece", "contents_of", "rate_of", "without_step"]
 
 _MOST_S = 31 * 86_400.0
 """Longest recording in s, holes counted: a Holter recorder has at most some weeks."""
@@ -107,7 +107,16 @@ def contents_of(path: Path, pieces: Sequence[Piece], notes: Sequence[str] = ()) 
     def read(rows: Sequence[int], start: int, stop: int) -> Values:
         return np.concatenate([placed[row].read(start, stop) for row in rows]) if rows else np.empty((0, stop - start))
 
-    return Contents(signals, read, tuple(notes))
+    return Contents(signals, read, (*notes, *without_step(signals)))
+
+
+def without_step(signals: Sequence[Signal]) -> tuple[str, ...]:
+    """Return what to say of signals without a unit: their numbers are counts of a converter."""
+    names = [signal.name or "a lead" for signal in signals if not signal.unit]
+    if not names:
+        return ()
+    how = "with scale and units, on the command line for example --scale 4.88 --units uV"
+    return (f"does not say how large a step of {', '.join(names)} is: say it {how}",)
 
 
 @dataclass(frozen=True, slots=True)

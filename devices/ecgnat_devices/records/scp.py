@@ -130,8 +130,10 @@ def _pieces(path: Path, sections: Mapping[int, bytes], version: int) -> list[Pie
         rows, step_nv = rhythm.rows, rhythm.step_nv
     else:
         rows, step_nv = _put_back(path, leads, rhythm, reference, beats), 1
+    unit = "nV" if step_nv else ""  # counts of the converter
     return [
-        Piece(lead.name, fs, "nV", row, step_nv, start_s=(lead.first - 1) / fs) for lead, row in zip(leads, rows, strict=True)
+        Piece(lead.name, fs, unit, row, step_nv or 1, start_s=(lead.first - 1) / fs)
+        for lead, row in zip(leads, rows, strict=True)
     ]
 
 
@@ -179,8 +181,8 @@ def _beats(path: Path, section: bytes) -> _Beats:
 def _data(path: Path, number: int, section: bytes, counts: Sequence[int], tables: Sequence[Table] | None) -> _Data:
     """Return the samples of section 5 or 6, in steps of the converter."""
     step_nv, interval_us, differences, _ = _DATA.unpack_from(section)
-    if not step_nv or not interval_us or differences > 2:
-        raise wrong(path, f"has {step_nv} nV, {interval_us} us and differences {differences} in section {number}: it is damaged")
+    if not interval_us or differences > 2:
+        raise wrong(path, f"has samples every {interval_us} us and differences {differences} in section {number}: it is damaged")
     if sum(counts) > _MOST_SAMPLES:
         raise wrong(path, f"says that it has {sum(counts)} samples in section {number}: at most {_MOST_SAMPLES} are read")
     sizes = struct.unpack_from(f"<{len(counts)}H", section, _DATA.size)
@@ -218,6 +220,8 @@ def _put_back(path: Path, leads: Sequence[_Lead], rhythm: _Data, reference: _Dat
     """Return the rhythm in nV with the reference beat where it was taken away, its fiducial point on that of each beat."""
     if reference is None or beats is None:
         raise wrong(path, "has a reference beat taken away, but does not hold it (sections 4 and 5): it is damaged")
+    if not (reference.step_nv and rhythm.step_nv):
+        raise wrong(path, "has a reference beat taken away, but does not say how large its steps are: it is damaged")
     if reference.interval_us != rhythm.interval_us:
         raise wrong(path, "has a reference beat of another rate than its rhythm: that is not read; save it uncompressed")
     rows = []

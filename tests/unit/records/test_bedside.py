@@ -389,7 +389,7 @@ def test_scp_that_is_not_read(tmp_path: Path) -> None:
     good = {2: struct.pack("<H", 19999), 3: bedside.scp_leads(LEADS, 1000), 6: bedside.scp_data(rows, 0)}
     for sections, words in (
         ({**good, 6: bedside.scp_data(rows, 0, bimodal=1)}, "bimodal"),
-        ({**good, 6: bedside.scp_data(rows, 0, interval_us=0)}, "0 us"),
+        ({**good, 6: bedside.scp_data(rows, 0, interval_us=0)}, "every 0 us"),
         ({**good, 6: bedside.scp_data(rows, 3)}, "differences 3"),
         ({**good, 6: good[6][:200]}, "it was cut"),
         ({**good, 6: b"\1"}, "ends too early"),
@@ -540,7 +540,7 @@ def test_muse_checksum_and_what_is_not_read(tmp_path: Path) -> None:
         ("LeadSampleSize>2<", "LeadSampleSize>4<", "samples of 4 bytes"),
         ("<SampleBase>250<", "<SampleBase>0<", "a sampling rate of 0 Hz"),
         ("<SampleExponent>0<", "<SampleExponent>999999999<", "SampleExponent"),
-        ("UnitsPerBit>5<", "UnitsPerBit><", "LeadAmplitudeUnitsPerBit is '', which is no number"),
+        ("UnitsPerBit>5<", "UnitsPerBit>many<", "LeadAmplitudeUnitsPerBit is 'many', which is no number"),
         ("Rhythm", "Median", "no rhythm"),
         ("<WaveFormData>", "<WaveFormData>!", "no base64"),
     ):
@@ -562,6 +562,46 @@ def test_cardiosoft(tmp_path: Path) -> None:
 
 
 # All
+
+
+def _without_step_dicom(path: Path) -> Path:
+    group = bedside.dicom_group(bedside.counts(SAMPLES), LEADS, "uV", FS)
+    for channel in group.ChannelDefinitionSequence:
+        del channel.ChannelSensitivity, channel.ChannelSensitivityUnitsSequence
+    return bedside.dicom_file(path, [group])
+
+
+def _without(make: Callable[..., Path], old: str, new: str = "", encoding: str = "latin-1") -> Callable[[Path], Path]:
+    def made(path: Path) -> Path:
+        file = make(path, SAMPLES)
+        text = file.read_bytes().decode(encoding)
+        assert old in text
+        file.write_bytes(text.replace(old, new).encode(encoding))
+        return file
+
+    return made
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        _without_step_dicom,
+        _without(bedside.aecg, '<scale value="5" unit="uV"/>'),
+        _without(bedside.scp, "\x88\x13\xa0\x0f", "\0\0\xa0\x0f"),
+        _without(bedside.ishne, "\x88\x13\x88\x13", "\0\0\0\0"),
+        _without(bedside.philips, "<signalresolution>5</signalresolution>", "", "utf-16"),
+        _without(bedside.muse, "<LeadAmplitudeUnitsPerBit>5</LeadAmplitudeUnitsPerBit>"),
+        _without(bedside.cardiosoft, "uVperLsb", "turns"),
+    ],
+    ids=["dicom", "aecg", "scp", "ishne", "philips", "muse", "cardiosoft"],
+)
+def test_without_a_step_the_numbers_are_counts_whose_size_is_asked_for(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    file = make(tmp_path / "f")
+    with pytest.raises(DeviceError, match="does not say its units: give units"):
+        open_record(file, leads=LEADS)
+    record = open_record(file, units="uV", scale=bedside.STEP_UV)
+    assert "does not say how large a step of II, V1 is: say it with scale and units" in record.notes[-1]
+    np.testing.assert_allclose(record.read(0, record.total), SAMPLES, atol=1e-6)
 
 
 MADE: dict[Format, Callable[..., Path]] = {

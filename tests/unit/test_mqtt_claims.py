@@ -132,8 +132,25 @@ def test_who_has_a_bed_keeps_it_while_its_stream_begins_anew() -> None:
 def test_a_last_will_that_comes_late_is_put_right() -> None:
     one = Claims(status("w1", 6))
     one.hears(status("w1", 4, online=False))
+    one.hears(status("w1", 4, online=False))
     assert one.again == [BED]
     assert one.told == []
+
+
+@pytest.mark.parametrize("worker", ["", "#", "+", "a/b", "a" * 300, "w\n2"])
+def test_nothing_that_cannot_be_a_monitor_takes_a_bed_or_becomes_a_topic(worker: str) -> None:
+    one = Claims(status("w1", 6))
+    one.hears(status(worker, 1))
+    assert (one.claims.ours(BED), one.claims.topics, one.told) == (True, [], [])
+
+
+def test_a_flood_of_statuses_is_answered_once_and_told_once() -> None:
+    one = Claims(status("w1", 5))
+    for k in range(1000):
+        one.hears(status(f"w{k + 2}", 6))
+        one.hears(status(f"w{k + 2}", 6 + k))
+    assert one.again == [BED]
+    assert len(one.told) == 1
 
 
 def test_many_beds_are_one_alarm() -> None:

@@ -7,6 +7,7 @@ broker sends back, out goes who has which bed.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict, deque
 from collections.abc import Callable
 from datetime import datetime
@@ -28,6 +29,9 @@ GONE_S = 35.0
 
 _ONCE_MORE_S = 3.0
 """What the other one may have overwritten before it heard of us is said once more after so long, s."""
+
+_WORKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+"""Names that a monitor can have; nothing else becomes a topic to subscribe to."""
 
 _OURS = 16
 """So many of our own statuses of a bed are known again when the broker sends them back."""
@@ -72,7 +76,7 @@ class BedClaims:
         self._payloads: defaultdict[str, deque[bytes]] = defaultdict(lambda: deque(maxlen=_OURS))
         self._others: dict[str, _Other] = {}
         self._due_ns: dict[str, int] = {}
-        self._told = ""
+        self._told: list[tuple[str, bool]] = []
 
     def ours(self, bed: str) -> bool:
         """Return whether we publish this bed."""
@@ -109,7 +113,7 @@ class BedClaims:
             status = wire.decode_json(payload) if payload else None
         except FrameError:
             return
-        if status is not None and not isinstance(status, wire.BedStatus):
+        if status is not None and not (isinstance(status, wire.BedStatus) and _WORKER.fullmatch(status.worker)):
             return
         if status is not None and status.online:
             self._sign(bed, mine, status)
@@ -117,7 +121,7 @@ class BedClaims:
         # A last will, also one of an earlier connection of ours, or somebody who has cleared it.
         self._left(bed)
         if mine.online:
-            self._again(bed)
+            self._say_again(bed)
 
     def engine(self, status: EngineStatus) -> None:
         """Take the status of another monitor: as long as it is there, it keeps its beds."""
@@ -148,9 +152,14 @@ class BedClaims:
         if has_it and (before is None or not before.has_it):
             self._changed(bed, False)
         elif not has_it:
-            self._again(bed)
-            self._due_ns[bed] = now_ns + round(_ONCE_MORE_S * 1e9)
+            self._say_again(bed)
         self._tell()
+
+    def _say_again(self, bed: str) -> None:
+        """Say a bed's state now and once more, however often somebody asks for it meanwhile."""
+        if bed not in self._due_ns:
+            self._due_ns[bed] = self._clock.monotonic_ns() + round(_ONCE_MORE_S * 1e9)
+            self._again(bed)
 
     def _left(self, bed: str) -> None:
         other = self._others.pop(bed, None)
@@ -173,8 +182,9 @@ class BedClaims:
                     f"{beds[0]}{more} at {where} is also a bed of monitor {cleaned(self._others[beds[0]].worker, NAME)}: {what}"
                 )
         detail = "; ".join([*parts, "give every bed an id or unit of its own, or end one of the monitors"]) if parts else ""
-        if detail != self._told:
-            self._told = detail
+        present = sorted((bed, other.has_it) for bed, other in self._others.items())
+        if present != self._told:
+            self._told = present
             time = self._clock.utc()
             self._publish(Technical(bed="", time=time, condition="bed-taken", present=bool(detail), detail=detail))
 

@@ -47,6 +47,9 @@ _LOOK_S = 0.5
 _AGAIN_S = 10.0
 """Refused states and subscriptions are tried again after so long."""
 
+_FOLLOWED = 1000
+"""Statuses of other monitors that are asked for in one connection, at most."""
+
 _STRANGE_S = 3.0
 """So long another monitor has to say that a bed is its own, before the alarm states that are not ours are cleared."""
 
@@ -416,9 +419,10 @@ class MqttSink:
             self._refusals.tick()
             self._namesake.tick()
             self._claims.tick()
-            others = self._claims.topics
-            self._to_ask |= dict.fromkeys(topic for topic in others if topic not in self._followed)
-            self._followed.update(others)
+            new = [topic for topic in self._claims.topics if topic not in self._followed]
+            if len(self._followed) < _FOLLOWED:
+                self._to_ask |= dict.fromkeys(new)
+                self._followed.update(new)
             self._clear_strange(now_ns)
             self._asking.set()
             self._work.set()

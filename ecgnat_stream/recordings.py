@@ -10,7 +10,9 @@ import zlib
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from ecgnat_stream.errors import DeviceError
 from ecgnat_stream.tables import BEGINNING, NoTableError, layout
+from ecgnat_stream.wfdb_header import NO_FILE, Header, read_header
 
 __all__ = [
     "SINGLE_FILES",
@@ -63,7 +65,6 @@ _ROOTS: dict[str, Format] = {"annotatedecg": "aecg", "restingecgdata": "philips"
 _ROOT = re.compile(r"<\s*(?:[\w.-]+:)?([A-Za-z_][\w.-]*)")
 
 _LOOK_BYTES = 65_536
-_HEADER_BYTES = 2**20
 
 
 class Found(NamedTuple):
@@ -154,40 +155,39 @@ def files_of(recording: Path) -> set[Path]:
     """Return the files that a recording is read from; of a WFDB record its header and what that names, with all segments."""
     if recording.suffix.lower() != ".hea":
         return {recording}
-    files = {recording, *(recording.with_suffix(suffix) for suffix in WFDB_SUFFIXES[1:])}
-    first, *others = _header_lines(recording, most=_HEADER_BYTES) or [[""]]
-    named = [recording.parent / words[0] for words in others if _is_name(words[0])]
-    if "/" not in first[0]:
-        return files | set(named)
-    segments = {Path(f"{segment}.hea") for segment in named} - files
-    return files.union(*(_files_of_segment(segment) for segment in segments))
+    files, segments = _named_by(recording)
+    return files.union(*(_named_by(segment)[0] for segment in segments - files))
 
 
-def _files_of_segment(header: Path) -> set[Path]:
-    """Return the files of a segment, which has none of its own."""
-    first, *others = _header_lines(header, most=_HEADER_BYTES) or [[""]]
-    named = set() if "/" in first[0] else {header.parent / words[0] for words in others if words[0] not in ("~", "-")}
-    return {header, *(header.with_suffix(suffix) for suffix in WFDB_SUFFIXES[1:])} | named
+def _named_by(header: Path) -> tuple[set[Path], set[Path]]:
+    """Return the files of a header, wherever they may lie, and the headers of its segments."""
+    files = {header, *(header.with_suffix(suffix) for suffix in WFDB_SUFFIXES[1:])}
+    try:
+        said = read_header(header)
+    except DeviceError:
+        return files, set()  # its reader says what is wrong with it
+    names = {signal.file for signal in said.signals if _is_name(signal.file)}
+    files |= {header.parent / place for name in names for place in (name, re.split(r"[/\\]", name)[-1])}
+    return files, _segments(said)
 
 
-def _header_lines(path: Path, most: int = _LOOK_BYTES) -> list[list[str]]:
-    return [line.split() for line in _beginning(path, most).splitlines() if line.strip() and not line.startswith("#")]
+def _segments(header: Header) -> set[Path]:
+    return {header.path.parent / f"{name}.hea" for name, _ in header.segments if _is_name(name)}
 
 
 def _is_name(word: str) -> bool:
     """Return whether a word of a header can be the name of a file; "~" and "-" are none in header(5)."""
-    return word not in ("~", "-") and "\0" not in word
+    return word not in (NO_FILE, "-") and "\0" not in word
 
 
 def _look_at_header(path: Path, segments: set[Path]) -> str | None:
-    """Add the segments that a header names; say why it describes no recording, or return None. header(5) of the WFDB guide."""
-    lines = _header_lines(path)
-    if not lines or len(lines[0]) < 2:
-        return None  # whatever it is, its reader says
-    _, several, _ = lines[0][0].partition("/")
-    if several:
-        segments |= {path.parent / f"{words[0]}.hea" for words in lines[1:] if _is_name(words[0])}
-    return "describes no signals" if lines[0][1] == "0" else None
+    """Add the segments that a header names; say why it describes no recording, or return None."""
+    try:
+        header = read_header(path)
+    except DeviceError:
+        return None  # its reader says what is wrong with it
+    segments |= _segments(header)
+    return None if header.signals or header.segments else "describes no signals"
 
 
 def _no_table(path: Path) -> str | None:
@@ -199,12 +199,10 @@ def _no_table(path: Path) -> str | None:
     return None
 
 
-def _beginning(path: Path, most: int = _LOOK_BYTES) -> str:
-    return _text(_bytes(path, most))
-
-
 def _bytes(path: Path, most: int) -> bytes:
-    """Return what a file begins with, unpacked; nothing if it cannot be read."""
+    """Return what a file begins with, unpacked; nothing if it cannot be read, or is a pipe, for which one would wait."""
+    if not path.is_file():
+        return b""
     try:
         with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             return file.read(most)

@@ -59,7 +59,7 @@ _SIGNAL = re.compile(
     r"(?:[ \t]+(?P<rest>[^ \t].*))?"
 )
 _GAIN = re.compile(rf"(?P<gain>{_NUMBER})(?:\((?P<baseline>{_NUMBER})\))?(?:/(?P<unit>[^ \t]+))?")
-_SEGMENT = re.compile(r"(?P<name>\S.*?)[ \t]+(?P<length>\d{1,18})(?:[ \t].*)?")
+_SEGMENT = re.compile(r"(?P<name>\S.*?)[ \t]+(?P<length>\d{1,18})")
 _TIME = re.compile(r"\[?(?:(?:(\d+):)?(\d+):)?(\d+)(?:\.\d*)?")
 _DATE = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})\]?")
 
@@ -142,6 +142,8 @@ def read_header(path: Path) -> Header:
     DeviceError
         If it is none, or says what no recording has.
     """
+    if not path.is_file():
+        raise _wrong(path, "is no file")  # and a pipe would be waited for
     try:
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,20 @@ def test_a_header_that_names_odd_segments_is_passed_over(name: str, tmp_path: Pa
     path.write_text(f"m/2 1 250 500\n{name} 250\n~ 250\n")
     assert path in find_recordings(tmp_path).recordings
     assert path in files_of(path)
+
+
+def test_a_folder_with_pipes_is_looked_at_without_waiting(tmp_path: Path) -> None:
+    for name in ("a.hea", "a.csv", "a.xml", "a.csv.gz"):
+        os.mkfifo(tmp_path / name)
+    (tmp_path / "b.hea").write_text("b 1 250 100\nb.dat 16 200/mV 16 0 0 0 0 II\n")
+    assert tmp_path / "b.hea" in find_recordings(tmp_path).recordings
+    assert files_of(tmp_path / "a.hea") >= {tmp_path / "a.hea"}
+
+
+def test_files_and_segments_are_those_of_the_header_whatever_they_are_called(tmp_path: Path) -> None:
+    (tmp_path / "rec.hea").write_text("\ufeffrec/2 1 250 200\r\n\r\nmy part 1 100\r\nother\t100\r\n", encoding="utf-8")
+    (tmp_path / "my part 1.hea").write_text("my part 1 1 250 100\nsub/my größe.dat 16 200/µV 16 0 0 0 0 II\n", encoding="latin-1")
+    (tmp_path / "other.hea").write_text("other 1 250 100\nC:\\data\\x.dat 16 200/mV 16 0 0 0 0 II\n")
+    assert find_recordings(tmp_path).recordings == [tmp_path / "rec.hea"]
+    files = files_of(tmp_path / "rec.hea")
+    assert {tmp_path / name for name in ("rec.hea", "my part 1.hea", "other.hea", "sub/my größe.dat", "x.dat")} <= files

@@ -18,6 +18,7 @@ from ecgnat_stream.score.noise import FROM_S, TURN_S, mix, noisy_record, power_o
 from ecgnat_stream.score.records import ScoreError
 from ecgnat_stream.score.report import pairs_of, record_report, summarise
 from ecgnat_stream.score.run import Observed, RecordTask, batches, settings
+from ecgnat_stream.score.strips import read_leads
 from ecgnat_stream.score.tables import as_text, sheets
 from ecgnat_stream.score.truth import Challenge, Episode, Truth
 from ecgnat_stream.spans import AlarmSpan, RhythmSpan
@@ -165,3 +166,27 @@ def test_the_page_is_well_formed_escaped_and_needs_nothing_else(tmp_path: Path) 
     assert drawings[2].count("<path") == 2
     gone = {("d<b", "a&b"): (replace(stated, path=tmp_path / "gone"), observed(stated))}
     assert "gone" in page(about, {"d<b": summarise(rows)}, rows, gone, {}, 1)
+
+
+def test_strips_and_noise_read_a_record_as_the_monitor_does(tmp_path: Path) -> None:
+    """µV is a microvolt there too, and a signal with samples of its own in a frame has its own rate."""
+    stated = truth(name="a")
+    assert stated.beats_s is not None
+    lead = spikes(stated.beats_s)
+    np.stack([np.round(1000 * lead), np.zeros(len(lead))], axis=1).astype("<i2").tofile(tmp_path / "a.dat")
+    (tmp_path / "a.hea").write_text(
+        f"a 2 {FS:g} {len(lead)} 24:00:00 30/02/2020\na.dat 16 1(0)/µV 16 0 0 0 0 L0\na.dat 16 1/mmHg 16 0 0 0 0 ABP\n"
+    )
+    stated = replace(stated, path=tmp_path / "a")
+    names, fs, samples = read_leads(stated, 10.0, 20.0)
+    assert (names, fs) == (("L0",), FS)
+    np.testing.assert_allclose(samples[0], lead[round(10 * FS) : round(20 * FS)], atol=5e-4)
+    noise = write(tmp_path, "em", np.random.default_rng(0).normal(0, 1, (36_000, 1)), 360)
+    mixed = wfdb.rdrecord(str(noisy_record(stated, noise, 0.0, tmp_path / "out")))
+    assert (mixed.units, mixed.sig_name) == (["mV"], ["L0"])
+    np.testing.assert_allclose(mixed.p_signal[:30_000, 0], lead[:30_000], atol=2e-3)
+    (tmp_path / "a.hea").write_text(f"a 1 {FS / 2:g} {len(lead)}\na.dat 16x2 1000(0)/mV 16 0 0 0 0 L0\n")
+    names, fs, samples = read_leads(stated, 10.0, 20.0)
+    assert (names, fs, samples.shape[1]) == (("L0",), FS, round(10 * FS))
+    with pytest.raises(ScoreError, match="its annotations count at"):
+        noisy_record(replace(stated, fs=FS / 2), noise, 0.0, tmp_path / "out")

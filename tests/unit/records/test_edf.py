@@ -432,6 +432,15 @@ def test_only_annotations_are_no_signal(tmp_path: Path) -> None:
         open_record(write(tmp_path / "a.edf", []))
 
 
+def test_hundreds_of_signals_beside_the_ecg(tmp_path: Path) -> None:
+    x, eeg = steps(4), np.zeros(4 * 2048, int)
+    channels = [Channel(eeg, 2048, f"EEG A{n}", "uV") for n in range(1, 300)]
+    path = write(tmp_path / "a.bdf", [*channels[:200], one(x), *channels[200:]], Header(b"\xffBIOSEMI", kind="24BIT"))
+    record = open_record(path)
+    assert (record.leads, record.fs, len(record.left_out)) == (("II",), 250.0, 299)
+    np.testing.assert_allclose(values(record, 100, 900)[0], mv(x[100:900]), atol=1e-6)
+
+
 def test_what_is_no_edf_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.edf"
     for name in ("a.edf", "a.gdf", "a"):

@@ -7,6 +7,7 @@ import gzip
 import os
 import re
 import zlib
+from os.path import isfile  # false too for a name that is too long, for which a Path raises
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -148,7 +149,7 @@ def header_of(path: Path) -> Path | None:
     else:
         stems = [path]
     candidates = (stem.with_name(stem.name + suffix) for stem in stems for suffix in (".hea", ".HEA", ".Hea"))
-    return next((header for header in candidates if header.is_file()), None)
+    return next((header for header in candidates if isfile(header)), None)
 
 
 def files_of(recording: Path) -> set[Path]:
@@ -201,7 +202,7 @@ def _no_table(path: Path) -> str | None:
 
 def _bytes(path: Path, most: int) -> bytes:
     """Return what a file begins with, unpacked; nothing if it cannot be read, or is a pipe, for which one would wait."""
-    if not path.is_file():
+    if not isfile(path):
         return b""
     try:
         with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:

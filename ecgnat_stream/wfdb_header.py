@@ -9,6 +9,7 @@ import codecs
 import re
 from dataclasses import dataclass
 from datetime import date, time
+from os.path import isfile  # false too for a name that is too long, for which a Path raises
 from pathlib import Path
 
 from ecgnat_stream.errors import DeviceError
@@ -142,7 +143,7 @@ def read_header(path: Path) -> Header:
     DeviceError
         If it is none, or says what no recording has.
     """
-    if not path.is_file():
+    if not isfile(path):
         raise _wrong(path, "is no file")  # and a pipe would be waited for
     try:
         with path.open("rb") as file:
@@ -360,13 +361,13 @@ def file_of(header: Path, name: str) -> Path | None:
     """
     names = dict.fromkeys((name, name.replace("\\", "/"), re.split(r"[/\\]", name)[-1]))
     places = [folder / wanted for folder in dict.fromkeys((header.parent, header.resolve().parent)) for wanted in names if wanted]
-    found = next((place for place in places if place.is_file()), None)
+    found = next((place for place in places if isfile(place)), None)
     return found or next((alike for place in places if (alike := _alike(place)) is not None), None)
 
 
 def _alike(place: Path) -> Path | None:
     try:
-        files = [file for file in place.parent.iterdir() if file.name.lower() == place.name.lower() and file.is_file()]
+        files = [file for file in place.parent.iterdir() if file.name.lower() == place.name.lower() and isfile(file)]
     except (OSError, ValueError):
         return None
     return files[0] if len(files) == 1 else None

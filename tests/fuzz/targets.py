@@ -516,6 +516,11 @@ _HEADERS = [
     b"r/2 1 250 500\ns1 250\ns1 250\n",
 ]
 _WFDB = (
+    "/µV".encode(),
+    b"/\xb5V",
+    b"\xff\xfe",
+    b" x4",
+    b"24:00:00",
     b"r.dat ",
     b" 16",
     b" 212",

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from os.path import isdir, isfile
 from pathlib import Path
 
 import numpy as np
@@ -109,9 +110,9 @@ def open_record(
         raise wrong(path, f"scale is {scale:g}: give the size of one step in the unit, not 0 and finite; negative turns it over")
     if again := twice(leads or ()):
         raise wrong(path, f"leads names {', '.join(again)} more than once: name each lead once")
-    if path.is_dir():
+    if isdir(path):
         raise wrong(path, "is a folder: name one record in it")
-    if not path.is_file() and header_of(path) is None:
+    if not isfile(path) and header_of(path) is None:
         raise wrong(path, _not_there(path))
     asked = Asked(fs, units, scale, None if leads is None else tuple(leads), strict)
     unpacked = Unpacked(path) if path.suffix.lower() == ".gz" else None
@@ -142,7 +143,7 @@ def _named(path: Path, file: Path) -> Iterator[None]:
 
 def _not_there(path: Path) -> str:
     """Say that there is no such recording, and propose one of the same folder, or a folder if that is not there."""
-    there = next(parent for parent in path.absolute().parents if parent.is_dir())
+    there = next(parent for parent in path.absolute().parents if isdir(parent))
     try:
         files = sorted(there.iterdir())
     except OSError:

@@ -274,6 +274,17 @@ def test_the_network_is_never_asked(tmp_path: Path, name: str, monkeypatch: pyte
         open_record(record(tmp_path, II.replace("rec.dat", f"{name}.dat")))
 
 
+@pytest.mark.parametrize("place", ["", "x/"])
+def test_a_name_that_no_file_can_have_is_refused_as_any_other(tmp_path: Path, place: str) -> None:
+    name = place + "s" * 300
+    with pytest.raises(DeviceError, match="does not exist"):
+        open_record(record(tmp_path, II.replace("rec.dat", f"{name}.dat")))
+    with pytest.raises(DeviceError, match="does not exist"):
+        open_record(master(tmp_path, f"{name} 100"))
+    with pytest.raises(DeviceError, match="is no recording"):
+        open_record(tmp_path / name)
+
+
 # Samples of every format, from any place.
 
 PACKED = (8, 16, 24, 32, 61, 80, 160, 212, 310, 311)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +66,16 @@ def test_a_file_that_cannot_be_written_to_is_refused(capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit, match="2"):
         main(["devices", "--log-file", "/dev/null/log"])
     assert "--log-file /dev/null/log: cannot be written to" in capsys.readouterr().err
+
+
+def test_what_the_system_refuses_is_one_message(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def full(_: argparse.Namespace) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/somewhere/else")
+
+    monkeypatch.setattr("ecgnat_stream.cli.devices._devices", full)
+    with pytest.raises(SystemExit, match="1"):
+        main(["devices"])
+    assert capsys.readouterr() == ("", "ecgnat: /somewhere/else: No space left on device\n")
 
 
 def test_what_is_said_while_the_dashboard_draws_comes_when_it_is_closed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -205,6 +205,7 @@ async def test_alarm_events_beyond_the_backlog_are_an_alarm_that_ends_with_the_d
         await asyncio.gather(task, return_exceptions=True)
     assert sequences[-1] == 100
     assert sink.alarms_lost + sink.alarms_delivered == sink.subscription.alarms == 9
+    assert sink.missing["mqtt"].startswith(f"{sink.alarms_lost} alarm events were not delivered to ")
 
 
 async def test_home_assistant_is_told_of_the_beds_on_request(free_port: int) -> None:

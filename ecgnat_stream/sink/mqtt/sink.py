@@ -153,6 +153,14 @@ class MqttSink:
         """Alarm events that were given up, and those of beds that another monitor has."""
         return self._alarms.alarms_lost + self._alarms_held
 
+    @property
+    def missing(self) -> dict[str, str]:
+        """What the broker never got, at the end; alarm events of beds that another monitor has are that one's."""
+        lost = self._alarms.alarms_lost + self.subscription.alarms_lost
+        if not lost:
+            return {}
+        return {"mqtt": f"{lost} alarm events were not delivered to {self._target.host}: {self._lost or 'it was too slow'}"}
+
     async def run(self) -> None:
         """Publish until the bus is closed and everything is out, or ``linger_s`` has passed.
 
@@ -224,7 +232,7 @@ class MqttSink:
                     self._sent.clear()
                     await self._sent.wait()
         if len(self._alarms):
-            _log.warning("%d alarm events could not be delivered to %s", len(self._alarms), self._target.host)
+            _log.info("%d alarm events could not be delivered to %s", len(self._alarms), self._target.host)
             self._losing = True  # nobody is left to be told
             self._alarms.abandon()
 

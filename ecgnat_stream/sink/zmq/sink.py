@@ -95,6 +95,12 @@ class ZmqSink:
         """Alarm events that the socket has taken."""
         return self._sent_before + (self._publisher.alarms if self._publisher is not None else 0)
 
+    @property
+    def missing(self) -> dict[str, str]:
+        """What no socket ever took, at the end."""
+        lost = self.alarms_lost + self.subscription.alarms_lost
+        return {"zmq": f"{lost} alarm events were not published: nothing was bound at {self._config.bind}"} if lost else {}
+
     async def endpoint(self) -> str:
         """Return the endpoint once it is bound, with its port."""
         await self._bound.wait()

@@ -245,7 +245,7 @@ def _layout(path: Path, head: bytes, fields: dict[str, bytes], size: int, record
             "as the number of records into its header (8 characters from byte 236)",
         )
     if record and there > records:
-        notes.append(f"it holds {there - records} records more than its header says: these are not read")
+        notes.append(f"it holds {there} records, and its header says {records}: the others are not read")
     return _Layout(path, head, begin, record, records if record else 0, width)
 
 

@@ -103,7 +103,7 @@ def _tell(in_order: list[tuple[float, int]], found: list[Stretch], timeless: int
     if any(second[1] < first[1] for first, second in pairwise(in_order)):
         notes.append("its records are not in the order of time: they are put in order")
     if timeless:
-        notes.append(f"{timeless} of its records do not say when they were: they are left out")
+        notes.append(f"records that do not say when they were are left out: {timeless}")
     if not is_open and len(found) > 1:
         notes.append("it says that it has no holes, but the times of its records have: these are kept as holes")
 

@@ -101,7 +101,7 @@ def test_a_record_without_a_time_has_no_place(tmp_path: Path) -> None:
     header = Header(kind="EDF+D", onsets=[onset(0), "damaged", onset(2), onset(3)])
     record = open_record(write(tmp_path / "a.edf", [one(x)], header))
     np.testing.assert_allclose(values(record)[0], np.concatenate([second(x, 0), NAN, second(x, 2), second(x, 3)]), atol=1e-6)
-    assert record.notes == ("1 of its records do not say when they were: they are left out",)
+    assert record.notes == ("records that do not say when they were are left out: 1",)
     with pytest.raises(DeviceError, match="does not say when its records were"):
         open_record(write(tmp_path / "b.edf", [one(x)], replace(header, onsets=[""] * 4)))
     with pytest.raises(DeviceError, match="has no signal that says when its records were"):
@@ -205,7 +205,7 @@ def test_a_truncated_file_is_refused_and_nothing_is_printed(tmp_path: Path, capf
 
 def test_more_records_than_stated_are_named(tmp_path: Path) -> None:
     record = open_record(write(tmp_path / "a.edf", [one()], Header(records="3")))
-    assert (record.total, record.notes) == (750, ("it holds 1 records more than its header says: these are not read",))
+    assert (record.total, record.notes) == (750, ("it holds 4 records, and its header says 3: the others are not read",))
 
 
 def test_a_header_of_another_size_counts_if_the_file_fits_it(tmp_path: Path) -> None:

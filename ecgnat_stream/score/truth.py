@@ -289,15 +289,22 @@ _UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OSEr
 """What wfdb raises for broken files."""
 
 
+_OWN_RATE = b"## time resolution: "
+"""What annotations of a rate of their own begin with: annot(5) of the WFDB Applications Guide."""
+
+
 def _marks(path: Path, fs: float) -> _Marks | None:
     """Read the record's annotations; None where there are none."""
     for extension in _EXTENSIONS:
-        if path.with_name(f"{path.name}.{extension}").is_file():
+        file = path.with_name(f"{path.name}.{extension}")
+        if file.is_file():
             read = wfdb.rdann(str(path), extension)
             notes = [note.strip("\x00 ") for note in read.aux_note]
             if not len(read.sample) == len(read.symbol) == len(notes):
                 raise ValueError(f"{len(read.sample)} annotations with {len(read.symbol)} symbols and {len(notes)} notes")
-            return _Marks(np.asarray(read.sample, np.float64) / fs, list(read.symbol), notes)
+            # Places count frames of the record, unless the file has a rate of its own: wfdb gives that, or the header's.
+            counted_hz = read.fs if _OWN_RATE in file.read_bytes() else fs
+            return _Marks(np.asarray(read.sample, np.float64) / counted_hz, list(read.symbol), notes)
     return None
 
 

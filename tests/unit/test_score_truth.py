@@ -150,3 +150,18 @@ def test_what_cannot_be_scored_is_named(tmp_path: Path) -> None:
 def test_fibrillation_lasts_from_mark_to_mark_or_to_the_end() -> None:
     assert between_marks([5, 10, 20, 30, 60], ["N", "[", "N", "]", "["], 100) == [(10, 30), (60, 100)]
     assert between_marks([5], ["]"], 100) == []
+
+
+def test_places_of_annotations_count_in_their_own_rate_if_they_have_one(tmp_path: Path) -> None:
+    """As for records with several samples in a frame: frames of 15.5 Hz, marks at 496 Hz."""
+    folder = tmp_path / "db"
+    folder.mkdir()
+    np.zeros((155, 32), "<i2").tofile(folder / "a.dat")
+    (folder / "a.hea").write_text("a 1 15.5 155 24:00:00 30/02/2020\na.dat 16x32 200(0)/µV 16 0 0 0 0 ECG\n")
+    for stated, per_s in ((496.0, 496), (None, 15.5)):
+        places = np.round(np.array([1.0, 2.0, 4.0]) * per_s).astype(np.int64)
+        wfdb.wrann("a", "atr", places, symbol=["N", "N", "N"], fs=stated, write_dir=str(folder))
+        truth = database(folder).truth("a")
+        assert (truth.fs, truth.length_s) == (15.5, 10.0)
+        assert truth.beats_s is not None
+        np.testing.assert_allclose(truth.beats_s, [1.0, 2.0, 4.0], atol=0.5 / per_s)

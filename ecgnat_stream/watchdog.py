@@ -18,6 +18,7 @@ from ecgnat_stream.clock import Clock
 from ecgnat_stream.errors import WatchdogError
 from ecgnat_stream.events import Alarm, Technical
 from ecgnat_stream.settings import Settings, Within
+from ecgnat_stream.words import counted
 
 __all__ = ["Accountable", "BedTruth", "Watchdog", "WatchdogConfig", "explains"]
 
@@ -218,7 +219,7 @@ class Watchdog:
             if marks and done < marks[0][1] and now_ns - marks[0][0] > self._config.delivered_s * 1e9:
                 waiting = subscription.alarms - done
                 age_s = (now_ns - marks[0][0]) / 1e9
-                late[subscription.name] = f"{waiting} alarm event{'' if waiting == 1 else 's'} waiting for {age_s:.0f} s"
+                late[subscription.name] = f"{counted(waiting, 'alarm event')} waiting for {age_s:.0f} s"
         for gone in self._marks.keys() - set(subscriptions):
             del self._marks[gone]
         return late

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["LINE", "NAME", "as_text", "cell", "cleaned", "clock", "length", "short_length"]
+__all__ = ["LINE", "NAME", "as_text", "cell", "cleaned", "clock", "counted", "length", "short_length"]
 
 NAME = 80
 """Longest name from outside (of a lead, a person, a condition), characters."""
@@ -46,6 +46,11 @@ def clock(seconds: float) -> str:
     """Return a place as ``0:07`` or ``1:02:03``, its second begun."""
     minutes, second = divmod(int(seconds + 1e-6), 60)
     return f"{minutes}:{second:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"
+
+
+def counted(number: int, what: str) -> str:
+    """Return ``1 bed`` or ``12 beds``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def short_length(seconds: float) -> str:

@@ -18,6 +18,7 @@ from ecgnat_stream.errors import EcgnatError
 from ecgnat_stream.events import Beat, Event
 from ecgnat_stream.signal import LEADS
 from ecgnat_stream.spans import RhythmSpan
+from ecgnat_stream.words import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,8 +82,8 @@ class Analysis:
         """Say what it is in one line."""
         stretches = f"{len(self.rhythm)} stretch{'' if len(self.rhythm) == 1 else 'es'}"
         return (
-            f"<Analysis of {self.name}: {self.length_s:.4g} s, {len(self.beats)} beats, rhythm in {stretches}, "
-            f"{len(self.alarms)} alarms>"
+            f"<Analysis of {self.name}: {self.length_s:.4g} s, {counted(len(self.beats), 'beat')}, rhythm in {stretches}, "
+            f"{counted(len(self.alarms), 'alarm')}>"
         )
 
     def summary(self) -> Summary:

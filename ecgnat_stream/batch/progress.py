@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self, TextIO
 
 from ecgnat_stream.batch.choose import RecordingFile
+from ecgnat_stream.words import counted
 
 __all__ = ["Progress"]
 
@@ -80,7 +81,7 @@ class Progress:
         print(text, file=self._stream, flush=True)
 
     def _text(self) -> str:
-        return f"{len(self._finished)} of {self._number} recordings"
+        return f"{len(self._finished)} of {counted(self._number, 'recording')}"
 
 
 def _weight(recording: RecordingFile) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -45,6 +46,7 @@ def _outcome(argv: Sequence[str] | None) -> int:
         if completion.asked_by_the_shell():
             completion.answer_the_shell(known)
         arguments = known.parse_args(argv)
+        _check_folder()
         with logging_as_told(arguments):
             return _run(arguments)
     except SystemExit as done:  # of --help, of a wrong option, or of rich where nobody reads its table any more
@@ -71,6 +73,14 @@ def _outcome(argv: Sequence[str] | None) -> int:
         what = f"{error.filename}: " if error.filename is not None else ""
         print(f"ecgnat: {cleaned(f'{what}{error.strerror or error}', 1000)}", file=sys.stderr)
         return 1
+
+
+def _check_folder() -> None:
+    """Refuse a working folder that is gone: a library that asks for it ends the process without a word that helps."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise ConfigError(f"the working folder cannot be used ({error.strerror}): change to one that is there") from error
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ from ecgnat_stream.cli.completion import conditions
 from ecgnat_stream.cli.options import a_path
 from ecgnat_stream.codes import PRIORITIES, PRIORITY_MARKS
 from ecgnat_stream.errors import ConfigError
-from ecgnat_stream.words import cell, cleaned
+from ecgnat_stream.words import cell, cleaned, counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -196,10 +196,6 @@ def _clock(moment: datetime, *, date: bool = True) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S}" if date else f"{moment:%H:%M:%S}"
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
 def _length(seconds: float | None) -> str:
     """Return a length of time as ``5.5 s``, ``2:31`` or ``4:42:00``."""
     if seconds is None:
@@ -255,7 +251,7 @@ def _records_table(records: Sequence[AlarmRecord]) -> Table:
     return _table(
         ((_STYLES[record.priority] if record.ended is None else "", row(record)) for record in records),
         *("start (UTC)", "end", "lasted", "bed", "alarm", "acknowledged"),
-        title=_count(len(records), "alarm") + setting.title,
+        title=counted(len(records), "alarm") + setting.title,
         right=("lasted",),
     )
 
@@ -274,7 +270,7 @@ def _events_table(events: Sequence[Alarm]) -> Table:
     setting = _Setting([(event.time, event.bed) for event in events])
     columns = ("time (UTC)", "stream", "bed", "phase", "state", "alarm", "by")
     rows = (("", (setting.time(event.time), _stream(event), setting.bed(event.bed), *_event_cells(event))) for event in events)
-    return _table(rows, *columns, title=_count(len(events), "event") + setting.title, right=("stream",))
+    return _table(rows, *columns, title=counted(len(events), "event") + setting.title, right=("stream",))
 
 
 def _stream(event: Alarm) -> str:
@@ -298,7 +294,7 @@ def _delivery_table(ways: Sequence[DeliveryRecord]) -> Table:
         return (setting.time(way.detected), setting.bed(way.bed), alarm, way.phase, *after, way.confirmed_by or "-")
 
     columns = ("detected (UTC)", "bed", "alarm", "phase", "published", "at broker", "confirmed", "by")
-    title = _count(len(ways), "event") + setting.title
+    title = counted(len(ways), "event") + setting.title
     return _table((("", row(way)) for way in ways), *columns, title=title, right=columns[4:7])
 
 
@@ -312,7 +308,7 @@ def _commands_table(commands: Sequence[CommandRecord]) -> Table:
         return setting.time(command.time), setting.bed(command.bed), what, about, command.source or "-", answer
 
     columns = ("time (UTC)", "bed", "command", "condition", "by", "answer")
-    title = _count(len(commands), "command") + setting.title
+    title = counted(len(commands), "command") + setting.title
     return _table((("", row(command)) for command in commands), *columns, title=title)
 
 
@@ -345,7 +341,7 @@ def _summary_table(rows: Sequence[SummaryRow], bed_days: float) -> Table:
         return line.priority, line.condition, line.alarms, rate, _length(line.on_s), line.acknowledged, wait
 
     columns = ("priority", "condition", "alarms", "per bed-day", "on", "acknowledged", "median")
-    title = f"{_count(sum(line.alarms for line in rows), 'alarm')}; beds were watched for {bed_days:.3g} days in all"
+    title = f"{counted(sum(line.alarms for line in rows), 'alarm')}; beds were watched for {bed_days:.3g} days in all"
     return _table((("", row(line)) for line in rows), *columns, title=title, right=columns[2:])
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ecgnat_stream.cli.options import a_path, add_model, add_reading, lead_map
 from ecgnat_stream.errors import ConfigError, EcgnatError
 from ecgnat_stream.suggest import proposal
-from ecgnat_stream.words import cleaned
+from ecgnat_stream.words import cleaned, counted
 
 if TYPE_CHECKING:
     from ecgnat_stream.batch.choose import Chosen, RecordingFile
@@ -311,11 +311,12 @@ def _there_are(signals: Sequence[str]) -> str:
 
 def _tell_end(results: Sequence[Result], chosen: Chosen, took_s: float, ended: int, unwritten: int) -> None:
     failed = sum(bool(result.error) for result in results)
-    text = f"{len(results) - failed} of {len(chosen.recordings) + len(chosen.missing)} recordings analysed in {took_s:.0f} s"
+    asked = counted(len(chosen.recordings) + len(chosen.missing), "recording")
+    text = f"{len(results) - failed} of {asked} analysed in {took_s:.0f} s"
     if failed + len(chosen.missing):
         text += f", {failed + len(chosen.missing)} could not be"
     if unwritten:
-        text += f"; {unwritten} result{'' if unwritten == 1 else 's'} could not be written"
+        text += f"; {counted(unwritten, 'result')} could not be written"
     if ended:
         text += f"; ended by {signal.Signals(ended).name}, what was finished is written"
     _say(text)

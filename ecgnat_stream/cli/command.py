@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ecgnat_stream.cli.completion import conditions
+from ecgnat_stream.cli.live import named
 from ecgnat_stream.cli.options import a_broker, a_path
 from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.suggest import unknown
@@ -68,7 +69,9 @@ def _command(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--timeout {arguments.timeout:g}: a number of seconds above 0")
     source = cleaned(_account() if arguments.by is None else arguments.by, NAME)
     request = CommandRequest(action=arguments.action, condition=arguments.condition, duration_s=arguments.duration, source=source)
-    result = asyncio.run(send_command(_broker(arguments), arguments.bed, request, arguments.timeout))
+    broker = _broker(arguments)
+    with named(arguments.config):
+        result = asyncio.run(send_command(broker, arguments.bed, request, arguments.timeout))
     if arguments.json:
         print(msgspec.json.encode(result).decode())
     else:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from ecgnat_stream.cli.options import a_broker, a_path
 from ecgnat_stream.cli.security import examine_security
 from ecgnat_stream.errors import ConfigError, EcgnatError
-from ecgnat_stream.words import cleaned
+from ecgnat_stream.words import cleaned, counted
 
 __all__ = ["Check", "add", "examine"]
 
@@ -72,7 +72,9 @@ def examine(mqtt: str | None = None) -> int:
 
 def _findings(mqtt: str | None) -> Iterator[Check]:
     yield Check(
-        "ok", "machine", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+        "ok",
+        "machine",
+        f"{platform.system()} {platform.machine()}, {counted(os.cpu_count() or 1, 'core')}, Python {platform.python_version()}",
     )
     yield from _packages()
     yield from _torch()
@@ -103,7 +105,7 @@ def _packages() -> Iterator[Check]:
 def _torch() -> Iterator[Check]:
     import torch
 
-    threads = f"{torch.get_num_threads()} threads by default"
+    threads = f"{counted(torch.get_num_threads(), 'thread')} by default"
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device"
     yield Check("ok", "torch", f"{torch.__version__}, {threads}, {cuda}")
     compiler = next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None)

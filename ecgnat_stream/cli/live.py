@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ecgnat_stream import __version__
@@ -14,14 +15,14 @@ from ecgnat_stream.cli.check import check_devices
 from ecgnat_stream.cli.logs import beside, kept_back, told
 from ecgnat_stream.cli.progress import progress_shown
 from ecgnat_stream.cli.streams import is_open
-from ecgnat_stream.errors import CheckpointError, ConfigError
+from ecgnat_stream.errors import CheckpointError, ConfigError, SinkError
 from ecgnat_stream.words import cleaned
 
 if TYPE_CHECKING:
     from ecgnat_stream.cli.guard import Guard
     from ecgnat_stream.config import Config
 
-__all__ = ["NOT_A_DEVICE", "has_terminal", "monitor"]
+__all__ = ["NOT_A_DEVICE", "has_terminal", "monitor", "named"]
 
 _BROKER = "ecgnat_stream.sink.mqtt.broker"
 """Says where the embedded broker listens, which others need to know."""
@@ -46,7 +47,8 @@ def monitor(config: Config, arguments: argparse.Namespace) -> int:
     from ecgnat_stream.model import check_model, is_damaged
     from ecgnat_stream.sink.dashboard import has_keyboard
 
-    check_devices(config)
+    with named(getattr(arguments, "config", None)):
+        check_devices(config)
     if not arguments.headless and not has_terminal():
         raise ConfigError(
             "the dashboard needs a terminal, for standard error too (it draws there); "
@@ -62,12 +64,23 @@ def monitor(config: Config, arguments: argparse.Namespace) -> int:
         print(f"ecgnat: monitoring without a network: {error}", file=sys.stderr)
     if arguments.headless:
         print(f"ecgnat-stream {__version__}. {NOT_A_DEVICE}", file=sys.stderr)
-        with told(_BROKER), beside(), guarded() as guard:
+        with told(_BROKER), beside(), guarded() as guard, named(getattr(arguments, "config", None)):
             return asyncio.run(_run_monitor(config, arguments, guard))
     if not has_keyboard():
         print("ecgnat: standard input is no terminal: the dashboard takes no keys, Ctrl+C ends it", file=sys.stderr)
-    with kept_back(), beside(), guarded() as guard:
+    with kept_back(), beside(), guarded() as guard, named(getattr(arguments, "config", None)):
         return asyncio.run(_run_monitor(config, arguments, guard))
+
+
+@contextmanager
+def named(configuration: Path | None) -> Iterator[None]:
+    """Put the file before what is said of its settings, where they come from one."""
+    try:
+        yield
+    except (ConfigError, SinkError) as error:
+        if configuration is None:
+            raise
+        raise type(error)(f"{configuration}: {error}") from error
 
 
 def has_terminal() -> bool:

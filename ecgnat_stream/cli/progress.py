@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from ecgnat_stream.words import counted
+
 if TYPE_CHECKING:
     from ecgnat_stream.monitor import Monitor
     from ecgnat_stream.ward import BedProgress
@@ -46,7 +48,7 @@ def progress_line(beds: Sequence[BedProgress], took_s: float) -> str:
     done_s, total_s, count = _sums(beds)
     if not total_s:
         return ""
-    recordings = f"{count} recording{'' if count == 1 else 's'}"
+    recordings = counted(count, "recording")
     left = f", about {took_s * (total_s - done_s) / done_s:.0f} s left" if 0 < done_s < total_s else ""
     return f"{100 * done_s / total_s:.0f} % of {total_s:.0f} s in {recordings}{left}"
 

@@ -11,7 +11,7 @@ from ecgnat_stream.cli.check import faults
 from ecgnat_stream.cli.live import monitor
 from ecgnat_stream.cli.options import a_path, add_output
 from ecgnat_stream.errors import ConfigError
-from ecgnat_stream.words import cleaned
+from ecgnat_stream.words import cleaned, counted
 
 if TYPE_CHECKING:
     from ecgnat_stream.config import Config
@@ -55,8 +55,8 @@ def _check(config: Config, path: Path) -> int:
     import asyncio
 
     found = asyncio.run(faults(config))
-    beds = f"{len(config.bed)} bed{'' if len(config.bed) == 1 else 's'}"
-    wrong = f"{len(found)} fault{'' if len(found) == 1 else 's'}" if found else "nothing to complain about"
+    beds = counted(len(config.bed), "bed")
+    wrong = counted(len(found), "fault") if found else "nothing to complain about"
     for fault in found:
         print(f"ecgnat: {cleaned(f'{path}: {fault}', 4000)}", file=sys.stderr)
     print(f"{path}: {beds}, {wrong}", file=sys.stderr)

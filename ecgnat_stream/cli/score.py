@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecgnat_stream.cli.options import a_path, add_model
-from ecgnat_stream.words import cleaned
+from ecgnat_stream.words import cleaned, counted
 
 if TYPE_CHECKING:
     from ecgnat_stream.config import Config
@@ -126,7 +126,7 @@ def run(arguments: argparse.Namespace) -> int:
             from ecgnat_stream.score.html import page
 
             work.write(arguments.html, page(about, summaries, work.rows, work.seen, work.failed, arguments.strips))
-    print(f"{len(work.rows)} records scored in {time.monotonic() - began:.0f} s", file=sys.stderr)
+    print(f"{counted(len(work.rows), 'record')} scored in {time.monotonic() - began:.0f} s", file=sys.stderr)
     return 1 if work.failed or work.unwritten else 0
 
 

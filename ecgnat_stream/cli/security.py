@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ecgnat_stream.exposure import is_local
 from ecgnat_stream.places import broker_address
+from ecgnat_stream.words import counted
 
 if TYPE_CHECKING:
     from ecgnat_stream.config import Config
@@ -25,6 +26,9 @@ __all__ = ["Finding", "examine_security", "open_places"]
 Severity = Literal["high", "medium", "low"]
 
 _STYLES = {"high": "bold red", "medium": "yellow", "low": "cyan"}
+_WIDE = 110
+"""From so many columns on findings stand in a table; in a narrower one its cells have two words a line."""
+
 _FILES = 1_000
 """Files of a folder that are looked at."""
 
@@ -69,14 +73,21 @@ def examine_security(path: Path, *, as_json: bool) -> int:
 
 def _show(found: list[Finding]) -> None:
     from rich.console import Console
+    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("", "where", "what is open", "what to do")
-    for finding in found:
-        table.add_row(Text(finding.severity, _STYLES[finding.severity]), *(Text(text) for text in finding[1:]))
-    if found:
-        Console(markup=False, highlight=False).print(table)
+    console = Console(markup=False, highlight=False)
+    if console.width >= _WIDE and found:
+        table = Table("", "where", "what is open", "what to do")
+        for finding in found:
+            table.add_row(Text(finding.severity, _STYLES[finding.severity]), *(Text(text) for text in finding[1:]))
+        console.print(table)
+        return
+    for severity, where, what, do in found:
+        console.print(Text.assemble((f"{severity:6}", _STYLES[severity]), f"  {where}"))
+        for text in (what, f"-> {do}"):
+            console.print(Padding(Text(text), (0, 0, 0, 8)))
 
 
 def open_places(config: Config, path: Path) -> Iterator[Finding]:
@@ -185,7 +196,7 @@ def _results(config: Config) -> Iterator[Finding]:
         files = [file for file in islice(folder.rglob("*"), _FILES) if file.is_file()]
         readable = sum(bool(_mode(file) & stat.S_IROTH) for file in files)
         if readable:
-            what = f"every account can read recordings: {readable} of the {len(files)} files looked at"
+            what = f"every account can read recordings: {readable} of {counted(len(files), 'file')} looked at"
             yield Finding("medium", "record.directory", what, f"chmod -R go= {folder}")
         else:
             what = "every account can list the folder: names of beds, and when they were monitored"
@@ -199,7 +210,7 @@ def _missing(config: Config) -> Iterator[Finding]:
     if config.history is None:
         what = "nobody can find out afterwards which alarms were on, and who acknowledged or paused them"
         yield Finding("low", "history", what, 'set [history] path = "alarms.db"')
-    without = [name for name, receiver in config.receivers.items() if not receiver]
+    without = ["the worker" if name.endswith("/") else name for name, receiver in config.receivers.items() if not receiver]
     if config.mqtt is not None and without:
         what = f"no receiver has to confirm the alarms of {_few(without)}: one that is gone is not noticed"
         yield Finding("low", "mqtt.confirm", what, "name the receiver that must confirm")

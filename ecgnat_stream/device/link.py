@@ -23,7 +23,7 @@ from ecgnat_stream.device.contract import Device
 from ecgnat_stream.errors import DeviceError
 from ecgnat_stream.settings import Settings, Within
 from ecgnat_stream.signal import SampleBlock, StreamInfo
-from ecgnat_stream.words import cleaned
+from ecgnat_stream.words import cleaned, counted
 
 __all__ = ["LinkState", "SuperviseConfig", "supervise", "try_device"]
 
@@ -150,7 +150,9 @@ async def supervise(
         await clock.sleep_until(clock.monotonic_ns() + round(pause_s * 1e9))
         stuck = {task for task in stuck if not task.done()}
         if len(stuck) >= _STUCK_MOST:
-            yield LinkState("offline", f"its adapter does not let go of {len(stuck)} connections: waiting for one", session)
+            yield LinkState(
+                "offline", f"its adapter does not let go of {counted(len(stuck), 'connection')}: waiting for one", session
+            )
             await asyncio.wait(stuck, return_when=asyncio.FIRST_COMPLETED)
 
 

@@ -13,7 +13,7 @@ from ecgnat_stream.analysis import Summary
 from ecgnat_stream.codes import PRIORITIES, RHYTHM_TEXTS
 from ecgnat_stream.report.strips import rhythm_colour
 from ecgnat_stream.report.style import document
-from ecgnat_stream.words import cleaned, length, short_length
+from ecgnat_stream.words import cleaned, counted, length, short_length
 
 __all__ = ["Entry", "index_page"]
 
@@ -52,7 +52,7 @@ def index_page(entries: Sequence[Entry]) -> str:
     known = [(entry, entry.summary) for entry in entries if entry.summary is not None]
     failed = [entry for entry in entries if entry.summary is None]
     total = length(sum(summary.length_s for _, summary in known))
-    about = f"{len(known)} recording{'' if len(known) == 1 else 's'}, {total} of signal"
+    about = f"{counted(len(known), 'recording')}, {total} of signal"
     if failed:
         about += f"; {len(failed)} could not be analysed"
     header = f'<h1>Recordings</h1><p class="soft small">{about}</p>'

@@ -30,6 +30,7 @@ from ecgnat_stream.ward.bed import Bed, Moment
 from ecgnat_stream.ward.load import Load
 from ecgnat_stream.ward.signal_path import FrameResult, SignalPath
 from ecgnat_stream.watchdog import BedTruth
+from ecgnat_stream.words import counted
 
 __all__ = ["BedProgress", "Ward"]
 
@@ -353,7 +354,11 @@ class Ward:
         before = self._load.overload
         share = self._load.tick(int(self._scheduler.cut.sum()), self.skipped_windows)
         if self._load.overload != before:
-            detail = f"{100 * share:.0f} % of the windows of {len(self._beds)} beds are skipped" if self._load.overload else ""
+            detail = (
+                f"{100 * share:.0f} % of the windows of {counted(len(self._beds), 'bed')} are skipped"
+                if self._load.overload
+                else ""
+            )
             utc = self._clock.utc()
             self._publish(Technical(bed="", time=utc, condition="overload", present=bool(detail), detail=detail))
 

@@ -33,6 +33,7 @@ from ecgnat_stream.sink.dashboard.state import BedState, Board
 from ecgnat_stream.sink.dashboard.style import Palette, palette_of
 from ecgnat_stream.sink.dashboard.terminal import lasting_terminal
 from ecgnat_stream.sink.dashboard.views import BedView, HelpScreen, Panel, WallView
+from ecgnat_stream.words import counted
 
 __all__ = ["Dashboard", "DashboardApp"]
 
@@ -129,7 +130,7 @@ class DashboardApp(App[None]):
         if isinstance(self.screen, HelpScreen):
             return
         bed, width = self.bed, self.size.width
-        place = (f"{len(board.beds)} beds" if self.on_wall else self.chosen) or "waiting for a bed"
+        place = (counted(len(board.beds), "bed") if self.on_wall else self.chosen) or "waiting for a bed"
         left = spread(f" {place}", "", max(0, (width - len(NOT_A_DEVICE)) // 2 - 1))
         head = spread(f"{left} {NOT_A_DEVICE}", f"{now:%H:%M:%S} UTC ", width)
         self.query_one("#head", Panel).show(Text(head, self._palette.bar, no_wrap=True))

@@ -16,6 +16,7 @@ from ecgnat_stream.events import Alarm, EngineStatus, Quality
 from ecgnat_stream.signal import MONITORED_FIRST
 from ecgnat_stream.sink.dashboard.state import BedState, Board
 from ecgnat_stream.sink.dashboard.style import Palette, big_digits, state_word
+from ecgnat_stream.words import counted
 
 __all__ = ["alarm_lines", "alarm_text", "countdown", "number_text", "question_text", "shorten", "spread", "status_text"]
 
@@ -148,7 +149,7 @@ def number_text(bed: BedState, limits: tuple[float, float] | None, size: tuple[i
     line(spread("DEVICE", state.upper(), width), palette.text if bed.online else palette.notice)
     if large and bed.meta is not None:
         line(bed.meta.device, palette.faint)
-        line(f"{bed.meta.fs:g} Hz, {len(bed.meta.leads)} leads, session {bed.meta.session}", palette.faint)
+        line(f"{bed.meta.fs:g} Hz, {counted(len(bed.meta.leads), 'lead')}, session {bed.meta.session}", palette.faint)
     text.rstrip()
     return text
 
@@ -175,7 +176,7 @@ def _engine_text(engine: EngineStatus | None) -> str:
     """Return what the engine does; it counts its windows every few seconds only, so that a zero would mislead."""
     if engine is None or (engine.online and not engine.model):
         return "network loading "
-    windows = f" {engine.windows} windows" if engine.windows else ""
+    windows = f" {counted(engine.windows, 'window')}" if engine.windows else ""
     skipped = f", {engine.skipped_windows} skipped" if engine.skipped_windows else ""
     return f"{'' if engine.online else 'ENGINE OFFLINE '}{engine.model}{windows}{skipped} "
 

@@ -123,7 +123,7 @@ def read_settings(table: Mapping[str, Any], kind: type[T], where: str = "", path
         raise ConfigError(f"{where}{'; '.join(mistakes)}")
     try:
         return msgspec.convert(table, kind)
-    except (msgspec.ValidationError, ConfigError) as error:
+    except (msgspec.ValidationError, UnicodeEncodeError, ConfigError) as error:
         raise ConfigError(f"{where}{error}") from error
 
 
@@ -157,6 +157,9 @@ def _mistakes(value: Any, kind: Any, path: str) -> Iterator[tuple[str, str]]:
         converted = msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         yield path, str(error)
+        return
+    except UnicodeEncodeError:
+        yield path, f"{value!a} holds a character that is none"
         return
     for mark in getattr(kind, "__metadata__", ()):
         if isinstance(mark, Within) and (wrong := _beyond(converted, mark)):

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from ecgnat_stream.errors import ConfigError
+from ecgnat_stream.places import path_of
 from ecgnat_stream.recordings import WFDB_SUFFIXES, find_recordings, header_of, is_recording
 
 __all__ = ["Chosen", "RecordingFile", "choose"]
@@ -60,13 +62,13 @@ def choose(arguments: Sequence[str]) -> Chosen:
             _find(argument, paths, passed, missing)
         except OSError as error:
             missing[argument] = f"cannot be read ({error.strerror})"
-        except RuntimeError:
-            missing[argument] = "there is no such user, or no home folder"
+        except ConfigError as error:
+            missing[argument] = str(error).removeprefix(f"{argument}: ")
     return Chosen([_recording(path, name) for path, name in _named(list(paths)).items()], passed, missing)
 
 
 def _find(argument: str, paths: dict[Path, None], passed: dict[str, str], missing: dict[str, str]) -> None:
-    path = Path(argument).expanduser()
+    path = path_of(argument)
     header = header_of(path)
     if path.is_dir():
         found = find_recordings(path)
@@ -81,7 +83,7 @@ def _find(argument: str, paths: dict[Path, None], passed: dict[str, str], missin
 
 
 def _match(pattern: str, paths: dict[Path, None], passed: dict[str, str], missing: dict[str, str]) -> None:
-    matches = [Path(match) for match in sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True))]
+    matches = [Path(match) for match in sorted(glob.glob(str(path_of(pattern)), recursive=True))]
     before = len(paths)
     known = False
     for match in matches:

@@ -87,7 +87,10 @@ class _File(logging.Handler):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path, self.lost, self.why = path, 0, ""
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        # Not blocking: a pipe that nobody reads is refused, not waited for.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+        self._descriptor = os.open(path, flags, 0o666)
+        os.set_blocking(self._descriptor, True)
 
     def emit(self, record: logging.LogRecord) -> None:
         left = memoryview(f"{self.format(record)}\n".encode("utf-8", "backslashreplace"))

@@ -19,6 +19,7 @@ from ecgnat_devices.records.contents import Asked, Contents, Signal, Units, bord
 from ecgnat_devices.records.registry import reader
 from ecgnat_devices.records.scratch import Unpacked
 from ecgnat_stream.errors import DeviceError, InputError
+from ecgnat_stream.places import path_of
 from ecgnat_stream.recordings import Format, format_of, header_of, is_recording
 from ecgnat_stream.signal import MONITORED_FIRST, UV_RANGE, ecg_signals, is_ecg, mv_per, same_rate, twice
 from ecgnat_stream.suggest import proposal
@@ -105,7 +106,7 @@ def open_record(
     DeviceError
         If there is no usable recording.
     """
-    path = Path(path).expanduser()
+    path = path_of(path)
     if not _SCALES[0] <= abs(scale) <= _SCALES[1]:
         raise wrong(path, f"scale is {scale:g}: give the size of one step in the unit, not 0 and finite; negative turns it over")
     if again := twice(leads or ()):
@@ -143,6 +144,8 @@ def _named(path: Path, file: Path) -> Iterator[None]:
 
 def _not_there(path: Path) -> str:
     """Say that there is no such recording, and propose one of the same folder, or a folder if that is not there."""
+    if path.exists():
+        return "is no file but a pipe or a device, which cannot be read from any place: copy what it gives into a file"
     there = next(parent for parent in path.absolute().parents if isdir(parent))
     try:
         files = sorted(there.iterdir())

@@ -159,7 +159,8 @@ class History:
         self._path = path
         with self._told():
             if not path.is_file():
-                raise SinkError(f"{path}: there is no such file")
+                what = "is no file: name the one that history.path names" if path.exists() else "there is no such file"
+                raise SinkError(f"{path}: {what}")
         with self._told():
             self._connection = self._open()
             version = schema_version(self._connection, path)

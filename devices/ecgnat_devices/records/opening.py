@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from os.path import isdir, isfile
+from os.path import exists, isdir, isfile
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ecgnat_devices.records.contents import Asked, Contents, Signal, Units, border, wrong
 from ecgnat_devices.records.registry import reader
 from ecgnat_devices.records.scratch import Unpacked
-from ecgnat_stream.errors import DeviceError, InputError
+from ecgnat_stream.errors import ConfigError, DeviceError, InputError
 from ecgnat_stream.places import path_of
 from ecgnat_stream.recordings import Format, format_of, header_of, is_recording
 from ecgnat_stream.signal import MONITORED_FIRST, UV_RANGE, ecg_signals, is_ecg, mv_per, same_rate, twice
@@ -106,7 +106,10 @@ def open_record(
     DeviceError
         If there is no usable recording.
     """
-    path = path_of(path)
+    try:
+        path = path_of(path)
+    except ConfigError as error:
+        raise DeviceError(str(error), permanent=True) from error
     if not _SCALES[0] <= abs(scale) <= _SCALES[1]:
         raise wrong(path, f"scale is {scale:g}: give the size of one step in the unit, not 0 and finite; negative turns it over")
     if again := twice(leads or ()):
@@ -144,7 +147,7 @@ def _named(path: Path, file: Path) -> Iterator[None]:
 
 def _not_there(path: Path) -> str:
     """Say that there is no such recording, and propose one of the same folder, or a folder if that is not there."""
-    if path.exists():
+    if exists(path):
         return "is no file but a pipe or a device, which cannot be read from any place: copy what it gives into a file"
     there = next(parent for parent in path.absolute().parents if isdir(parent))
     try:

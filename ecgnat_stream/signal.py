@@ -22,6 +22,7 @@ __all__ = [
     "FRAME",
     "FRAME_S",
     "FS",
+    "HEART_MV",
     "INPUT_MV",
     "LEADS",
     "MODEL_FS",
@@ -66,6 +67,10 @@ INPUT_MV = 5000.0
 """Largest value of an input, in both directions. IEC 60601-2-27 asks for an offset of the electrodes of +-300 mV and speaks of
 pacing spikes up to 700 mV; an amplifier gives no more than its supply of a few volts. Beyond, float32 would not hold an ECG
 either: its step there is 0.5 uV."""
+
+HEART_MV = (0.01, 50.0)
+"""No heart moves all of its leads by less within a second, and none moves a lead by more (ten times the range of +-5 mV that IEC
+60601-2-27 asks for). Given in a wrong unit, every heart does: a QRS complex of 1 mV is 1000 or 0.001."""
 
 UV_RANGE = (1e-9, 1e4)
 """Microvolts per step that a source can have. One step of the largest is 10 mV, twice the range of +-5 mV that IEC 60601-2-27

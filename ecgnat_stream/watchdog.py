@@ -22,7 +22,7 @@ from ecgnat_stream.words import counted
 
 __all__ = ["Accountable", "BedTruth", "Watchdog", "WatchdogConfig", "explains"]
 
-_EXPLAINS = ("no-data", "leads-off", "signal-missing", "noise")
+_EXPLAINS = ("no-data", "leads-off", "signal-missing", "noise", "wrong-units")
 """Technical conditions that say why a bed's signal is not being judged."""
 
 _OWN = "unwatched"
@@ -81,6 +81,8 @@ class BedTruth:
         Whether a person or the end of a recording has ended it.
     judged_s
         How much usable signal has been judged of it so far, s; None if that is not counted.
+    recorded
+        Whether a recording is read there, at whatever speed: that a disk is slow leaves no patient unwatched.
     """
 
     bed: str
@@ -89,6 +91,7 @@ class BedTruth:
     told: frozenset[str]
     ended: bool
     judged_s: float | None = None
+    recorded: bool = False
 
 
 class Accountable(Protocol):
@@ -172,12 +175,13 @@ class Watchdog:
         ended = sum(truth.ended for truth in truths)
         explained = sum(bool(truth.told) for truth in truths if not truth.ended)
         open_ = [truth for truth in truths if not (truth.ended or truth.told)]
-        return sum(not truth.live or now_ns - truth.judged_ns <= self._patience_ns for truth in open_), explained, ended
+        judged = (truth for truth in open_ if not truth.live or truth.recorded or now_ns - truth.judged_ns <= self._patience_ns)
+        return sum(1 for _ in judged), explained, ended
 
     def _check_bed(self, truth: BedTruth, now_ns: int) -> None:
         age_ns = now_ns - truth.judged_ns
         why = f"what was judged last is {age_ns / 1e9:.1f} s old" if age_ns > self._patience_ns else self._trickles(truth, now_ns)
-        watched = not truth.live or truth.ended or not why or bool(truth.told - {_OWN})
+        watched = not truth.live or truth.recorded or truth.ended or not why or bool(truth.told - {_OWN})
         if truth.bed in self._unwatched:
             if _OWN not in truth.told and not truth.ended:
                 raise WatchdogError(f"{truth.bed} is unwatched, and the alarm that says so is not on")

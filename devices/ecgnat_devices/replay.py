@@ -70,6 +70,8 @@ class ReplayDevice:
     """Delivers a recording."""
 
     Options: ClassVar[type[msgspec.Struct]] = ReplayOptions
+    recorded: ClassVar[bool] = True
+    """Opening a large file may take its time (:class:`~ecgnat_stream.device.Device`)."""
 
     def __init__(self, options: ReplayOptions, clock: Clock) -> None:
         self._options = options
@@ -116,6 +118,7 @@ class ReplayDevice:
             uv_per_lsb=record.uv_per_lsb,
             live=options.speed != "max",
             pace=1.0 if options.speed == "max" else options.speed,
+            recorded=True,
             total=None if options.loop else stop - start,
             notes=record.notes,
         )

@@ -89,7 +89,8 @@ class AlarmEngine:
         present = frozenset(name for name in self._last_seen_s if name in PHYSIOLOGICAL)
         picture = self._history.picture(observation, before_s, present)
         found += self._watch.interrupted(observation, picture, before_s, found)
-        found += physiological(picture, self.config)
+        if observation.wrong_mv is None:
+            found += physiological(picture, self.config)
         if not found and not self._last_seen_s and not self._lost:
             return []
         stamp = Stamp(time, at_s, now_ns)

@@ -102,6 +102,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
         Signal lost before or within the frame, in s.
     fibrillation
         Score in 0..1 of the fibrillation detector for the last 4 s; None while it has too little signal.
+    wrong_mv
+        By how much the signal moves within a second, mV, if it is that of a heart in wrong units; None: it is not.
     """
 
     at_s: float
@@ -112,6 +114,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     rhythm: Evidence | None = None
     gap_s: float = 0.0
     fibrillation: float | None = None
+    wrong_mv: float | None = None
 
 
 class Picture(msgspec.Struct, frozen=True, kw_only=True):

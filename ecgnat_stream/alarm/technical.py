@@ -29,6 +29,7 @@ TECHNICAL: dict[str, Condition] = {
     "leads-off": Condition("medium", False, "leads off"),
     "signal-missing": Condition("medium", False, "the device delivers no values"),
     "noise": Condition("medium", False, "the signal is not usable"),
+    "wrong-units": Condition("medium", False, "the amplitude is not that of a heart: wrong units?"),
     "rate-mismatch": Condition("medium", False, "the device sends at another rate than it says: rates and times are off"),
     "model-late": Condition("medium", False, "the network is late"),
     "broker-lost": Condition("medium", False, "the message broker is lost"),
@@ -47,6 +48,9 @@ MOMENTARY_S = {"gap": 10.0, "clock-jump": 10.0, "malformed-frame": 10.0, "peer-f
 """Conditions that have no end of their own are shown for so long."""
 
 _OFF, _MISSING = "off", "missing"
+
+_UNJUDGED = ("noise", "signal-missing", "leads-off", "wrong-units")
+"""What says that a signal which is not usable cannot be judged."""
 
 
 def _finding(condition: str, priority: Priority, detail: str, onset_s: float | None, lead: str | None) -> Finding:
@@ -80,14 +84,16 @@ class SignalWatch:
         self._unusable_since_s: float | None = None
         self._gap_at_s: float | None = None
         self._gap_s = 0.0
+        self._wrong_since_s: float | None = None
         self._judged_s: float | None = None
 
     def watch(self, observation: Observation, before_s: float) -> list[Finding]:
         """Return the technical conditions that are present at the end of this observation, which begins at ``before_s``."""
         if observation.usable and not observation.leads and observation.gap_s <= 0 and self._gap_at_s is None:
-            self._off_since_s = self._unusable_since_s = None
+            self._off_since_s = self._unusable_since_s = self._wrong_since_s = None
             return []
-        found = [self._leads_off(observation, before_s), self._unusable(observation, before_s), self._gap(observation)]
+        unusable = self._unusable if observation.wrong_mv is None else self._wrong_units
+        found = [self._leads_off(observation, before_s), unusable(observation, before_s), self._gap(observation)]
         return [finding for finding in found if finding is not None]
 
     def interrupted(self, observation: Observation, picture: Picture, before_s: float, found: list[Finding]) -> list[Finding]:
@@ -96,7 +102,7 @@ class SignalWatch:
         Each of the breaks may be too short to be told. The signal is judged where a beat is seen once the detector has settled,
         and where no beat for so long is asystole. ``found`` may say already why it is not.
         """
-        told = any(finding.condition in ("noise", "signal-missing", "leads-off") for finding in found) and not observation.usable
+        told = any(finding.condition in _UNJUDGED for finding in found) and not observation.usable
         at_s, since_s = observation.at_s, picture.since_s
         seen_s = at_s - since_s if since_s is not None else 0.0
         judged = seen_s >= SETTLE_S and bool(observation.beats or seen_s >= SETTLE_S + self._config.asystole_s)
@@ -140,6 +146,13 @@ class SignalWatch:
         reason = ", ".join(f"{lead} {state}" for lead, state in leads)
         return _finding("noise", priority, reason, since_s, leads[0][0] if leads else None)
 
+    def _wrong_units(self, observation: Observation, before_s: float) -> Finding:
+        if self._wrong_since_s is None:
+            self._wrong_since_s = before_s
+        about = TECHNICAL["wrong-units"]
+        text = f"amplitude of {_rounded(observation.wrong_mv or 0.0)} mV: wrong units?"
+        return Finding("wrong-units", "technical", about.priority, about.latching, text, self._wrong_since_s)
+
     def _gap(self, observation: Observation) -> Finding | None:
         if observation.gap_s >= self._config.gap_s:
             self._gap_at_s, self._gap_s = observation.at_s, observation.gap_s
@@ -149,3 +162,8 @@ class SignalWatch:
             self._gap_at_s = None
             return None
         return _finding("gap", "low", f"{self._gap_s:.1f} s", self._gap_at_s - self._gap_s, None)
+
+
+def _rounded(size: float) -> str:
+    """Return a size as a person says it: 0.001, 1000."""
+    return f"{float(f'{size:.1g}'):g}"

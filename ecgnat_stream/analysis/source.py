@@ -24,6 +24,7 @@ from ecgnat_stream.device import FS_RANGE, open_device
 from ecgnat_stream.errors import InputError
 from ecgnat_stream.recordings import SINGLE_FILES, WFDB_SUFFIXES
 from ecgnat_stream.signal import (
+    HEART_MV,
     LEADS,
     UV_RANGE,
     Conditioned,
@@ -41,10 +42,6 @@ __all__ = ["Recording", "Source", "WfdbRecord", "condition_samples", "open_sourc
 
 _LEAST_S = 1.0
 """Nothing can be said of less."""
-
-_MOST_MV, _LEAST_MV = 50.0, 0.01
-"""No heart moves a lead by more within a second (ten times the range of +-5 mV that IEC 60601-2-27 asks for), and none by less
-on all of its leads. Given in a wrong unit, every heart does: a QRS complex of 1 mV is 1000 or 0.001."""
 
 _MOST_STEP_OF_V_UV = 100.0
 """Largest step of a signal in V that wfdb has read: an R wave would have ten steps. A step of 0.01 uV, taken for V, is larger."""
@@ -356,13 +353,13 @@ def _check(recording: Recording) -> None:
             f"{recording.name}: {samples} ({recording.length_s:.3g} s) are too few: at least {_LEAST_S:g} s are needed"
         )
     moves_mv = _moves_mv(recording)
-    if moves_mv > _MOST_MV:
+    if moves_mv > HEART_MV[1]:
         raise InputError(
             f"{recording.name}: its leads move by {moves_mv:.3g} mV within a second, which no heart does: are the samples in uV, "
             "or in steps of a converter? Give units='uV' (--units uV), or mV: (samples - baseline) / gain. If a file states a "
             "wrong unit, give its samples as an array"
         )
-    if 0 < moves_mv < _LEAST_MV:
+    if 0 < moves_mv < HEART_MV[0]:
         # Not refused: leads that are off, and a heart that stands still, look like this too.
         warnings.warn(
             f"{recording.name}: its leads move by no more than {moves_mv:.2g} mV within a second, which is too little for a "

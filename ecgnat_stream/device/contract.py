@@ -33,6 +33,10 @@ class Device(Protocol):
     Block indices count from the first sample after connecting. Everything that goes wrong is a
     :class:`~ecgnat_stream.errors.DeviceError`; an iteration that merely ends says that there is nothing more to come.
     :func:`stream_device` makes one of an async iterator of arrays.
+
+    A device that reads a recording says so before it is entered, with an attribute ``recorded = True``, and afterwards with
+    :attr:`StreamInfo.recorded`. Then none of the time limits of a live device count: a large file or a slow disk takes as long
+    as it takes, and no patient lies unwatched meanwhile.
     """
 
     async def __aenter__(self) -> StreamInfo:

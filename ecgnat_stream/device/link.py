@@ -89,11 +89,13 @@ class LinkState:
     """State of the link to a device; words as in ``events.DeviceStatus``.
 
     ``session`` counts the connections from 1. An ``online`` with a ``detail`` reports samples that were dropped or masked.
+    ``recorded``: the device reads a recording.
     """
 
     state: Literal["connecting", "online", "stalled", "offline", "ended"]
     detail: str = ""
     session: int = 0
+    recorded: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "detail", cleaned(self.detail))
@@ -240,7 +242,7 @@ class _Link:
             clock.monotonic_ns()
         )  # of the newest sample taken; None while the device waits for the receiver
         self._info: StreamInfo | None = None
-        self._stalled = self._closing = self._leaving = self._over = False
+        self._stalled = self._closing = self._leaving = self._over = self._recorded = False
         self._told: set[str] = set()
         self._repeats = 0
         self._first: tuple[int, int] | None = None
@@ -294,7 +296,7 @@ class _Link:
                 await asyncio.gather(timer, return_exceptions=True)
 
     def _say(self, state: Literal["connecting", "online", "stalled"], detail: str = "") -> None:
-        self._post(LinkState(state, detail, self._session))
+        self._post(LinkState(state, detail, self._session, self._recorded))
 
     def _post(self, item: _Item) -> None:
         self._mailbox.append(item)
@@ -308,8 +310,9 @@ class _Link:
     async def _serve(self) -> None:
         """Use the adapter, from its making to its disconnecting; this task never fails, whatever the adapter does."""
         try:
-            self._say("connecting")
             device = self._open()
+            self._recorded = getattr(device, "recorded", False) is True
+            self._say("connecting", "the recording is being opened" if self._recorded else "")
             entered: object = await device.__aenter__()
         except BaseException as error:  # noqa: BLE001 - the border to an adapter
             self._note(error)
@@ -431,9 +434,9 @@ class _Link:
             self._say("online", detail)
 
     async def _watch(self) -> None:
-        """Report silence; a recording, which may be held back at will, is only watched while it opens."""
+        """Report silence; a recording may take its time, and what may be held back at will is only watched while it opens."""
         config = self._config
-        while self._info is None or self._info.live:
+        while not self._recorded and (self._info is None or (self._info.live and not self._info.recorded)):
             new_ns, opening = self._new_ns, self._info is None
             limit_s = config.connect_s if opening else config.reconnect_s if self._stalled else config.stall_s
             now = self._clock.monotonic_ns()

@@ -49,6 +49,7 @@ class Moment:
     gap_s: float
     due_stop: int | None
     cut_ns: int
+    wrong_mv: float | None = None
 
 
 class Bed:
@@ -92,7 +93,7 @@ class Bed:
         self.info: StreamInfo | None = None
         self.session = int(clock.utc().timestamp())
         self._connection, self._streams = 0, False
-        self.lost = False
+        self.lost = self._recorded = False
         self.ended: Literal["", "recording", "monitor"] = ""
         self.at_s = 0.0
         self.last_ns = self.judged_ns = clock.monotonic_ns()
@@ -290,6 +291,7 @@ class Bed:
                 leads=moment.leads,
                 rhythm=self._evidence,
                 gap_s=moment.gap_s,
+                wrong_mv=moment.wrong_mv,
             )
             self._evidence = None
             self.at_s = moment.at_s
@@ -301,7 +303,8 @@ class Bed:
     def truth(self) -> BedTruth:
         """Return what is true of this bed now, for the watchdog."""
         told = frozenset(alarm.condition for alarm in self.alarms.active() if explains(alarm))
-        return BedTruth(self.name, self.live, self.judged_ns, told, bool(self.ended), self.judged_s)
+        recorded = self._recorded or (self.info is not None and self.info.recorded)
+        return BedTruth(self.name, self.live, self.judged_ns, told, bool(self.ended), self.judged_s, recorded)
 
     def technical(self, condition: str, *, present: bool, detail: str = "") -> None:
         """Tell the alarm engine what a stage noticed about this bed."""
@@ -311,6 +314,7 @@ class Bed:
     def link(self, state: LinkState) -> None:
         """Take a change of the link to the device: a lost one leaves no stale value behind and raises ``no-data``."""
         now, now_ns = self.now(), self._clock.monotonic_ns()
+        self._recorded |= state.recorded
         if state.session > self._connection:
             self._connection = state.session
             self._next_session()

@@ -18,6 +18,7 @@ from ecgnat_stream.fibrillation import FibrillationDetector
 from ecgnat_stream.quality import STATES, QualityEstimator, QualityFrame
 from ecgnat_stream.ring import RingBuffer
 from ecgnat_stream.signal import FRAME_S, FS, LEADS
+from ecgnat_stream.ward.scale import ScaleWatch
 
 __all__ = ["Findings", "FrameResult", "SignalPath", "Stages"]
 
@@ -151,6 +152,9 @@ class FrameResult:
         What the stages found.
     places
         ``(B,)`` where the beats found lie, in device samples.
+    wrong_mv
+        ``(R,)`` by how much a signal moves within a second that is a heart's in wrong units, mV; NaN where it is not. It is not
+        usable.
     """
 
     rows: NDArray[np.intp]
@@ -160,6 +164,7 @@ class FrameResult:
     last: NDArray[np.int64]
     found: Findings
     places: NDArray[np.float64]
+    wrong_mv: NDArray[np.float32]
 
 
 class _RateGroup:
@@ -242,10 +247,12 @@ class SignalPath:
         self._groups: dict[float, _RateGroup] = {}
         self._group_of: list[_RateGroup | None] = [None] * rows
         self._stages = Stages(rows, config)
+        self._scale = ScaleWatch(rows, config)
 
     def begin(self, row: int, fs: float, slots: NDArray[np.intp], start: int) -> None:
         """Begin a bed's stream at sample ``start``; ``slots`` are the leads that it delivers."""
         self._held[row] = False
+        self._scale.begin(row)
         self._delivered[row] = False
         self._delivered[row, slots] = True
         before = self._group_of[row]
@@ -327,8 +334,22 @@ class SignalPath:
         last = np.ceil((frames + 1) * (FRAME_S * group.fs) - 1e-6).astype(np.int64) - 1
         off = np.stack([self._off(int(row), int(sample)) for row, sample in zip(rows, last, strict=True)])
         found = self._stages.process(rows, frames, group.fs, raw, y, off, self._delivered[rows], spikes)
+        wrong_mv = self._scale.process(rows, frames, group.fs, raw, self._delivered[rows] & ~off, found.beats)
         self._frame[rows] += 1
-        return FrameResult(rows, frames, group.fs, y, last, found, _places(group, found.beats))
+        return FrameResult(rows, frames, group.fs, y, last, _without(found, wrong_mv), _places(group, found.beats), wrong_mv)
+
+
+def _without(found: Findings, wrong_mv: NDArray[np.float32]) -> Findings:
+    """Return the findings without what was measured of a signal in wrong units."""
+    wrong = ~np.isnan(wrong_mv)
+    if not wrong.any():
+        return found
+    return replace(
+        found,
+        quality=replace(found.quality, usable=found.quality.usable & ~wrong),
+        heart_rate_bpm=np.where(wrong, np.nan, found.heart_rate_bpm),
+        fibrillation=np.where(wrong, np.float32(np.nan), found.fibrillation),
+    )
 
 
 def _places(group: _RateGroup, beats: BeatFrame) -> NDArray[np.float64]:

@@ -256,10 +256,11 @@ class Ward:
                 pvc = pvc_per_min(bed.minute(at_s), at_s) if usable else None
                 self._publish(reports.vitals(bed.name, time, at_s, rate, pvc))
                 self._publish(reports.quality(bed.name, time, at_s, bed.slots, found.quality, i, leads))
+            wrong_mv = reports.known(step.wrong_mv[i])
             moment = Moment(
                 at_s=at_s,
                 time=time,
-                beats=beats,
+                beats=beats if wrong_mv is None else (),
                 heart_rate_bpm=rate,
                 usable=usable,
                 fibrillation=reports.known(found.fibrillation[i]),
@@ -267,6 +268,7 @@ class Ward:
                 gap_s=bed.lost_before(int(step.last[i]) + 1),
                 due_stop=(frame + 1) * FRAME * MODEL_FS // FS if due[i] else None,
                 cut_ns=now_ns,
+                wrong_mv=wrong_mv,
             )
             bed.add(moment)
 

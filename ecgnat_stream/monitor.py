@@ -34,7 +34,7 @@ from ecgnat_stream.errors import ConfigError, DeviceError, EcgnatError, SinkErro
 from ecgnat_stream.events import Alarm, Command, EngineStatus, Event, Technical, Trace, Wave
 from ecgnat_stream.model import Predictor, monitoring
 from ecgnat_stream.sidethread import SideThread
-from ecgnat_stream.signal import MODEL_FS, Conditioned, SampleBlock, StreamInfo, Window, assign_leads
+from ecgnat_stream.signal import MODEL_FS, Conditioned, SampleBlock, StreamInfo, Window, assign_leads, check_lead_map
 from ecgnat_stream.sink.keeper import Keeper, Sink, leave
 from ecgnat_stream.ward import BedProgress, Ward
 from ecgnat_stream.watchdog import Accountable, Watchdog
@@ -300,9 +300,16 @@ class Monitor:
         apart_s = min(_OPEN_APART_S, self.config.schedule.hop_s / len(self.beds))
         await self.clock.sleep_until(self.clock.monotonic_ns() + round(row * apart_s * 1e9))
         lead_map = self.config.bed[row].lead_map
-        watched = supervise(
-            self._open_links[row], self.clock, self.config.device, accepts=lambda info: assign_leads(info.leads, lead_map)
-        )
+        accepted = False
+
+        def accept(info: StreamInfo) -> None:
+            nonlocal accepted
+            if not accepted:  # a patient whose device comes back with fewer leads is watched with these
+                check_lead_map(info, lead_map)
+            assign_leads(info.leads, lead_map)
+            accepted = True
+
+        watched = supervise(self._open_links[row], self.clock, self.config.device, accepts=accept)
         try:
             async with aclosing(watched) as link:
                 async for item in link:

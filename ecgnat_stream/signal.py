@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,17 +31,20 @@ __all__ = [
     "MONITORED_FIRST",
     "NOT_ECG",
     "TOKEN_S",
+    "UNITS",
     "UV_RANGE",
     "Conditioned",
     "SampleBlock",
     "StreamInfo",
     "Window",
     "assign_leads",
+    "check_lead_map",
     "ecg_signals",
     "is_ecg",
     "mv_per",
     "same_rate",
     "twice",
+    "unit_named",
 ]
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
@@ -67,6 +72,9 @@ INPUT_MV = 5000.0
 """Largest value of an input, in both directions. IEC 60601-2-27 asks for an offset of the electrodes of +-300 mV and speaks of
 pacing spikes up to 700 mV; an amplifier gives no more than its supply of a few volts. Beyond, float32 would not hold an ECG
 either: its step there is 0.5 uV."""
+
+UNITS: tuple[Literal["uV", "mV", "V"], ...] = ("uV", "mV", "V")
+"""Units that a person can give."""
 
 HEART_MV = (0.01, 50.0)
 """No heart moves all of its leads by less within a second, and none moves a lead by more (ten times the range of +-5 mV that IEC
@@ -153,6 +161,8 @@ class StreamInfo:
         True for a recording, at whatever speed it is played: no patient waits, and a slow disk is no lost device.
     notes
         What a person should know of a recording: what its file does not say, and what is taken for it.
+    left_out
+        Names of signals that the source has and does not deliver.
     """
 
     fs: float
@@ -164,6 +174,7 @@ class StreamInfo:
     pace: float = 1.0
     recorded: bool = False
     notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def clock_s(self, stream_s: float) -> float:
         """Return how long a stretch of the stream takes by the host's clock, s: at 20 times real time a 20th of its length."""
@@ -293,7 +304,7 @@ def assign_leads(names: Sequence[str], lead_map: Mapping[str, str] | None = None
     Raises
     ------
     ConfigError
-        For a name that is none of these; the message lists the leads and names the option to set.
+        For a name that is none of these; the message lists the leads and says how to name it.
     """
     lead_map = {cleaned(name, NAME): lead for name, lead in (lead_map or {}).items()}
     names = [cleaned(name, NAME) for name in names]
@@ -310,26 +321,64 @@ def assign_leads(names: Sequence[str], lead_map: Mapping[str, str] | None = None
 
     unspecified: list[int] = []
     for index, name in enumerate(names):
+        if lead_map.get(name):  # these go first: what a person says counts more than what a signal is called
+            assign(index, lead_map[name])
+    for index, name in enumerate(names):
         if name in lead_map:
-            if lead_map[name]:
-                assign(index, lead_map[name])
-        elif (known := _lead(name)) is not None:
+            continue
+        if (known := _lead(name)) is not None:
             assign(index, known)
         elif _is_unspecified(name):
             unspecified.append(index)
         elif is_ecg(name) is None:
             like = next(iter(close_to(name, LEADS)), "II")
             raise ConfigError(
-                f"{unknown('lead name', name, LEADS)}; say which lead it is with lead_map, for example "
-                f'lead_map = {{ {name!r} = "{like}" }}, or "" to leave it out'
+                f"{unknown('lead name', name, LEADS)}; say which lead it is, {_mapped(name, like)}; "
+                "nothing behind the = leaves it out"
             )
     for index in unspecified:
         free = next((lead for lead in MONITORED_FIRST if lead not in taken), None)
         if free is not None:
             assign(index, free)
     if all(slot is None for slot in slots):
-        raise ConfigError(f"no ECG lead among {', '.join(names) or 'no names at all'}: set lead_map")
+        what, example = ", ".join(names) or "no names at all", next(iter(names), "NAME")
+        raise ConfigError(f"no ECG lead among {what}: say which one is, {_mapped(example, 'II')}")
     return tuple(slots)
+
+
+def _mapped(name: str, lead: str) -> str:
+    """Return how a person says which lead a signal is, at the command line and in a configuration."""
+    option = shlex.quote(f"{name}={lead}")
+    return f'on the command line --lead {option}, in a configuration lead_map = {{ "{name}" = "{lead}" }}'
+
+
+def check_lead_map(info: StreamInfo, lead_map: Mapping[str, str] | None) -> None:
+    """Refuse what a map of leads says of signals that are not there, and what cannot be true of those that are.
+
+    Parameters
+    ----------
+    info
+        What the source delivers.
+    lead_map
+        As :func:`assign_leads` takes it.
+
+    Raises
+    ------
+    ConfigError
+        Naming the signals that there are.
+    """
+    given = {cleaned(name, NAME): lead for name, lead in (lead_map or {}).items()}
+    there = [cleaned(name, NAME) for name in info.leads]
+    rest = [cleaned(name, NAME) for name in info.left_out]
+    for name, lead in given.items():
+        if name in there or (name in rest and not lead):
+            continue
+        if name in rest:
+            raise ConfigError(f"{name}={lead}: the signal {name} is left out; ask for it with leads (--leads {name})")
+        raise ConfigError(f"{name}={lead}: {unknown('signal', name, (*there, *rest))} (--lead, lead_map)")
+    for lead in twice(lead for lead in given.values() if lead):
+        names = " and ".join(name for name in given if given[name] == lead)
+        raise ConfigError(f"{names} are both said to be lead {lead}: name one of them (--lead, lead_map)")
 
 
 def _lead(name: str) -> str | None:
@@ -371,6 +420,11 @@ def is_ecg(name: str) -> bool | None:
 def mv_per(unit: str) -> float | None:
     """Return how many mV one of a unit is (nV, uV, mV, V, written in any case); None for what is no voltage."""
     return _MV.get(unit.strip().lower().removesuffix("s"))
+
+
+def unit_named(text: str) -> Literal["uV", "mV", "V"] | None:
+    """Return the unit that a person means, written in any case; None for what is none of :data:`UNITS`."""
+    return next((unit for unit in UNITS if mv_per(unit) == mv_per(text)), None)
 
 
 def same_rate(one: float, other: float) -> bool:

@@ -30,17 +30,17 @@ class ReplayOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     Parameters
     ----------
     path
-        A WFDB record (with or without .hea), an EDF, BDF, CSV or NPY file.
+        A WFDB record (with or without .hea), or a file of a format that is known (docs/devices.md).
     fmt
-        Format; "auto" goes by the suffix.
+        Format; "auto" goes by what the file begins with, and its suffix.
     fs, units
-        Rate in Hz and unit of a file that does not state them: CSV and NPY.
+        Rate in Hz and unit of a file that does not state them.
     strict
         Refuse a file that states another rate or unit than ``fs`` and ``units``; without, it keeps its own.
     scale
-        Multiplies CSV and NPY samples before the unit counts.
+        Multiplies the samples before the unit counts: microvolts per step of a converter, with units uV.
     leads
-        The leads to deliver (all). If a CSV or NPY file has no such names: those of all its columns, in order.
+        The signals to deliver, in this order (all that are ECG). Of a file that names none: the names of all, in order.
     speed
         Multiple of real time, or "max": then nothing is live, and a slow receiver holds the record back.
     loop
@@ -105,9 +105,10 @@ class ReplayDevice:
         start = round(options.start_s * record.fs)
         stop = record.total if options.stop_s is None else min(record.total, round(options.stop_s * record.fs))
         if start >= stop:
+            end = "the end" if options.stop_s is None else f"{options.stop_s:g} s"
             raise DeviceError(
-                f"{record.path}: nothing between start_s {options.start_s:g} and stop_s "
-                f"{'the end' if options.stop_s is None else f'{options.stop_s:g}'}: it is {record.total / record.fs:g} s long",
+                f"{record.path}: there is nothing from {options.start_s:g} s to {end}: it is {record.total / record.fs:g} s long "
+                "(start_s and stop_s, --start and --stop)",
                 permanent=True,
             )
         left_out = f", without {', '.join(record.left_out)}" if record.left_out else ""
@@ -119,6 +120,7 @@ class ReplayDevice:
             live=options.speed != "max",
             pace=1.0 if options.speed == "max" else options.speed,
             recorded=True,
+            left_out=record.left_out,
             total=None if options.loop else stop - start,
             notes=record.notes,
         )

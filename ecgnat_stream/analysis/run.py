@@ -23,6 +23,7 @@ from ecgnat_stream.config import BedConfig, Config, load_config
 from ecgnat_stream.errors import ConfigError, EcgnatError
 from ecgnat_stream.events import Beat, Event, Meta
 from ecgnat_stream.model import Predictor, monitoring
+from ecgnat_stream.signal import check_lead_map
 
 __all__ = ["analyse", "analyse_many"]
 
@@ -36,6 +37,7 @@ def analyse(
     fs: float | None = None,
     leads: Sequence[str] | None = None,
     units: str | None = None,
+    scale: float = 1.0,
     lead_map: Mapping[str, str] | None = None,
     start_s: float | None = None,
     stop_s: float | None = None,
@@ -60,6 +62,8 @@ def analyse(
     units
         "uV", "mV" or "V", of what does not state it. Arrays and tables of floats are taken to be in mV; those of integers, CSV
         and NPY files do not say theirs. A source that states another is refused.
+    scale
+        Multiplies the samples before the unit counts: microvolts per step of a converter, with ``units="uV"``.
     lead_map
         Name of a lead to one of the standard leads, or to "" to leave it out; for names that are not recognised.
     start_s, stop_s
@@ -101,6 +105,7 @@ def analyse(
         fs=fs,
         leads=leads,
         units=units,
+        scale=scale,
         lead_map=lead_map,
         start_s=start_s,
         stop_s=stop_s,
@@ -120,6 +125,7 @@ def analyse_many(
     fs: float | None = None,
     leads: Sequence[str] | None = None,
     units: str | None = None,
+    scale: float = 1.0,
     lead_map: Mapping[str, str] | None = None,
     start_s: float | None = None,
     stop_s: float | None = None,
@@ -141,8 +147,8 @@ def analyse_many(
     at_once
         How many are side by side. Put recordings of like length together: each batch waits for its longest.
     strict
-        Whether a source that states another rate or unit than ``fs`` and ``units`` is refused. Without, it keeps its own, so that
-        a folder may hold files of both kinds.
+        Whether a source that states another rate or unit than ``fs`` and ``units``, or has no signal that ``lead_map`` names, is
+        refused. Without, it keeps its own, so that a folder may hold files of both kinds.
 
     Yields
     ------
@@ -159,8 +165,9 @@ def analyse_many(
         diagnosing = Diagnosing(diagnose, stack)
         rest = iter(sources)
         while batch := list(islice(rest, at_once)):
-            given = {"fs": fs, "leads": leads, "units": units, "start_s": start_s, "stop_s": stop_s, "strict": strict}
-            opened = [_opened(source, **given) for source in batch]
+            part = {"start_s": start_s, "stop_s": stop_s}
+            given = {"fs": fs, "leads": leads, "units": units, "scale": scale, "strict": strict, **part}
+            opened = [_opened(source, lead_map if strict else None, **given) for source in batch]
             recordings = [one for one in opened if isinstance(one, Recording)]
             rows = tuple(
                 BedConfig(id=_bed_id(one.name, i if len(batch) > 1 else None), device="replay", lead_map=dict(lead_map or {}))
@@ -182,9 +189,11 @@ def _settings(config: Config | str | os.PathLike[str] | None) -> Config:
     return config or Config()
 
 
-def _opened(source: Source, **given: Any) -> Recording | EcgnatError:
+def _opened(source: Source, lead_map: Mapping[str, str] | None, **given: Any) -> Recording | EcgnatError:
     try:
-        return open_source(source, **given)
+        recording = open_source(source, **given)
+        check_lead_map(recording.info, lead_map)
+        return recording
     except EcgnatError as error:
         return error
 

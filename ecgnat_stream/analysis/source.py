@@ -10,7 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -34,6 +34,7 @@ from ecgnat_stream.signal import (
     mv_per,
     same_rate,
     twice,
+    unit_named,
 )
 from ecgnat_stream.timeline import is_index
 from ecgnat_stream.words import as_text
@@ -110,6 +111,7 @@ def open_source(
     fs: float | None = None,
     leads: Sequence[str] | None = None,
     units: str | None = None,
+    scale: float = 1.0,
     start_s: float | None = None,
     stop_s: float | None = None,
     strict: bool = True,
@@ -128,10 +130,12 @@ def open_source(
     leads = (leads,) if isinstance(leads, str) else leads
     if again := twice(leads or ()):
         raise InputError(f"leads names {', '.join(again)} more than once: name each lead once")
+    if units is not None:
+        units = unit_named(units) or units
     if isinstance(source, str | os.PathLike):
-        recording = _of_path(Path(source), fs, leads, units, start_s, stop_s, strict)
+        recording = _of_path(Path(source), fs, leads, units, scale, start_s, stop_s, strict)
     else:
-        whole = _of_object(source, fs, leads, units, strict)
+        whole = _scaled(_of_object(source, fs, leads, units, strict), scale)
         recording = _part(whole, start_s or 0.0, stop_s)
     _check(recording)
     return recording
@@ -155,11 +159,20 @@ def _of_path(
     fs: float | None,
     leads: Sequence[str] | None,
     units: str | None,
+    scale: float,
     start_s: float | None,
     stop_s: float | None,
     strict: bool,
 ) -> Recording:
-    options = {"strict": strict, "fs": fs, "leads": leads and list(leads), "units": units, "start_s": start_s, "stop_s": stop_s}
+    options = {
+        "strict": strict,
+        "scale": scale,
+        "fs": fs,
+        "leads": leads and list(leads),
+        "units": units,
+        "start_s": start_s,
+        "stop_s": stop_s,
+    }
     given = {key: value for key, value in options.items() if value is not None}
     device: Any = open_device("replay", {"path": str(path), "speed": "max", **given}, SystemClock())
     info, read = device.open()
@@ -327,6 +340,16 @@ def _finite(read: Callable[[int, int], Samples]) -> Callable[[int, int], Samples
         return np.where(np.isinf(samples), np.float32(np.nan), samples) if np.isinf(samples).any() else samples
 
     return finite
+
+
+def _scaled(whole: Recording, scale: float) -> Recording:
+    if scale == 1.0:
+        return whole
+    step_uv = abs(scale * whole.info.uv_per_lsb)
+    if not UV_RANGE[0] <= step_uv <= UV_RANGE[1]:
+        raise InputError(f"scale={scale:g}: give the size of one step in the unit, not 0 and finite; negative turns it over")
+    info, read, factor = replace(whole.info, uv_per_lsb=step_uv), whole.read, np.float32(scale)
+    return replace(whole, info=info, read=lambda start, stop: read(start, stop) * factor)
 
 
 def _part(whole: Recording, start_s: float, stop_s: float | None) -> Recording:

@@ -31,7 +31,7 @@ _MOST_SHARE = 0.99
 """A batch is done when its last result is there."""
 
 
-_ASKED = ("fs", "units", "leads", "lead_map", "start_s", "stop_s", "diagnose", "config")
+_ASKED = ("fs", "units", "scale", "leads", "lead_map", "start_s", "stop_s", "diagnose", "config")
 """What an analysis depends on."""
 
 
@@ -40,8 +40,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
     Parameters
     ----------
-    fs, units, leads, lead_map, start_s, stop_s, diagnose
-        As :func:`ecgnat_stream.analyse_many` takes them; a recording that states another rate or unit keeps its own.
+    fs, units, scale, leads, lead_map, start_s, stop_s, diagnose, strict
+        As :func:`ecgnat_stream.analyse_many` takes them.
     config
         Settings, the network's among them.
     json
@@ -52,11 +52,13 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
     fs: float | None = None
     units: str | None = None
+    scale: float = 1.0
     leads: tuple[str, ...] | None = None
     lead_map: dict[str, str] = {}
     start_s: float | None = None
     stop_s: float | None = None
     diagnose: bool | None = None
+    strict: bool = False
     config: Config = msgspec.field(default_factory=Config)
     json: bool = False
     html: Path | None = None
@@ -147,6 +149,7 @@ class Worker:
                 [recording.path for recording in batch],
                 fs=order.fs,
                 units=order.units,
+                scale=order.scale,
                 leads=order.leads,
                 lead_map=order.lead_map or None,
                 start_s=order.start_s,
@@ -156,7 +159,7 @@ class Worker:
                 diagnose=order.diagnose,
                 progress=progress,
                 at_once=len(batch),
-                strict=False,
+                strict=order.strict,
             )
             for recording, (_, found) in zip(batch, analyses, strict=True):
                 yield self._finish(recording, found, questions)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from ecgnat_stream.cli.options import a_path, add_model, add_reading, lead_map
+from ecgnat_stream.cli.options import a_path, add_model, add_reading, check_part, lead_map, stated_differently
 from ecgnat_stream.errors import ConfigError, EcgnatError
 from ecgnat_stream.suggest import proposal
 from ecgnat_stream.words import cleaned, counted
@@ -96,7 +96,10 @@ def _analyse(arguments: argparse.Namespace) -> int:
     _tell_passed(chosen)
     if not chosen.recordings:
         raise ConfigError(_nothing(arguments.paths, chosen))
-    order = _order(arguments)
+    several = len(chosen.recordings) > 1
+    if several and (note := stated_differently(arguments)):
+        _say(note)
+    order = _order(arguments, strict=not several)
     check_targets(order, chosen.recordings, [path for path in (arguments.csv, arguments.json) if path is not None])
     found: dict[str, Result] = {}
     ended = 0
@@ -121,15 +124,12 @@ def _analyse(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> None:
     if arguments.resume and arguments.json is None:
         raise ConfigError("--resume needs --json FILE: what is finished is kept there")
-    if arguments.start is not None and arguments.start < 0:
-        raise ConfigError(f"--start {arguments.start:g}: at least 0")
-    if arguments.stop is not None and arguments.stop <= (arguments.start or 0.0):
-        raise ConfigError(f"--stop {arguments.stop:g} is not after --start {arguments.start or 0.0:g}")
+    check_part(arguments)
     if arguments.plot is not None and find_spec("matplotlib") is None:
         raise ConfigError("--plot needs matplotlib, which is not installed: pip install matplotlib; --html does without it")
 
 
-def _order(arguments: argparse.Namespace) -> Order:
+def _order(arguments: argparse.Namespace, *, strict: bool) -> Order:
     from msgspec.structs import replace
 
     from ecgnat_stream.batch.work import Order
@@ -141,6 +141,8 @@ def _order(arguments: argparse.Namespace) -> Order:
     return Order(
         fs=arguments.fs,
         units=arguments.units,
+        scale=arguments.scale,
+        strict=strict,
         leads=arguments.leads,
         lead_map=lead_map(arguments.lead),
         start_s=arguments.start,

@@ -53,11 +53,12 @@ async def faults(config: Config) -> list[str]:
 async def _bed(config: Config, bed: BedConfig) -> str | None:
     from ecgnat_stream.clock import SystemClock
     from ecgnat_stream.device import open_device, try_device
-    from ecgnat_stream.signal import assign_leads
+    from ecgnat_stream.signal import assign_leads, check_lead_map
 
     clock = SystemClock()
     try:
         info = await try_device(lambda: open_device(bed.device, bed.options, clock), config.device)
+        check_lead_map(info, bed.lead_map)
         assign_leads(info.leads, bed.lead_map)
     except (EcgnatError, OSError) as error:
         return f"bed {bed.id}: {error}"

@@ -21,9 +21,11 @@ __all__ = [
     "add_reading",
     "add_sinks",
     "an_endpoint",
+    "check_part",
     "lead_map",
     "positive",
     "sink_tables",
+    "stated_differently",
 ]
 
 
@@ -58,22 +60,66 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     """Add what is read of recordings, and how."""
     parser.add_argument("--start", type=float, metavar="S", help="begin S seconds into the record")
     parser.add_argument("--stop", type=float, metavar="S", help="end S seconds into the record")
-    parser.add_argument("--fs", type=positive, metavar="HZ", help="sampling rate of files that state none: CSV and NPY")
+    parser.add_argument("--fs", type=positive, metavar="HZ", help="sampling rate of files that state none, such as NPY")
     parser.add_argument(
-        "--units",
-        choices=("uV", "mV", "V"),
-        metavar="UNIT",
-        help="units of files that state none: CSV and NPY; uV, mV or V",
+        "--units", type=_units, metavar="UNIT", help="units of files that state none, such as CSV and NPY: uV, mV or V"
     )
+    parser.add_argument(
+        "--scale", type=_scale, default=1.0, metavar="X",
+        help="multiplies the samples before the unit counts: uV per step of a converter, with --units uV; -1 turns them over",
+    )  # fmt: skip
     parser.add_argument(
         "--leads",
         type=_leads,
         metavar="LEADS",
-        help="names of the rows of NPY files, and CSV files without a header: II,V1 perhaps; of others, which leads to read",
+        help="which signals to read, in this order; of files that name none, such as NPY: the names of all, for example II,V1",
     )
     parser.add_argument(
         "--lead", action="append", default=[], metavar="NAME=LEAD", help='which lead a signal is ("" leaves it out); repeatable'
     )
+
+
+def check_part(arguments: argparse.Namespace) -> None:
+    """Refuse a part of a recording that has no beginning or no length.
+
+    Raises
+    ------
+    ConfigError
+        Naming the option.
+    """
+    start, stop = arguments.start, arguments.stop
+    if start is not None and not 0 <= start < math.inf:
+        raise ConfigError(f"--start {start:g}: at least 0")
+    if stop is not None and not stop > (start or 0.0):
+        raise ConfigError(f"--stop {stop:g} is not after --start {start or 0.0:g}")
+
+
+def stated_differently(arguments: argparse.Namespace) -> str:
+    """Return what becomes of options that count only where a recording does not say it by itself; "" if none is given."""
+    given = [option for option, value in (("--fs", arguments.fs), ("--units", arguments.units)) if value is not None]
+    if not given:
+        return ""
+    count = "counts" if len(given) == 1 else "count"
+    return f"{' and '.join(given)} {count} for the recordings that do not say theirs; one that does keeps its own"
+
+
+def _units(text: str) -> str:
+    from ecgnat_stream.signal import UNITS, unit_named
+
+    unit = unit_named(text)
+    if unit is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no unit of an ECG: give {', '.join(UNITS[:-1])} or {UNITS[-1]}")
+    return unit
+
+
+def _scale(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not value or not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size of a step: give a number that is not 0")
+    return value
 
 
 def _leads(text: str) -> tuple[str, ...]:
@@ -95,7 +141,12 @@ def lead_map(texts: Iterable[str]) -> dict[str, str]:
     ConfigError
         For a text that is not NAME=LEAD, or an unknown lead.
     """
-    return dict(_lead(text) for text in texts)
+    pairs = [_lead(text) for text in texts]
+    for name in dict(pairs):
+        said = list(dict.fromkeys(lead or "left out" for other, lead in pairs if other == name))
+        if len(said) > 1:
+            raise ConfigError(f"--lead {name}: is said to be {' and '.join(said)}")
+    return dict(pairs)
 
 
 def _lead(text: str) -> tuple[str, str]:

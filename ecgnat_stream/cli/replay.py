@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecgnat_stream.cli.check import check_devices
 from ecgnat_stream.cli.live import has_terminal, monitor
-from ecgnat_stream.cli.options import add_output, add_reading, add_sinks, lead_map, positive, sink_tables
+from ecgnat_stream.cli.options import (
+    add_output,
+    add_reading,
+    add_sinks,
+    check_part,
+    lead_map,
+    positive,
+    sink_tables,
+    stated_differently,
+)
+from ecgnat_stream.errors import ConfigError
+from ecgnat_stream.suggest import unknown
 
 if TYPE_CHECKING:
     from ecgnat_stream.config import Config
@@ -21,8 +33,12 @@ def add(commands: Any) -> None:
     replay = commands.add_parser(
         "replay",
         help="monitor recordings as if they were live",
-        description="Replay recordings (WFDB header or name, EDF, CSV, NPY), one bed each, through the whole monitor.",
-        epilog="example: ecgnat replay vfdb/418 vfdb/419 --speed max --headless | jq 'select(.type == \"alarm\")'",
+        description="Replay recordings (WFDB header or name, EDF, CSV, NPY and others), one bed each, through the whole monitor.",
+        epilog="""examples:
+  ecgnat replay vfdb/418 vfdb/419 --speed max --headless | jq 'select(.type == "alarm")'
+  ecgnat replay samples.npy --fs 250 --units mV --leads II,V1          two rows, or columns, without names
+  ecgnat replay adc.csv --fs 500 --units uV --scale 2.44 --leads II    steps of a converter, 2.44 uV each""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     replay.add_argument("records", nargs="+", metavar="RECORD", help="path of a record, with or without its ending")
     replay.add_argument(
@@ -46,27 +62,56 @@ def _speed(text: str) -> float | str:
 def _replay(arguments: argparse.Namespace) -> int:
     from ecgnat_stream.config import parse_config
 
-    leads = lead_map(arguments.lead)
+    check_part(arguments)
+    leads, several = lead_map(arguments.lead), len(arguments.records) > 1
+    if several and (note := stated_differently(arguments)):
+        print(f"ecgnat: {note}", file=sys.stderr)
     given = {
         "start_s": arguments.start,
         "stop_s": arguments.stop,
         "fs": arguments.fs,
         "units": arguments.units,
+        "scale": arguments.scale,
         "leads": arguments.leads and list(arguments.leads),
         "block": arguments.block,
     }
-    options = {"speed": arguments.speed, "loop": arguments.loop, "strict": False} | {
+    options = {"speed": arguments.speed, "loop": arguments.loop, "strict": not several} | {
         k: v for k, v in given.items() if v is not None
     }
     beds: list[dict[str, Any]] = []
     for record in arguments.records:
         name = _bed_id(Path(record).name.removesuffix(".hea"), {bed["id"] for bed in beds})
         beds.append({"id": name, "device": "replay", "options": {"path": record, **options}, "lead_map": leads})
+    if several and leads:
+        for bed, own in zip(beds, _share(leads, beds), strict=True):
+            bed["lead_map"] = own
     config = parse_config({"site": "replay", "unit": "records", "bed": beds, **sink_tables(arguments)}, "replay")
     if not arguments.headless and not has_terminal():
         check_devices(config)
         _open(config)  # a wrong record is told first: it stays wrong when there is a terminal
     return monitor(config, arguments)
+
+
+def _share(leads: dict[str, str], beds: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Return what ``--lead`` says of each of several records: of the signals that it has.
+
+    Raises
+    ------
+    ConfigError
+        For a signal that no record has.
+    DeviceError
+        For a record that cannot be opened.
+    """
+    from ecgnat_stream.clock import SystemClock
+    from ecgnat_stream.device import open_device
+
+    devices: list[Any] = [open_device(bed["device"], bed["options"], SystemClock()) for bed in beds]
+    signals = [(*info.leads, *info.left_out) for info, _ in (device.open() for device in devices)]
+    there = list(dict.fromkeys(name for names in signals for name in names))
+    for name, lead in leads.items():
+        if name not in there:
+            raise ConfigError(f"--lead {name}={lead}: {unknown('signal', name, there)}; no record has it")
+    return [{name: lead for name, lead in leads.items() if name in names} for names in signals]
 
 
 def _open(config: Config) -> None:
@@ -76,13 +121,17 @@ def _open(config: Config) -> None:
     ------
     DeviceError
         For the first one that cannot be replayed.
+    ConfigError
+        For a signal of ``--lead`` that it has not.
     """
     from ecgnat_stream.clock import SystemClock
     from ecgnat_stream.device import open_device
+    from ecgnat_stream.signal import check_lead_map
 
     for bed in config.bed:
         device: Any = open_device(bed.device, bed.options, SystemClock())
-        device.open()
+        info, _ = device.open()
+        check_lead_map(info, bed.lead_map)
 
 
 def _bed_id(name: str, taken: set[str]) -> str:

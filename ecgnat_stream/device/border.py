@@ -68,7 +68,7 @@ def checked_info(info: object) -> StreamInfo:
     if not isinstance(leads, tuple | list) or not leads:
         raise _refused(device, "it names no leads")
     if len(leads) > MAX_LEADS:
-        raise _refused(device, f"it has {len(leads)} leads: at most {MAX_LEADS} are taken, choose them with the option leads")
+        raise _refused(device, f"it has {len(leads)} leads: at most {MAX_LEADS} are taken, choose them with leads (--leads)")
     if not all(isinstance(lead, str) and lead.strip() for lead in leads):
         raise _refused(device, "one of its leads has no name")
     least, most = UV_RANGE
@@ -82,6 +82,8 @@ def checked_info(info: object) -> StreamInfo:
         info,
         fs=float(info.fs),
         leads=tuple(cleaned(lead, NAME) for lead in leads),
+        left_out=tuple(cleaned(str(lead), NAME) for lead in info.left_out),
+        recorded=bool(info.recorded),
         device=device,
         uv_per_lsb=float(info.uv_per_lsb),
         live=bool(info.live),

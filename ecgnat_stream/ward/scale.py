@@ -1,12 +1,12 @@
-"""Whether the size of a bed's signal is that of a heart: a unit that is wrong by a factor of 1000 must not pass for an asystole.
+"""Whether a signal has the size of a heart: a unit that is wrong by a factor of 1000 must not pass for an asystole.
 
-Amplitude alone cannot tell: in an asystole too nothing moves by more than the noise of the input. What tells is the shape. A heart
+Amplitude alone cannot tell: an asystole moves by no more than the noise of the input. What tells is the shape. A heart
 whose numbers are taken for uV instead of mV still beats, a thousand times too small; a heart that stands still shows no QRS
 complexes at any scale. So where all leads of a stream move less, or more, than any heart moves them (:data:`HEART_MV`), the same
 samples are looked at a second time, brought to the size of a heart, by filters, quality and QRS detector of their own, and only
 while these see heart beats on a trusted lead is the scale said to be wrong. An asystole stays one for four reasons:
 
-* once three beats of a possible size were seen in a stream its unit is proven, and nothing is asked any more until another begins;
+* once three beats of a possible size were seen in a stream its unit is proven, and nothing is asked until another begins;
 * what is noise gives no trusted lead and no steady beats, whatever its size;
 * a line of a few steps of a converter has no shape that could be looked at;
 * if the small beats stop, the condition ends, and the rules of the heart judge the signal as it is: asystole, after its time.
@@ -24,7 +24,7 @@ from ecgnat_stream.beats import BeatFrame, QrsDetector
 from ecgnat_stream.condition import Conditioner
 from ecgnat_stream.config import Config
 from ecgnat_stream.quality import QualityEstimator
-from ecgnat_stream.signal import FRAME_S, FS, HEART_MV, LEADS
+from ecgnat_stream.signal import FRAME, FRAME_S, FS, HEART_MV, LEADS
 
 __all__ = ["ScaleWatch"]
 
@@ -70,7 +70,7 @@ class _Stream:
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """One frame of one bed: its number, device samples ``(12, n)`` in mV, ``(12,)`` which leads are looked at, and their extremes."""
+    """One frame of one bed: its number, device samples ``(12, n)``, mV, ``(12,)`` which leads are looked at, their extremes."""
 
     number: int
     raw: NDArray[np.float32]
@@ -105,7 +105,7 @@ class ScaleWatch:
         watched: NDArray[np.bool_],
         beats: BeatFrame,
     ) -> NDArray[np.float32]:
-        """Take one frame of each of ``rows``; return ``(R,)`` by how much a heart in wrong units moves within a second, mV, or NaN.
+        """Take one frame of each of ``rows``; return ``(R,)`` how far a heart in wrong units moves within a second, mV, or NaN.
 
         Parameters
         ----------
@@ -143,9 +143,7 @@ class ScaleWatch:
             moves_mv = _moves_mv(stream.seen)
             if np.isnan(moves_mv):
                 return np.nan
-            stream.closer, stream.moves_mv, stream.begun_s = _Closer(fs, _QRS_MV / moves_mv, self._config), moves_mv, now_s
-            for before in stream.seen:
-                stream.closer.see(before)
+            stream.closer, stream.moves_mv, stream.begun_s = _Closer(fs, stream.seen, moves_mv, self._config), moves_mv, now_s
         else:
             return np.nan
         if stream.closer.beating:
@@ -156,24 +154,46 @@ class ScaleWatch:
 
 
 class _Closer:
-    """A second look at one bed's signal, brought to the size of a heart."""
+    """A second look at one bed's signal, brought to the size of a heart.
 
-    def __init__(self, fs: float, gain: float, config: Config) -> None:
-        self._gain = np.float32(gain)
+    Parameters
+    ----------
+    frames
+        What was seen so far, which the size is measured on.
+    moves_mv
+        By how much the device's samples move within a second. What the filters leave of that may be much less, where it is hum or
+        wander, and is measured again.
+    """
+
+    def __init__(self, fs: float, frames: deque[_Frame], moves_mv: float, config: Config) -> None:
+        self._gain, self._rest = np.float32(_QRS_MV / moves_mv), np.float32(1.0)
         self._conditioner = Conditioner(fs, 1, config.condition)
         self._quality = QualityEstimator(1, config.quality)
         self._detector = QrsDetector(1, config.beats)
         self._at: deque[float] = deque()
         self.beating = False
+        conditioned = [self._condition(frame) for frame in frames]
+        seconds = np.stack(conditioned[_SECOND:])[:, 0, frames[-1].watched].reshape(2, _SECOND, -1, FRAME)
+        height = (np.maximum.reduce(seconds, axis=(1, 3)) - np.minimum.reduce(seconds, axis=(1, 3))).mean(axis=0)
+        largest = float(np.max(height, initial=0.0, where=np.isfinite(height)))
+        self._rest = np.float32(_QRS_MV / largest if largest > 0 else 1.0)
+        for frame, y in zip(frames, conditioned, strict=True):
+            self._judge(frame, y)
 
     def see(self, frame: _Frame) -> None:
-        """Take one frame."""
-        raw, number = (frame.raw * self._gain)[None], np.array([frame.number])
-        y = self._conditioner.process(_ROW, number, raw)
-        watched = frame.watched[None]
+        """Take the next frame."""
+        self._judge(frame, self._condition(frame))
+
+    def _condition(self, frame: _Frame) -> NDArray[np.float32]:
+        """Return the conditioned frame ``(1, 12, FRAME)``."""
+        return self._conditioner.process(_ROW, np.array([frame.number]), (frame.raw * self._gain)[None])
+
+    def _judge(self, frame: _Frame, y: NDArray[np.float32]) -> None:
+        y, watched = y * self._rest, frame.watched[None]
+        raw = (frame.raw * (self._gain * self._rest))[None]
         quality = self._quality.process(_ROW, raw, y, np.zeros((1, len(LEADS)), bool), None, watched)
         sqi = quality.sqi * watched
-        self._at.extend(self._detector.process(_ROW, number, y, sqi).at.tolist())
+        self._at.extend(self._detector.process(_ROW, np.array([frame.number]), y, sqi).at.tolist())
         while self._at and self._at[0] < ((frame.number + 1) * FRAME_S - _WITHIN_S) * FS:
             self._at.popleft()
         self.beating = bool(len(self._at) >= _BEATS and quality.usable[0] and sqi.max() >= _TRUST)

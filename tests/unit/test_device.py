@@ -181,6 +181,40 @@ async def test_connecting_has_its_limit(run: Begin) -> None:
     assert one.details == ["no connection for 5 s"]
 
 
+class _Recorded(ScriptedDevice):
+    recorded = True
+
+
+async def test_opening_a_recording_takes_as_long_as_it_takes_and_is_said() -> None:
+    clock, items = ManualClock(), []
+    info = replace(INFO, live=True, pace=0.5, recorded=True, total=50)
+    steps = (Step(0.1, _block(0)), Step(500.0, _block(25)))
+    script = ScriptedOptions(info=info, steps=steps, connect_s=3600.0)
+
+    async def collect() -> None:
+        async with aclosing(supervise(lambda: _Recorded(script, clock), clock, SuperviseConfig(jitter=0.0))) as link:
+            async for item in link:
+                items.append(item)
+
+    task = asyncio.create_task(collect())
+    await clock.advance(3599)
+    assert items == [LinkState("connecting", "the recording is being opened", 1, True)]
+    await clock.advance(502)
+    await task
+    assert [item.state for item in items if isinstance(item, LinkState)] == ["connecting", "online", "ended"]
+    assert sum(item.samples.shape[1] for item in items if isinstance(item, SampleBlock)) == 50
+
+
+async def test_what_opens_a_recording_is_left_at_once() -> None:
+    clock = ManualClock()
+    script = ScriptedOptions(info=INFO, connect_s=1e6)
+    link = supervise(lambda: _Recorded(script, clock), clock, SuperviseConfig(disconnect_s=0.1))
+    assert isinstance(await anext(link), LinkState)
+    closing = asyncio.create_task(link.aclose())
+    await clock.advance(0.2)
+    assert closing.done()
+
+
 async def test_overlap_is_dropped_and_said_once(run: Begin) -> None:
     blocks = (_block(0), _block(10), _block(0), _block(25))
     steps = tuple(Step(0.1 * (i + 1), block) for i, block in enumerate(blocks))

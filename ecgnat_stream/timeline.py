@@ -369,6 +369,10 @@ _TEXT = re.compile(
 )
 
 
+_SECONDS = re.compile(r"\d{1,2}[.,]\d+", re.ASCII)
+_MINUTES = 100_000
+
+
 class TextTimes:
     """Times as text: "2021-03-04 05:06:07.008", with T and zone, "05:06:07.008", "0:07.008", "[05:06:07.008 04/03/2021]".
 
@@ -379,13 +383,19 @@ class TextTimes:
     ----------
     seen
         Some of the times, from the beginning and the end of the table.
+
+    Attributes
+    ----------
+    day
+        The last time of day, and how many days began before it; to be set back if times are read again.
     """
 
     def __init__(self, seen: Sequence[str] = ()) -> None:
         self._days: dict[str, int] = {}
+        self._minutes: dict[str, tuple[int | None, float]] = {}
         self._month_first = False
         self._first: float | None = None
-        self._last, self._turns = -math.inf, 0
+        self.day: tuple[float, int] = (-math.inf, 0)
         spans = {order: _span([_TEXT.fullmatch(text.strip()) for text in seen], order) for order in (False, True)}
         self._month_first = spans[True] < spans[False]
 
@@ -402,21 +412,35 @@ class TextTimes:
         ValueError
             If it is no time.
         """
+        head, _, tail = text.rpartition(":")
+        known = self._minutes.get(head)
+        if known is not None and _SECONDS.fullmatch(tail):
+            day, of_day = known[0], known[1] + float(tail.replace(",", "."))
+        else:
+            day, of_day = self._read(text, head)
+        if day is None:
+            last, turns = self.day
+            day = turns + (of_day < last - 43_200)
+            self.day = of_day, day
+        if self._first is None:
+            self._first = float(day)
+        return (day - self._first) * 86_400.0 + of_day
+
+    def _read(self, text: str, head: str) -> tuple[int | None, float]:
+        """Return the day, if there is one, and the s of it; remember the minute for those that follow."""
         match = _TEXT.fullmatch(text.strip())
         if match is None:
             raise ValueError(f"{text!r} is no time")
         of_day, dated = _of_day(match), match["day"] or match["after"]
+        day = None
         if dated:
             day = self._days.get(dated)
             if day is None:
                 day = self._days[dated] = _day(match, self._month_first)
-        else:
-            if of_day < self._last - 43_200:
-                self._turns += 1
-            self._last, day = of_day, self._turns
-        if self._first is None:
-            self._first = float(day)
-        return (day - self._first) * 86_400.0 + of_day
+        tail = text[len(head) + 1 :]
+        if _SECONDS.fullmatch(tail) and len(self._minutes) < _MINUTES:
+            self._minutes[head] = day, of_day - float(tail.replace(",", "."))
+        return day, of_day
 
 
 def _of_day(match: re.Match[str]) -> float:

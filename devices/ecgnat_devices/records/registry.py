@@ -48,6 +48,10 @@ def _reader(fmt: Format) -> Reader:
             from ecgnat_devices.records.arrays import open_npy
 
             return open_npy
+        case "mat":
+            from ecgnat_devices.records.mat import open_mat
+
+            return open_mat
         case "dicom":
             from ecgnat_devices.records.dicom import open_dicom
 

@@ -64,8 +64,10 @@ class Rows:
         """
         total = 0
         for line, lines in self._pieces():
+            day = self._time.day
             values = self._plain(lines)
             if values is None:
+                self._time.day = day
                 values = self._cell_by_cell(line, lines)
             self._starts.append((total, line))
             total += len(values)
@@ -109,47 +111,50 @@ class Rows:
         layout = self._layout
         mark, cells = layout.delimiter, len(layout.columns)
         text = "\n".join(lines)
-        if cells == 1 and (not layout.blanks and "\n\n" in text):
+        if "_" in text or (cells == 1 and not layout.blanks and "\n\n" in text):
             return None
-        if '"' in text or "'" in text or "_" in text:
-            return None
+        if '"' in text or "'" in text:
+            lines = text.replace('"', "").replace("'", "").split("\n")
         if mark is not None and any(line.count(mark) != cells - 1 for line in lines if line):
-            return None
-        times = None
-        if self._clock is not None:
-            try:
-                times = [self._time(cell) for cell in (cells_of(line, mark)[self._clock] for line in lines if line)]
-            except (ValueError, LookupError):
-                return None
-        if layout.decimal == ",":
-            if "." in text and self._clock is None:
-                return None
-            lines = [line.replace(",", ".") for line in lines]
+            return None  # among others, a delimiter between quotes
+        times: list[float] = []
         try:
+            if self._clock is not None:
+                rows = [line.split(mark) for line in lines if line]
+                times = [self._time(row[self._clock]) for row in rows]
+                for row in rows:
+                    row[self._clock] = "0"
+                lines = [(mark or " ").join(row) for row in rows]
+            if layout.decimal == ",":
+                if any("." in line for line in lines):
+                    return None
+                lines = [line.replace(",", ".") for line in lines]
             numbers = self._load(lines)
-        except ValueError:
-            try:
-                numbers = self._load(_EMPTY.sub("nan", "\n".join(lines) + "\n").split("\n")[:-1])
-            except ValueError:
-                return None
-        if times is None or self._clock is None:
-            return numbers
-        if len(numbers) != len(times):
+        except (ValueError, LookupError):
             return None
-        return np.insert(numbers, self._columns.index(self._clock), times, axis=1)
+        if self._clock is None:
+            return numbers
+        return np.insert(numbers, self._columns.index(self._clock), times, axis=1) if len(times) == len(numbers) else None
 
     def _load(self, lines: list[str]) -> Values:
         whole = len(self._numbers) == len(self._layout.columns)
         if self._layout.delimiter is None and not whole and len({len(line.split()) for line in lines if line.strip()}) > 1:
             raise ValueError("rows differ in length")
-        return np.loadtxt(
-            lines,
-            delimiter=self._layout.delimiter if len(self._layout.columns) > 1 else None,
-            usecols=None if whole else self._numbers,
-            comments=None,
-            ndmin=2,
-            dtype=np.float64,
-        )
+
+        def load(lines: list[str]) -> Values:
+            return np.loadtxt(
+                lines,
+                delimiter=self._layout.delimiter if len(self._layout.columns) > 1 else None,
+                usecols=None if whole else self._numbers,
+                comments=None,
+                ndmin=2,
+                dtype=np.float64,
+            )
+
+        try:
+            return load(lines)
+        except ValueError:
+            return load(_EMPTY.sub("nan", "\n".join(lines) + "\n").split("\n")[:-1])
 
     def _cell_by_cell(self, first: int, lines: list[str]) -> Values:
         layout = self._layout

@@ -7,9 +7,12 @@ import os
 import shutil
 import tempfile
 import weakref
+import zipfile
 import zlib
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -24,27 +27,32 @@ _PIECE = 2**20
 
 
 class Unpacked:
-    """A gzip file, unpacked into a temporary folder that goes with this object.
+    """A gzip file, or a member of a ZIP archive, unpacked into a temporary folder that goes with this object.
 
     Raises
     ------
     DeviceError
-        If it is no sound gzip file, or becomes too large.
+        If it is no sound archive, or becomes too large.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, member: str | None = None) -> None:
         folder = tempfile.mkdtemp(prefix="ecgnat-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        self.path = Path(folder) / path.stem
+        self.path = Path(folder) / (path.stem if member is None else "member")
         size = 0
         try:
-            with gzip.open(path) as packed, self.path.open("wb") as file:
+            with ExitStack() as stack, self.path.open("wb") as file:
+                packed: gzip.GzipFile | IO[bytes]
+                if member is None:
+                    packed = stack.enter_context(gzip.open(path))
+                else:
+                    packed = stack.enter_context(stack.enter_context(zipfile.ZipFile(path)).open(member))
                 while piece := packed.read(_PIECE):
                     size += len(piece)
                     if size > MOST_BYTES:
                         raise wrong(path, f"becomes more than {MOST_BYTES} bytes when it is unpacked")
                     file.write(piece)
-        except (OSError, EOFError, zlib.error) as error:
+        except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
             raise wrong(path, f"cannot be unpacked ({error})") from error
 
 

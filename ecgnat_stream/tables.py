@@ -19,7 +19,19 @@ from typing import Literal
 from ecgnat_stream.signal import is_ecg, mv_per
 from ecgnat_stream.timeline import TextTimes, is_index, is_time, unit_s
 
-__all__ = ["BEGINNING", "Column", "Layout", "NoTableError", "cells_of", "decoded", "is_missing", "layout", "number"]
+__all__ = [
+    "BEGINNING",
+    "Column",
+    "Layout",
+    "NoTableError",
+    "cells_of",
+    "decoded",
+    "is_comment",
+    "is_missing",
+    "layout",
+    "name_and_unit",
+    "number",
+]
 
 BEGINNING = 65_536
 """Bytes of a file that are looked at."""
@@ -35,42 +47,14 @@ _MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "-", "--", "#n/a",
 _POINT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?|[-+]?inf(inity)?", re.ASCII | re.IGNORECASE)
 _COMMA = re.compile(r"[-+]?(\d+(,\d*)?|,\d+)(e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
 _GROUPED = re.compile(r"[-+]?\d{1,3}(\.\d{3})+,\d+", re.ASCII)
-_UNIT_IN = re.compile(r"(?P<name>.*?)\s*(?:[\[(](?P<in>[^\])]*)[\])]|[_/,]\s*(?P<after>[unµμm]V))\s*", re.IGNORECASE)
-_COMMENT = ("#", "%", "//")
-_UNIT_LIKE = frozenset(
-    (
-        *(
-            "",
-            "cal",
-            "raw",
-            "uncal",
-            "no units",
-            "no unit",
-            "nu",
-            "unitless",
-            "bpm",
-            "mmhg",
-            "%",
-            "g",
-            "m/(s^2)",
-            "m/s^2",
-            "deg/s",
-        ),
-        *(
-            "ohms",
-            "kohms",
-            "local_flux",
-            "°c",
-            "degrees celsius",
-            "hz",
-            "counts",
-            "adu",
-            "lsb",
-            "date",
-            "yyyy/mm/dd hh:mm:ss.000",
-        ),
-    )
+_UNIT_IN = re.compile(
+    r"(?P<name>.*?)\s*(?:[\[(](?P<in>[^\])]*)[\])]|(?:[_/,]\s*(?P<after>[unµμm]V)|/\s*(?P<volts>V)))\s*", re.IGNORECASE
 )
+_COMMENT = ("#", "%", "//")
+_UNIT_LIKE = frozenset((
+    "", "cal", "raw", "uncal", "no units", "no unit", "nu", "unitless", "bpm", "mmhg", "%", "g", "m/(s^2)", "m/s^2", "deg/s",
+    "ohms", "kohms", "local_flux", "°c", "degrees celsius", "hz", "counts", "adu", "lsb", "date", "yyyy/mm/dd hh:mm:ss.000",
+))  # fmt: skip
 _CLOCK_LIKE = re.compile(r"\W*(h+:)?m+:s+([.,]\w+)?(\s*dd/mm/yyyy)?\W*|unix.*|y+-m+-d+.*", re.IGNORECASE)
 
 _RATE = re.compile(
@@ -159,6 +143,11 @@ class Layout:
     unclear: str = ""
 
 
+def is_comment(line: str) -> bool:
+    """Return whether a line is a comment, and no row that begins with a missing value as spreadsheets write it."""
+    return line.lstrip().startswith(_COMMENT) and not re.match(r"\s*#N/?A\b", line)
+
+
 def is_missing(cell: str) -> bool:
     """Return whether a cell says that there is no value."""
     return cell.strip().strip("\"'").lower() in _MISSING
@@ -204,6 +193,8 @@ def decoded(begins: bytes) -> tuple[str, str]:
         encoding = "utf-16"
     elif len(begins) > 3 and not begins[1] and not begins[3] and begins[0] and begins[2]:
         encoding = "utf-16-le"
+    elif len(begins) > 3 and not begins[0] and not begins[2] and begins[1] and begins[3]:
+        encoding = "utf-16-be"
     else:
         try:
             codecs.getincrementaldecoder("utf-8")().decode(begins)
@@ -256,7 +247,7 @@ class _Look:
 
     def __init__(self, lines: Sequence[str], encoding: str) -> None:
         self._lines, self._encoding = list(lines), encoding
-        self._is_comment = [line.lstrip().startswith(_COMMENT) for line in self._lines]
+        self._is_comment = [is_comment(line) for line in self._lines]
         said = next((re.fullmatch(r"\"?sep=(.|\\t)\"?", line.strip("\r\n ")) for line in self._lines[:2] if line.strip()), None)
         self._said = said and said[1].replace("\\t", "\t")
         self._full = [
@@ -317,9 +308,7 @@ class _Look:
         widths = [len(cells) for cells in rows]
         width = max(set(widths), key=widths.count)
         cells = [cell for row in rows if len(row) == width for cell in row]
-        values = sum(
-            1 for cell in cells if _POINT.fullmatch(cell) or _COMMA.fullmatch(cell) or TextTimes.fits(cell) or is_missing(cell)
-        )
+        values = sum(1 for cell in cells if _is_value(cell))
         even = widths.count(width) / len(widths)
         return round(even * (0.5 + values / len(cells)) + 0.5 * (width > 1), 1), width, width
 
@@ -388,7 +377,7 @@ class _Look:
         lead = next((match[1] for key, value in preamble if not header and (match := _LEAD.fullmatch(value)) and key), "")
         columns = []
         for at, kind in enumerate(kinds):
-            name, unit = _name_and_unit(header[at] if at < len(header) else "")
+            name, unit = name_and_unit(header[at] if at < len(header) else "")
             unit = units[at] if at < len(units) and units[at] else unit
             if kind == "number" and not header:
                 name, unit = (lead if kinds.count("number") == 1 else ""), unit_of_all
@@ -432,6 +421,11 @@ class _Look:
             )
 
 
+def _is_value(cell: str) -> bool:
+    """Return whether a cell is a number in any writing, a time, or missing."""
+    return any(pattern.fullmatch(cell) for pattern in (_POINT, _COMMA, _GROUPED)) or TextTimes.fits(cell) or is_missing(cell)
+
+
 def _is_number(cell: str, decimal: str) -> bool:
     try:
         number(cell, decimal)
@@ -465,11 +459,12 @@ def _is_count_header(data: Sequence[list[str]]) -> bool:
     )
 
 
-def _name_and_unit(cell: str) -> tuple[str, str]:
+def name_and_unit(cell: str) -> tuple[str, str]:
+    """Return the name of a column and the unit that stands in it: "II (mV)", "ECG [uV]", "V1_uV"."""
     match = _UNIT_IN.fullmatch(cell)
     if match is None:
         return cell, ""
-    unit = (match["in"] or match["after"] or "").strip()
+    unit = (match["in"] or match["after"] or match["volts"] or "").strip()
     if match["name"] and (mv_per(unit) is not None or unit.lower() in _UNIT_LIKE - {""} or unit_s(unit) is not None):
         return match["name"], unit
     return cell, ""
@@ -478,7 +473,7 @@ def _name_and_unit(cell: str) -> tuple[str, str]:
 def _counts(name: str | None, at: int, cells: Sequence[str], decimal: str, named: bool) -> bool:
     """Return whether a column of numbers counts or times the rows: by its name, or without one before columns that have one."""
     if name:
-        return is_index(name) or (at == 0 and unit_s(name) is not None and mv_per(_name_and_unit(name)[1]) is None)
+        return is_index(name) or (at == 0 and unit_s(name) is not None and mv_per(name_and_unit(name)[1]) is None)
     if not named or at or len(cells) < 2:
         return False
     values = [number(cell, decimal) for cell in cells if _is_number(cell, decimal) and not is_missing(cell)]

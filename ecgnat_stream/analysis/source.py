@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ecgnat_stream.analysis.frames import of_frame
 from ecgnat_stream.clock import SystemClock
 from ecgnat_stream.condition import condition_record
 from ecgnat_stream.device import FS_RANGE, open_device
@@ -36,7 +37,6 @@ from ecgnat_stream.signal import (
     twice,
     unit_named,
 )
-from ecgnat_stream.timeline import is_index
 from ecgnat_stream.words import as_text
 
 __all__ = ["Recording", "Source", "WfdbRecord", "condition_samples", "open_source", "standard_leads"]
@@ -150,7 +150,7 @@ def _of_object(source: Any, fs: float | None, leads: Sequence[str] | None, units
     if hasattr(source, "sig_name") and hasattr(source, "p_signal"):
         return _of_wfdb(source, fs, leads, units, strict)
     if hasattr(source, "columns") and hasattr(source, "__getitem__"):
-        return _of_frame(source, fs, leads, units)
+        return _of_table(source, fs, leads, units)
     return _of_array(source, fs, leads, units)
 
 
@@ -186,29 +186,14 @@ def _name(path: Path) -> str:
     return as_text(Path(name).stem if Path(name).suffix.lower() in (*SINGLE_FILES, *WFDB_SUFFIXES) else name)
 
 
-def _of_frame(source: Any, fs: float | None, leads: Sequence[str] | None, units: str | None) -> Recording:
-    """Read a table: a column is a lead, but for one that counts the rows."""
-    columns = [column for column in source.columns if not is_index(str(column))]
-    named = [column for column in columns if isinstance(column, str)]
-    if again := twice(named):
-        raise InputError(f"the table has several columns called {', '.join(again)}: give each lead a name of its own")
-    if leads is not None and set(leads) <= set(named):
-        columns = [column for column in named if column in leads]
-        leads = columns
-    elif leads is None and len(named) == len(columns):
-        leads = named
-    if not columns:
-        raise InputError("the table has no column with samples: want one for each lead")
-    return _of_array(np.stack([_column(source, column) for column in columns]), fs, leads, units)
-
-
-def _column(source: Any, column: Any) -> NDArray[Any]:
-    values = np.asarray(source[column])
-    if values.ndim != 1 or values.dtype.kind not in "fiu":
-        raise InputError(
-            f"column {column!r} of the table is of type {values.dtype}, which are no numbers: leave it out, with leads perhaps"
-        )
-    return values
+def _of_table(source: Any, fs: float | None, leads: Sequence[str] | None, units: str | None) -> Recording:
+    """Read a table: a column is a lead, but for those that time the rows, and for text."""
+    table = of_frame(source, fs, leads, units)
+    recording = _of_array(table.samples, table.fs, table.leads, table.units)
+    if not table.left_out:
+        return recording
+    device = f"{recording.info.device}, without {', '.join(table.left_out)}"
+    return replace(recording, info=replace(recording.info, device=device))
 
 
 def _numbers(source: Any) -> NDArray[Any]:

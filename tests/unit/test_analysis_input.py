@@ -203,7 +203,11 @@ def test_columns_of_a_table_are_leads() -> None:
     assert open_source(Table({0: first}), fs=FS).info.leads == ("ECG",)
     for wrong, given, message in (
         (table, {}, "does not say its rate: give fs"),
-        (Table(II=second, patient=np.array(["p"] * 3000)), {"fs": FS}, "column 'patient' of the table is of type .*no numbers"),
+        (
+            Table(II=second, patient=np.array(["p"] * 3000)),
+            {"fs": FS, "leads": "patient"},
+            "column 'patient' .* holds no numbers",
+        ),
         (Table({0: first, 1: second}), {"fs": FS}, "does not name its 2 leads"),
         (Table(t=first), {"fs": FS}, "no column with samples"),
     ):

@@ -18,6 +18,8 @@ from ecgnat_stream.words import NAME, cleaned
 
 __all__ = ["named_arrays", "open_npy"]
 
+_MOST_LEADS = 64
+
 _RATES = frozenset(
     (
         "fs",
@@ -60,8 +62,9 @@ def open_npy(path: Path, asked: Asked) -> Contents:
     DeviceError
         If it holds no such array.
     """
-    if zipfile.is_zipfile(path):
-        return _open_npz(path, asked)
+    with path.open("rb") as file:
+        if file.read(2) == b"PK":
+            return _open_npz(path, asked)
     values = _loaded(path, path)
     rows, notes = _leads(path, values, "the array")
     return _contents(path, {"": rows}, None, {}, notes, asked)
@@ -70,9 +73,9 @@ def open_npy(path: Path, asked: Asked) -> Contents:
 def _loaded(path: Path, file: Path) -> NDArray[np.generic]:
     """Map an NPY file; ``path`` is what the user named."""
     try:
-        values: NDArray[np.generic] = np.load(file, mmap_mode="r", allow_pickle=False)
+        values: NDArray[np.generic] = np.lib.format.open_memmap(file, mode="r")
     except TROUBLE as error:
-        if "allow_pickle" in str(error):
+        if "Python objects" in str(error):
             raise wrong(
                 path, "holds Python objects, which are not read: save numbers, for example array.astype(float)"
             ) from error
@@ -81,8 +84,11 @@ def _loaded(path: Path, file: Path) -> NDArray[np.generic]:
 
 
 def _open_npz(path: Path, asked: Asked) -> Contents:
-    with zipfile.ZipFile(path) as archive:
-        members = [name for name in archive.namelist() if name.endswith(".npy")]
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [name for name in archive.namelist() if name.endswith(".npy")]
+    except (*TROUBLE, zipfile.BadZipFile, NotImplementedError) as error:
+        raise wrong(path, f"is no NPZ file that can be read ({error})") from error
     if not 0 < len(members) <= MOST_SIGNALS:
         raise wrong(path, f"is a ZIP archive with {len(members)} arrays: an NPZ file of a recording has 1 to {MOST_SIGNALS}")
     unpacked = [Unpacked(path, member) for member in members]
@@ -188,6 +194,11 @@ def _leads(path: Path, values: NDArray[np.generic], what: str) -> tuple[NDArray[
     if values.ndim != 2 or values.dtype.kind not in "fiu" or not values.size:
         several = ": save one of them" if values.ndim == 3 else ""
         raise wrong(path, f"holds {values.dtype} {values.shape}: numbers of shape (leads, samples) are needed{several}")
+    if min(values.shape) > _MOST_LEADS:
+        raise wrong(
+            path,
+            f"holds an array {values.shape}, as sets of heartbeats do: a recording has a row for each lead, (leads, samples)",
+        )
     if values.shape[0] <= values.shape[1]:
         return values, ()
     if values.shape[1] == 1:

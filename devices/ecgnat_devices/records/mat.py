@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from ecgnat_devices.records.contents import MOST_AT_ONCE, TROUBLE, Asked, Conten
 
 __all__ = ["open_mat"]
 
-_TROUBLE = (*TROUBLE, NotImplementedError, scipy.io.matlab.MatReadError)
+_TROUBLE = (*TROUBLE, NotImplementedError, zlib.error, scipy.io.matlab.MatReadError)
 
 _ROW = re.compile(r"\s*\d+\s+(?P<name>.+?)\s+(?P<gain>[-+\d.eE]+)\s+(?P<base>[-+\d.eE]+)\s+(?P<unit>\S+)\s*")
 _FS = re.compile(r"Sampling frequency:\s*(?P<fs>[\d.]+)\s*Hz")
@@ -49,10 +51,12 @@ def _read(path: Path) -> dict[str, Any]:
     if b"MATLAB 7.3" in begins or begins.startswith(b"\x89HDF"):
         raise wrong(path, "is a MAT-file of version 7.3 (HDF5), which is not read: in MATLAB, save(file, 'ecg', '-v7')")
     try:
-        held = sum(math.prod(shape) for _, shape, kind in scipy.io.whosmat(path) if kind not in ("struct", "cell"))
-        if held > MOST_AT_ONCE:
-            raise wrong(path, f"holds {held} values: a MAT-file is read whole, up to {MOST_AT_ONCE}; save it as NPY or WFDB")
-        found: dict[str, Any] = scipy.io.loadmat(path, simplify_cells=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", scipy.io.matlab.MatReadWarning)  # what is doubled or not known is no signal
+            held = sum(math.prod(shape) for _, shape, kind in scipy.io.whosmat(path) if kind not in ("struct", "cell"))
+            if held > MOST_AT_ONCE:
+                raise wrong(path, f"holds {held} values: a MAT-file is read whole, up to {MOST_AT_ONCE}; save it as NPY or WFDB")
+            found: dict[str, Any] = scipy.io.loadmat(path, simplify_cells=True)
     except _TROUBLE as error:
         raise wrong(path, f"is no MAT-file that can be read ({error})") from error
     return {name: value for name, value in found.items() if not name.startswith("__")}

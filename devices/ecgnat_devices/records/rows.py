@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ecgnat_devices.records.contents import Values, wrong
-from ecgnat_stream.tables import Layout, cells_of, number
+from ecgnat_stream.tables import Layout, cells_of, is_comment, number
 from ecgnat_stream.timeline import TextTimes
 
 __all__ = ["Rows"]
@@ -22,7 +22,6 @@ _LINE = 2**16
 
 _EMPTY = re.compile(r"(?<=[,;\t|])(?=[,;\t|\n])|(?<=\n)(?=[,;\t|])")
 _GROUPED = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?")
-_COMMENT = ("#", "%", "//")
 
 
 class Rows:
@@ -160,7 +159,7 @@ class Rows:
         layout = self._layout
         rows = []
         for line, text in enumerate(lines, first):
-            if (not text.strip() and layout.blanks) or text.lstrip().startswith(_COMMENT):
+            if (not text.strip() and layout.blanks) or is_comment(text):
                 continue
             cells = cells_of(text, layout.delimiter) if text.strip() else [""]
             if len(cells) != len(layout.columns):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyedflib
+import scipy.io
 import wfdb
 from numpy.typing import NDArray
 
@@ -125,6 +126,35 @@ def csv(path: Path, samples: NDArray[np.float64], unit: str) -> Path:
     return file
 
 
+def csv_gap(path: Path, samples: NDArray[np.float64], start: int, stop: int) -> Path:
+    file = path.with_suffix(".csv")
+    table = np.delete(np.vstack([np.arange(samples.shape[1]) / FS, samples]), np.arange(start, stop), axis=1)
+    header = ",".join(["time", *LEADS[: len(samples)]])
+    np.savetxt(file, table.T, delimiter=",", header=header, comments="", fmt="%.8g")
+    return file
+
+
+def npz(path: Path, samples: NDArray[np.float64], unit: str) -> Path:
+    file = path.with_suffix(".npz")
+    np.savez_compressed(file, ecg=(samples * SCALES[unit]).T, fs=FS, units=unit, leads=LEADS[: len(samples)])
+    return file
+
+
+def npz_gap(path: Path, samples: NDArray[np.float64], start: int, stop: int) -> Path:
+    file = path.with_suffix(".npz")
+    cut, there = np.arange(start, stop), np.arange(samples.shape[1])
+    leads = dict(zip(LEADS, np.delete(samples, cut, axis=1), strict=False))
+    np.savez(file, time_ms=np.delete(there * 1000 / FS, cut), unit="mV", **leads)  # type: ignore[arg-type]
+    return file
+
+
+def mat(path: Path, samples: NDArray[np.float64], unit: str) -> Path:
+    file = path.with_suffix(".mat")
+    held = {"data": samples * SCALES[unit], "Fs": FS, "leads": list(LEADS[: len(samples)]), "units": unit}
+    scipy.io.savemat(file, {"recording": held}, do_compression=True)
+    return file
+
+
 def npy(path: Path, samples: NDArray[np.float64], unit: str) -> Path:
     file = path.with_suffix(".npy")
     np.save(file, samples * SCALES[unit])
@@ -135,8 +165,10 @@ MAKERS: dict[str, Maker] = {
     "wfdb": Maker(wfdb_record, 1.0, wfdb_gap),
     "edf": Maker(edf, 0.31, edf_gap),
     "bdf": Maker(bdf, 0.01, bdf_gap, fmt="edf"),
-    "csv": Maker(csv, asks=("fs", "units")),
+    "csv": Maker(csv, gap=csv_gap, asks=("fs", "units")),
     "npy": Maker(npy, asks=("fs", "units", "leads")),
+    "npz": Maker(npz, gap=npz_gap, fmt="npy"),
+    "mat": Maker(mat),
     "dicom": Maker(bedside.dicom, gap=bedside.dicom_gap),
     "aecg": Maker(bedside.aecg, gap=bedside.aecg_gap),
     "scp": Maker(bedside.scp, units=("nV",)),

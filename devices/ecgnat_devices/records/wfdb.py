@@ -39,7 +39,7 @@ def open_wfdb(path: Path, asked: Asked) -> Contents:
     if header_path is None:
         raise wrong(path, "is no recording: it has no header, and what it holds is none of the formats that are read")
     header = read_header(header_path)
-    parts = _parts(header)
+    parts, stated_hz = _parts(header)
     described = [part for part in parts if part.signals]
     if not described:
         raise wrong(header.path, "describes no signals")
@@ -47,7 +47,7 @@ def open_wfdb(path: Path, asked: Asked) -> Contents:
     if total < 1:
         raise wrong(path, "holds no samples")
     merged = _merged(header.path, described)
-    frame_hz = _frame_hz(header, [signal.per_frame for signal in merged.values()], asked)
+    frame_hz = _frame_hz(header, stated_hz, [signal.per_frame for signal in merged.values()], asked)
     signals = tuple(signal.stated(frame_hz, total) for signal in merged.values())
     keys = list(merged)
     starts = [part.start for part in parts]
@@ -75,7 +75,7 @@ def open_wfdb(path: Path, asked: Asked) -> Contents:
                     value[at : at + len(kept)] = kept
         return values
 
-    return Contents(signals, read, _notes(header, described, asked))
+    return Contents(signals, read, _notes(header, described, is_assumed=stated_hz is None and asked.fs is None))
 
 
 @dataclass(slots=True)
@@ -192,10 +192,11 @@ class _Merged:
         return None if one is None or other is None else one / other
 
 
-def _parts(header: Header) -> list[_Part]:
-    """Return the parts of a record in the order of time, with their files open."""
+def _parts(header: Header) -> tuple[list[_Part], float | None]:
+    """Return the parts of a record in the order of time, with their files open, and the rate of frames that is stated."""
     if not header.segments:
-        return [_part(header, 0, 0, header.length)]
+        return [_part(header, 0, 0, header.length)], header.fs
+    stated_hz, by = header.fs, f"has {header.fs:g} Hz" if header.fs is not None else ""
     parts: list[_Part] = []
     known: dict[str, Header] = {}
     start = 0
@@ -206,10 +207,10 @@ def _parts(header: Header) -> list[_Part]:
             if name not in known:
                 known[name] = _segment_header(header, name)
             segment = known[name]
-            if segment.fs is not None and header.fs is not None and not same_rate(segment.fs, header.fs):
-                raise wrong(
-                    header.path, f"has {header.fs:g} Hz, but its segment {name} has {segment.fs:g} Hz: read each by itself"
-                )
+            if segment.fs is not None and stated_hz is None:
+                stated_hz, by = segment.fs, f"has {segment.fs:g} Hz in its segment {name}"
+            if segment.fs is not None and stated_hz is not None and not same_rate(segment.fs, stated_hz):
+                raise wrong(header.path, f"{by}, but its segment {name} has {segment.fs:g} Hz: read each by itself")
             if length and segment.length is not None and segment.length != length:
                 raise wrong(
                     header.path,
@@ -219,7 +220,7 @@ def _parts(header: Header) -> list[_Part]:
         start += length
     if header.length is not None and header.length != start:
         raise wrong(header.path, f"says that it has {header.length} samples, but its segments have {start}: mend its first line")
-    return parts
+    return parts, stated_hz
 
 
 def _segment_header(header: Header, name: str) -> Header:
@@ -300,10 +301,10 @@ def _merged(path: Path, parts: Sequence[_Part]) -> dict[_Key, _Merged]:
     return merged
 
 
-def _frame_hz(header: Header, per_frame: Sequence[int], asked: Asked) -> float | None:
-    """Return the rate of frames: as the header says; else so that the signals have the rate asked for; else that of header(5)."""
-    if header.fs is not None:
-        return header.fs if header.fs > 0 else None
+def _frame_hz(header: Header, stated_hz: float | None, per_frame: Sequence[int], asked: Asked) -> float | None:
+    """Return the rate of frames: as it is stated; else so that the signals have the rate asked for; else that of header(5)."""
+    if stated_hz is not None:
+        return stated_hz if stated_hz > 0 else None
     if asked.fs is None:
         return DEFAULT_HZ
     if len(set(per_frame)) > 1:
@@ -311,9 +312,9 @@ def _frame_hz(header: Header, per_frame: Sequence[int], asked: Asked) -> float |
     return asked.fs / per_frame[0]
 
 
-def _notes(header: Header, parts: Sequence[_Part], asked: Asked) -> tuple[str, ...]:
+def _notes(header: Header, parts: Sequence[_Part], *, is_assumed: bool) -> tuple[str, ...]:
     notes = list(header.notes)
-    if header.fs is None and asked.fs is None:
+    if is_assumed:
         notes.append(f"its header gives no rate: {DEFAULT_HZ:g} Hz is taken (header(5)); another is given with fs (--fs)")
     uncalibrated = dict.fromkeys(
         cleaned(placed.described.name, NAME) or "a signal without a name"

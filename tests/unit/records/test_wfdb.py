@@ -589,6 +589,17 @@ def test_segments_that_do_not_fit_are_refused_by_name(tmp_path: Path, first: str
         open_record(master(tmp_path, "a 100", "b 100"))
 
 
+def test_a_rate_that_only_the_segments_state_is_that_of_the_record(tmp_path: Path) -> None:
+    segment(tmp_path, "a", ["16 100/mV 16 0 0 0 0 II"], [100], "a 1 360 100")
+    segment(tmp_path, "b", ["16 100/mV 16 0 0 0 0 II"], [100], "b 1 360 100")
+    (tmp_path / "rec.hea").write_text("rec/2 1\na 100\nb 100\n")
+    opened = open_record(tmp_path / "rec")
+    assert (opened.fs, opened.total, opened.notes) == (360, 200, ())
+    segment(tmp_path, "b", ["16 100/mV 16 0 0 0 0 II"], [100], "b 1 500 100")
+    with pytest.raises(DeviceError, match="has 360 Hz in its segment a, but its segment b has 500 Hz"):
+        open_record(tmp_path / "rec")
+
+
 def test_samples_per_frame_that_change_are_refused_by_name(tmp_path: Path) -> None:
     segment(tmp_path, "a", ["16 100/mV 16 0 0 0 0 II"], [100])
     segment(tmp_path, "b", ["16x2 100/mV 16 0 0 0 0 II"], [100], "b 1 250 50")

@@ -87,7 +87,7 @@ async def _brokers(config: Config) -> AsyncIterator[str]:
             MqttSink(config.mqtt, Bus(), SystemClock())
             await try_broker(config.mqtt)
         except EcgnatError as error:
-            yield f"mqtt: {error}"
+            yield str(error) if str(error).startswith("mqtt.") else f"mqtt: {error}"
     if config.zmq is not None:
         from ecgnat_stream.sink.zmq import ZmqSink, try_endpoint
 

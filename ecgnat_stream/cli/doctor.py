@@ -22,6 +22,9 @@ from ecgnat_stream.words import cleaned, counted
 
 __all__ = ["Check", "add", "examine"]
 
+_REACH_S = 5.0
+"""Longest wait for a broker, s."""
+
 _STYLES = {"ok": "green", "note": "yellow", "FAIL": "bold red"}
 
 
@@ -178,14 +181,16 @@ async def _embedded() -> str:
 
 async def _reach(url: str) -> str:
     import asyncio
+    import socket
+    from functools import partial
 
+    from ecgnat_stream.sidethread import SideThread
     from ecgnat_stream.sink.mqtt.config import MqttConfig, broker_access
 
     broker = broker_access(MqttConfig(url=url))
-    async with asyncio.timeout(5):
-        _, writer = await asyncio.open_connection(broker.host, broker.port)
-    writer.close()
-    await writer.wait_closed()
+    connect = partial(socket.create_connection, (broker.host, broker.port), _REACH_S)
+    async with asyncio.timeout(_REACH_S):  # a name service that does not answer is left behind
+        (await SideThread("doctor").do(connect)).close()
     return f"{broker.host}:{broker.port} takes connections"
 
 

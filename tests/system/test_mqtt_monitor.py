@@ -246,7 +246,7 @@ async def test_a_late_zeromq_subscriber_has_the_present_state_and_no_holes(
             async with reading(monitor.stdout), asyncio.timeout(60):
                 while True:
                     name, number, payload = await socket.recv_multipart()
-                    topic = name.decode()
+                    topic = of_any_worker(name.decode())
                     first.setdefault(topic, payload)
                     numbers.setdefault(topic, []).append(int.from_bytes(number, "little") % 2**20)
                     if topic == f"{BED}/wave":

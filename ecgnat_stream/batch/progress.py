@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Self, TextIO
 
 from ecgnat_stream.batch.choose import RecordingFile
-from ecgnat_stream.words import counted
 
 __all__ = ["Progress"]
 
@@ -81,7 +80,7 @@ class Progress:
         print(text, file=self._stream, flush=True)
 
     def _text(self) -> str:
-        return f"{len(self._finished)} of {counted(self._number, 'recording')}"
+        return f"{len(self._finished)} of {self._number} recordings"
 
 
 def _weight(recording: RecordingFile) -> float:

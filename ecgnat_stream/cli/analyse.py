@@ -313,8 +313,7 @@ def _there_are(signals: Sequence[str]) -> str:
 
 def _tell_end(results: Sequence[Result], chosen: Chosen, took_s: float, ended: int, unwritten: int) -> None:
     failed = sum(bool(result.error) for result in results)
-    asked = counted(len(chosen.recordings) + len(chosen.missing), "recording")
-    text = f"{len(results) - failed} of {asked} analysed in {took_s:.0f} s"
+    text = f"{len(results) - failed} of {len(chosen.recordings) + len(chosen.missing)} recordings analysed in {took_s:.0f} s"
     if failed + len(chosen.missing):
         text += f", {failed + len(chosen.missing)} could not be"
     if unwritten:

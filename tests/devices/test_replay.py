@@ -286,7 +286,7 @@ def test_leads_choose_columns_that_have_names_and_name_those_that_have_none(tmp_
     for name, leads, said in (
         ("named.csv", ("I", "II"), "has no lead I: it has V1, II"),
         ("nameless.npy", (), r"does not say its leads: give leads.* --leads II,V1"),
-        ("nameless.npy", ("II",), r"2 columns of samples, but 1 leads are named \(II\)"),
+        ("nameless.npy", ("II",), r"2 columns of samples, but 1 lead is named \(II\)"),
         ("nameless.npy", ("II", "II"), "names II more than once"),
     ):
         with pytest.raises(DeviceError, match=said):

@@ -23,7 +23,7 @@ from ecgnat_stream.places import path_of
 from ecgnat_stream.recordings import Format, format_of, header_of, is_recording
 from ecgnat_stream.signal import MONITORED_FIRST, UV_RANGE, ecg_signals, is_ecg, mv_per, same_rate, twice
 from ecgnat_stream.suggest import proposal
-from ecgnat_stream.words import NAME, cleaned
+from ecgnat_stream.words import NAME, cleaned, counted
 
 __all__ = ["OpenRecord", "Samples", "open_record"]
 
@@ -222,8 +222,9 @@ def _names(path: Path, signals: Sequence[Signal], asked: Asked) -> list[str]:
     if asked.leads is None:
         return ["ECG"]
     if len(asked.leads) != len(names):
-        given = ", ".join(asked.leads)
-        raise wrong(path, f"has {len(names)} columns of samples, but {len(asked.leads)} leads are named ({given}): name each")
+        given = counted(len(asked.leads), "lead") + (" is" if len(asked.leads) == 1 else " are")
+        columns = counted(len(names), "column")
+        raise wrong(path, f"has {columns} of samples, but {given} named ({', '.join(asked.leads)}): name each")
     return list(asked.leads)
 
 

@@ -531,8 +531,8 @@ async def test_without_an_answer_the_command_fails(broker: Mosquitto) -> None:
     [
         (["reset", "--bed", "1", "--mqtt", "mqtt://a"], 2, "--bed 1: write site/unit/bed"),
         (["reset", "--bed", "a/+/c", "--mqtt", "mqtt://a"], 2, "--bed a/+/c: write site/unit/bed"),
-        (["reset", "--bed", "a/b/c", "--mqtt", "http://a"], 2, "mqtt.url"),
-        (["reset", "--bed", "a/b/c", "--mqtt", "mqtt://u:secret@a"], 2, "mqtt.url holds a password"),
+        (["reset", "--bed", "a/b/c", "--mqtt", "http://a"], 2, "argument --mqtt: scheme 'http' is not known"),
+        (["reset", "--bed", "a/b/c", "--mqtt", "mqtt://u:secret@a"], 2, "argument --mqtt: holds a password"),
         (["reset", "--bed", "a/b/c"], 2, "one of the arguments --mqtt --config is required"),
         (["reset", "--bed", "a/b/c", "--config", "none.toml"], 2, "none.toml: cannot be read"),
         (["reset", "--bed", "a/b/c", "--duration", "9", "--mqtt", "mqtt://a"], 2, "--duration goes with pause"),

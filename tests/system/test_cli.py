@@ -159,7 +159,7 @@ def test_a_lead_can_be_named_by_hand(record: Path, untrained: Path, capsys: pyte
         (["comand"], 2, "unknown command 'comand': did you mean command?"),
         (["--log-level", "error", "anlyse", "x"], 2, "did you mean analyse?"),
         (["replay", "x", "--units", "kV"], 2, "--units: unknown value 'kV'"),
-        (["demo", "--headless", "--seconds", "1", "--mqtt", "http://a"], 2, "mqtt.url"),
+        (["demo", "--headless", "--seconds", "1", "--mqtt", "http://a"], 2, "argument --mqtt: scheme 'http' is not known"),
         (["demo", "--headless", "--seconds", "1", "--record", "/dev/null/x"], 1, "/dev/null/x"),
         (["demo", "--headless", "--seconds", "1", "--model", "ecgnat-nan"], 2, "did you mean ecgnat-nano?"),
         (

@@ -114,11 +114,11 @@ def _analyse(arguments: argparse.Namespace) -> int:
         _say(text)
     unwritten += [text for result in results for text in result.unwritten]
     _show(results)
-    _tell_unknown(order.lead_map, results)
+    unknown = _tell_unknown(order.lead_map, results)
     _tell_end(results, chosen, time.monotonic() - began, ended, len(unwritten))
     if ended:
         return 128 + ended
-    return 1 if chosen.missing or unwritten or any(result.error for result in results) else 0
+    return 1 if chosen.missing or unwritten or unknown or any(result.error for result in results) else 0
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -298,12 +298,15 @@ def _nothing(paths: Sequence[str], chosen: Chosen) -> str:
     return f"nothing to analyse: no recording (.hea, .edf, .bdf, .csv, .tsv, .txt, .npy) in {', '.join(paths)}"
 
 
-def _tell_unknown(names: Iterable[str], results: Sequence[Result]) -> None:
-    """Say which signals of ``--lead`` no recording has; nothing is known of recordings that could not be read."""
+def _tell_unknown(names: Iterable[str], results: Sequence[Result]) -> bool:
+    """Say which signals of ``--lead`` no recording has, and whether; nothing is known of recordings that could not be read."""
+    told = False
     signals = list(dict.fromkeys(signal for result in results for signal in result.signals))
     for name in names:
         if signals and name not in signals:
+            told = True
             _say(f"--lead {name}=...: no recording has an ECG signal {name!r}{proposal(name, signals) or _there_are(signals)}")
+    return told
 
 
 def _there_are(signals: Sequence[str]) -> str:

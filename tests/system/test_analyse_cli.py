@@ -161,7 +161,13 @@ def test_one_recording_needs_no_other_process_and_an_unknown_signal_is_told(
     monkeypatch.setattr("ecgnat_stream.batch.pool.Pool._start", started)
     write(tmp_path / "a", heart(12), ("ECG1", "V1"))
     named = ("--lead", "ECG1=II", "--lead", "EGC1=V5", "--lead", "FOO=V6")
-    assert analyse(tmp_path / "a", "--model", untrained, "--no-diagnose", *named) == 0
+    assert analyse(tmp_path / "a", "--model", untrained, "--no-diagnose", *named) == 1
+    assert "a: EGC1=V5: unknown signal 'EGC1': did you mean ECG1? There are ECG1, V1" in capsys.readouterr().err
+    assert analyse(tmp_path / "a", "--model", untrained, "--no-diagnose", *named[:2]) == 0
+    monkeypatch.undo()
+    write(tmp_path / "b", heart(12), ("ECG1", "V1"))
+    both = (tmp_path / "a", tmp_path / "b")
+    assert analyse(*both, "--model", untrained, "--no-diagnose", "--jobs", "1", *named) == 1
     said = capsys.readouterr().err
     assert "--lead EGC1=...: no recording has an ECG signal 'EGC1'; did you mean ECG1?" in said
     assert "--lead FOO=...: no recording has an ECG signal 'FOO': there are ECG1, V1" in said

@@ -124,7 +124,8 @@ class ScaleWatch:
             stream = self._open[row]
             if stream is None:
                 continue
-            stream.beats += int(np.count_nonzero(beats.amplitude[beats.row == row] < HEART_MV[1]))
+            if not _too_large(stream.seen):
+                stream.beats += int(np.count_nonzero(beats.row == row))
             if stream.beats >= _PROVEN:
                 self._open[row] = None
             else:
@@ -197,6 +198,15 @@ class _Closer:
         while self._at and self._at[0] < ((frame.number + 1) * FRAME_S - _WITHIN_S) * FS:
             self._at.popleft()
         self.beating = bool(len(self._at) >= _BEATS and quality.usable[0] and sqi.max() >= _TRUST)
+
+
+def _too_large(frames: deque[_Frame]) -> bool:
+    """Return whether every lead has just moved more than a heart moves it: what is found there may be the rest of a huge wave."""
+    if not frames:
+        return True
+    with np.errstate(invalid="ignore"):
+        moves = np.maximum.reduce([frame.highest for frame in frames]) - np.minimum.reduce([frame.lowest for frame in frames])
+    return not (moves[frames[-1].watched] <= HEART_MV[1]).any()
 
 
 def _moves_mv(frames: deque[_Frame]) -> float:

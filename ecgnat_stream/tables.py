@@ -253,7 +253,7 @@ class _Look:
         self._full = [
             at
             for at, line in enumerate(self._lines)
-            if line.strip() and not self._is_comment[at] and not (self._said and at < 2 and "sep=" in line)
+            if line.strip(" ") and not self._is_comment[at] and not (self._said and at < 2 and "sep=" in line)
         ]
 
     def layout(self, columns: int | None) -> Layout:
@@ -391,7 +391,7 @@ class _Look:
         self._refuse_odd(columns, data)
         clock = _clock(columns, data)
         times = tuple(row[clock] for row in data[:_ROWS]) if clock is not None and columns[clock].kind == "time" else ()
-        nothing = sum(not line.strip() for line in self._lines[skip:])
+        nothing = sum(not line.strip(" ") for line in self._lines[skip:])
         return Layout(
             self._encoding,
             delimiter,

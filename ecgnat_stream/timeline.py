@@ -53,6 +53,7 @@ _LOOKS, _LOOK = 64, 4096
 """Places, and rows at each, that tell how the times step."""
 
 _CHUNK = 2**19
+_TURNS = 4
 _MOST_HOLES = 200_000
 _MOST_HOLE_S = 14 * 86_400.0
 """Longest hole in s: two weeks, the longest of common Holter recordings. Beyond, a clock was set."""
@@ -258,9 +259,10 @@ def _of_times(read: Read, total: int, unit: float, steps: Values, mean: float) -
         exact = len(doubles) <= max(16, total // 1000)
     if not exact:
         late, doubles = float(np.quantile(steps, 0.99)), []
-        holes = _coarse_holes(seconds, total, mean, late)
-        one = _mean_without(seconds, total, holes)
-        holes = _coarse_holes(seconds, total, one, late)
+        one = mean
+        for _ in range(_TURNS):  # the rate tells how long holes are, and they tell the rate
+            holes = _coarse_holes(seconds, total, one, late)
+            one = _mean_without(seconds, total, holes)
     for row, lost in holes:
         if lost * one > _MOST_HOLE_S:
             raise TimelineError(row, f"the time leaps by {lost * one / 86_400:.3g} days")

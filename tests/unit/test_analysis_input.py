@@ -224,6 +224,41 @@ def test_a_data_frame_is_such_a_table() -> None:
         open_source(frame, fs=FS)
 
 
+def test_times_of_a_data_frame_say_its_rate_and_holes() -> None:
+    pandas = pytest.importorskip("pandas")
+    rows, there = np.arange(3000), np.delete(np.arange(3000), np.arange(1000, 1500))
+    samples, times = beating()[0], pandas.date_range("2021-03-04 05:06:07", periods=3000, freq="4ms")
+    expected = np.where((rows >= 1000) & (rows < 1500), np.nan, samples)
+    for frame in (
+        pandas.DataFrame({"II": samples}, index=times),
+        pandas.DataFrame({"II": samples}, index=times.tz_localize("Europe/Berlin")),
+        pandas.DataFrame({"II": samples}, index=pandas.to_timedelta(rows / 250, unit="s")),
+        pandas.DataFrame({"II": samples}, index=pandas.Index(rows * 4, name="time_ms")),
+        pandas.DataFrame({"II": samples, "time": times}),
+        pandas.DataFrame({"II": samples, "time": times.astype(str)}),
+        pandas.DataFrame({"II": samples, "time": rows / 250}),
+        pandas.DataFrame({"II (uV)": samples * 1e3, "time": rows / 250}),
+        pandas.DataFrame({"II": [f"{value:.9f}" for value in samples], "time": rows / 250, "label": "N"}),
+    ):
+        recording = open_source(frame.iloc[there])
+        assert (recording.info.fs, recording.info.leads, recording.total) == (250, ("II",), 3000)
+        np.testing.assert_allclose(recording.read(0, 3000)[0], expected, rtol=1e-5, atol=1e-6)
+        with pytest.raises(InputError, match=r"states a rate of 250 Hz \(its .*\), but fs is 360"):
+            open_source(frame.iloc[there], fs=360)
+    backwards = pandas.DataFrame({"II": samples, "time": np.r_[rows[:1500], rows[:1500]] / 250})
+    with pytest.raises(InputError, match="row 1500 of the table, its column time: the time runs backwards"):
+        open_source(backwards)
+
+
+def test_leads_of_a_table_come_in_the_order_that_is_asked_for() -> None:
+    first, second = beating(leads=2)
+    recording = open_source(Table(V1=first, II=second, label=np.array(["N"] * 3000)), fs=FS, leads=("II", "V1"))
+    np.testing.assert_array_equal(recording.read(0, 3000), [second, first])
+    assert recording.info.device == "samples, without label"
+    missing = Table(II=np.array([None, "NA", *second[2:]], object))
+    np.testing.assert_array_equal(np.isnan(open_source(missing, fs=FS).read(0, 4)), [[True, True, False, False]])
+
+
 def test_tensors_are_arrays_with_a_gradient_too_and_what_is_none_is_refused() -> None:
     torch = pytest.importorskip("torch")
     tensor = torch.from_numpy(beating()).requires_grad_()

@@ -20,7 +20,7 @@ _PIECE = 2**20
 _LINE = 2**16
 """Longest line."""
 
-_EMPTY = re.compile(r"(?<=[,;\t|])(?=[,;\t|\n])|(?<=\n)(?=[,;\t|])")
+_EMPTY = re.compile(r"(?<=[,;\t|])(?=[,;\t|\n])|^(?=[,;\t|])", re.MULTILINE)
 _GROUPED = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?")
 
 
@@ -81,7 +81,7 @@ class Rows:
                 piece = file.read(_PIECE)
                 lines = (rest + piece).split("\n")
                 rest = lines.pop() if piece else ""
-                if not piece and lines[-1].strip() and self._is_cut_off(lines[-1]):
+                if not piece and lines[-1].strip(" ") and self._is_cut_off(lines[-1]):
                     self.cut_off = bool(lines.pop())
                 if len(rest) > _LINE or any(len(line) > _LINE for line in (lines if len(piece) > _LINE else ())):
                     raise wrong(self._path, f"has a line of more than {_LINE} characters: a row for each sample is needed")
@@ -92,7 +92,7 @@ class Rows:
                 # Empty lines at the end are no samples: they wait for what comes after them.
                 lines = [""] * empty + lines
                 first, empty = first - empty, 0
-                while lines and not lines[-1].strip():
+                while lines and not lines[-1].strip(" "):
                     lines.pop()
                     empty += 1
                 if lines:
@@ -159,9 +159,9 @@ class Rows:
         layout = self._layout
         rows = []
         for line, text in enumerate(lines, first):
-            if (not text.strip() and layout.blanks) or is_comment(text):
+            if (not text.strip(" ") and layout.blanks) or is_comment(text):
                 continue
-            cells = cells_of(text, layout.delimiter) if text.strip() else [""]
+            cells = cells_of(text, layout.delimiter) if text.strip(" ") else [""]
             if len(cells) != len(layout.columns):
                 raise wrong(
                     self._path,

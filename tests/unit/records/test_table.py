@@ -344,7 +344,9 @@ def test_a_table_of_any_dialect_reads_back(
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.one_of(st.binary(max_size=300), st.text("0123456789.,;\t\n\r \"'-+eENa:/[]{}#%=TZ", max_size=300).map(str.encode)))
+@given(
+    content=st.one_of(st.binary(max_size=300), st.text("0123456789.,;\t\n\r \"'-+eENa:/[]{}#%=TZ", max_size=300).map(str.encode))
+)
 def test_any_bytes_are_a_table_or_an_error(content: bytes, tmp_path: Path) -> None:
     try:
         record = opened(tmp_path / "a.csv", content, **MV)

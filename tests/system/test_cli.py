@@ -158,7 +158,7 @@ def test_a_lead_can_be_named_by_hand(record: Path, untrained: Path, capsys: pyte
         (["replay", "nowhere/100"], 1, "nowhere/100: is no recording"),
         (["comand"], 2, "unknown command 'comand': did you mean command?"),
         (["--log-level", "error", "anlyse", "x"], 2, "did you mean analyse?"),
-        (["replay", "x", "--units", "kV"], 2, "--units: unknown value 'kV'"),
+        (["replay", "x", "--units", "kV"], 2, "--units: 'kV' is no unit of an ECG"),
         (["demo", "--headless", "--seconds", "1", "--mqtt", "http://a"], 2, "argument --mqtt: scheme 'http' is not known"),
         (["demo", "--headless", "--seconds", "1", "--record", "/dev/null/x"], 1, "/dev/null/x"),
         (["demo", "--headless", "--seconds", "1", "--model", "ecgnat-nan"], 2, "did you mean ecgnat-nano?"),

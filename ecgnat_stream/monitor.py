@@ -306,7 +306,7 @@ class Monitor:
             nonlocal accepted
             if not accepted:  # a patient whose device comes back with fewer leads is watched with these
                 check_lead_map(info, lead_map)
-            assign_leads(info.leads, lead_map)
+            assign_leads(info.leads, lead_map, recorded=info.recorded)
             accepted = True
 
         watched = supervise(self._open_links[row], self.clock, self.config.device, accepts=accept)

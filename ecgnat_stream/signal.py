@@ -288,7 +288,9 @@ class Conditioned:
         return Conditioned(cut, self.fs)
 
 
-def assign_leads(names: Sequence[str], lead_map: Mapping[str, str] | None = None) -> tuple[int | None, ...]:
+def assign_leads(
+    names: Sequence[str], lead_map: Mapping[str, str] | None = None, *, recorded: bool = False
+) -> tuple[int | None, ...]:
     """Say which of the twelve :data:`LEADS` each device lead is.
 
     Known names and aliases (MLII, MCL1, ...) go to their lead, the first of two equal ones wins. Unspecified names (ECG,
@@ -300,6 +302,9 @@ def assign_leads(names: Sequence[str], lead_map: Mapping[str, str] | None = None
         Device lead names.
     lead_map
         Device name to one of :data:`LEADS`, or to "" to leave it out; overrides everything else.
+    recorded
+        Whether these are the signals of a file: what is called as nothing that is known is left out then, if another signal is
+        called as a lead is.
 
     Raises
     ------
@@ -320,6 +325,7 @@ def assign_leads(names: Sequence[str], lead_map: Mapping[str, str] | None = None
             slots[index] = LEADS.index(lead)
 
     unspecified: list[int] = []
+    passes = recorded and any(lead_map.get(name) or (name not in lead_map and is_ecg(name)) for name in names)
     for index, name in enumerate(names):
         if lead_map.get(name):  # these go first: what a person says counts more than what a signal is called
             assign(index, lead_map[name])
@@ -330,7 +336,7 @@ def assign_leads(names: Sequence[str], lead_map: Mapping[str, str] | None = None
             assign(index, known)
         elif _is_unspecified(name):
             unspecified.append(index)
-        elif is_ecg(name) is None:
+        elif is_ecg(name) is None and not passes:
             like = next(iter(close_to(name, LEADS)), "II")
             raise ConfigError(
                 f"{unknown('lead name', name, LEADS)}; say which lead it is, {_mapped(name, like)}; "

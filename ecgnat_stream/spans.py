@@ -92,12 +92,21 @@ def _joined(first: RhythmSpan, second: RhythmSpan) -> RhythmSpan:
 
 
 def unusable_spans(events: Iterable[Quality], length_s: float) -> list[tuple[float, float]]:
-    """Return the stretches of a stream of this length, in order, in which nothing could be decided from the signal."""
+    """Return the stretches of a stream of this length, in order, in which nothing could be decided from the signal.
+
+    A hole of which nothing was said is one of them.
+    """
     spans: list[tuple[float, float]] = []
+    said_s: float | None = None
     for event in events:
-        if event.at_s is None or event.usable or event.reason == "ended" or event.at_s > length_s:
+        if event.at_s is None or event.reason == "ended" or event.at_s > length_s:
             continue
         start_s = max(0.0, event.at_s - QUALITY_S)
+        if said_s is not None and start_s - said_s > QUALITY_S / 2:
+            spans.append((said_s, start_s))
+        said_s = event.at_s
+        if event.usable:
+            continue
         if spans and spans[-1][1] >= start_s:
             spans[-1] = spans[-1][0], event.at_s
         else:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Annotated, ClassVar
 
 import msgspec
+import numpy as np
 
 from ecgnat_devices.pace import BlockSeconds, Pace, Speed
 from ecgnat_devices.records import Format, Samples, Units, open_record
@@ -142,21 +143,24 @@ class ReplayDevice:
 
     async def __aiter__(self) -> AsyncIterator[SampleBlock]:
         """Yield the blocks, each when its last sample is due."""
-        read = self._read
+        read, options = self._read, self._options
         if read is None:
-            raise DeviceError(f"{self._options.path}: not open: enter the device before reading it", permanent=True)
-        block = self._options.block or max(1, round(self._options.block_s * self._fs))
+            raise DeviceError(f"{options.path}: not open: enter the device before reading it", permanent=True)
+        block = options.block or max(1, round(options.block_s * self._fs))
         piece = block * max(1, round(_PIECE_S * self._fs / block))
-        pace = Pace(self._clock, self._fs, self._options.speed)
+        pace = Pace(self._clock, self._fs, options.speed)
         at = 0
         while True:
             for piece_start in range(0, self._total, piece):
                 piece_stop = min(self._total, piece_start + piece)
                 samples = await self._thread.do(partial(read, piece_start, piece_stop))
+                if options.speed == "max" and piece_start and np.isnan(samples).all():  # a long hole takes no time: a jump
+                    at += samples.shape[1]
+                    continue
                 for cut in range(0, piece_stop - piece_start, block):
                     part = samples[:, cut : cut + block]
                     t_ns = await pace.until(at + part.shape[1])
                     yield SampleBlock(at, part, t_ns)
                     at += part.shape[1]
-            if not self._options.loop:
+            if not options.loop:
                 return

@@ -86,7 +86,8 @@ def diagnose(
     ['NORM', 'MI', 'STTC', 'CD', 'HYP']
     """
     recording = open_source(source, fs=fs, leads=leads, units=units, start_s=start_s, stop_s=stop_s)
-    used_as = [None if slot is None else LEADS[slot] for slot in assign_leads(recording.info.leads, lead_map)]
+    slots = assign_leads(recording.info.leads, lead_map, recorded=recording.info.recorded)
+    used_as = [None if slot is None else LEADS[slot] for slot in slots]
     _check_leads(recording, used_as)
     windows = _needed(recording, used_as)
     with ExitStack() as stack:

@@ -445,5 +445,6 @@ def condition_samples(
     (2, 12, 2000)
     """
     recording = open_source(source, fs=fs, leads=leads, units=units, start_s=start_s, stop_s=stop_s)
-    used_as = [None if slot is None else LEADS[slot] for slot in assign_leads(recording.info.leads, lead_map)]
+    slots = assign_leads(recording.info.leads, lead_map, recorded=recording.info.recorded)
+    used_as = [None if slot is None else LEADS[slot] for slot in slots]
     return condition_record(standard_leads(recording.read(0, recording.total), used_as), recording.info.fs)

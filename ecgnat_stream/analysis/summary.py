@@ -183,7 +183,7 @@ def summarise(analysis: Analysis) -> Summary:
         model=analysis.model,
         leads=tuple(lead for lead in analysis.used_as if lead),
         length_s=round(analysis.length_s, 3),
-        unusable_s=float((~analysis.quality["usable"]).sum()),
+        unusable_s=float(max(0, int(analysis.length_s) - int(analysis.quality["usable"].sum()))),
         beats=len(beats),
         ventricular=int((beats["label"] == "V").sum()),
         supraventricular=int((beats["label"] == "S").sum()),

@@ -59,7 +59,7 @@ async def _bed(config: Config, bed: BedConfig) -> str | None:
     try:
         info = await try_device(lambda: open_device(bed.device, bed.options, clock), config.device)
         check_lead_map(info, bed.lead_map)
-        assign_leads(info.leads, bed.lead_map)
+        assign_leads(info.leads, bed.lead_map, recorded=info.recorded)
     except (EcgnatError, OSError) as error:
         return f"bed {bed.id}: {error}"
     return None

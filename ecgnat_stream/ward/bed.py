@@ -146,7 +146,7 @@ class Bed:
         ConfigError
             For lead names that cannot be assigned.
         """
-        used_as = assign_leads(info.leads, self._lead_map)
+        used_as = assign_leads(info.leads, self._lead_map, recorded=info.recorded)
         self._sources = np.array([i for i, slot in enumerate(used_as) if slot is not None], np.intp)
         self.slots = np.array([slot for slot in used_as if slot is not None], np.intp)
         if self.info is not None:

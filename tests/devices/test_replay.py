@@ -412,3 +412,28 @@ def test_whatever_a_library_raises_for_a_broken_file_names_the_file(spoil: Calla
     with pytest.raises(DeviceError, match=f"{path.name}.*: ") as told:
         open_record(path, fs=250.0, units="mV").read(0, 10)
     assert told.value.permanent
+
+
+async def test_a_long_hole_takes_no_time_at_full_speed_and_its_own_time_at_others(tmp_path: Path, clock: InstantClock) -> None:
+    values = np.zeros((1, FS * 60 * 8), np.float32)
+    values[:, FS * 90 : FS * 60 * 7] = np.nan
+    np.save(tmp_path / "hole.npy", values)
+    options = {"path": str(tmp_path / "hole.npy"), "fs": FS, "units": "mV", "block_s": 1.0}
+    _, blocks = await _replay(clock, speed="max", **options)
+    starts = [block.start // FS for block in blocks]
+    assert starts == [*range(120), *range(60 * 7, 60 * 8)]
+    _, blocks = await _replay(clock, speed=50.0, **options)
+    assert [block.start // FS for block in blocks] == [*range(60 * 8)]
+
+
+def test_a_signal_whose_name_says_nothing_is_left_out_beside_one_that_is_a_lead(tmp_path: Path) -> None:
+    (tmp_path / "rec.csv").write_text("II,B1\n" + "0.1,0.2\n" * 500)
+    record = open_record(tmp_path / "rec.csv", fs=FS, units="mV")
+    assert record.leads == ("II", "B1")
+    assert any("B1 is called as no lead is" in note for note in record.notes)
+    assert assign_leads(record.leads, recorded=True) == (1, None)
+    assert assign_leads(record.leads, {"B1": "V1"}, recorded=True) == (1, 6)
+    with pytest.raises(ConfigError, match="unknown lead name 'B1'"):
+        assign_leads(record.leads)
+    with pytest.raises(ConfigError, match="unknown lead name 'B1'"):
+        assign_leads(("B1",), recorded=True)

@@ -251,3 +251,14 @@ def test_the_examples_are_true() -> None:
     for module in (ecgnat_stream.analysis.run, ecgnat_stream.analysis.diagnoses, source):
         result = doctest.testmod(module)
         assert (result.failed, result.attempted > 0) == (0, True)
+
+
+def test_a_long_hole_is_unusable_and_costs_nothing() -> None:
+    minute = round(60 * FS)
+    samples = np.full((1, 60 * minute), np.nan, np.float32)
+    t = np.arange(minute) / FS
+    samples[:, :minute] = samples[:, -minute:] = np.exp(-(((t % 0.8 - 0.4) / 0.02) ** 2))
+    analysis = analyse(samples, fs=FS, leads=["II"])
+    assert 3600 - 130 <= analysis.summary().unusable_s <= 3600 - 110
+    assert len(analysis.quality) < 300
+    assert {60 < time_s < 3540 for time_s in analysis.beats["time_s"].tolist()} == {False}

@@ -95,7 +95,7 @@ def test_unusable_seconds_are_joined_and_the_end_of_a_recording_is_none() -> Non
         quality(6, False),
         quality(6, False, "ended"),
     ]
-    assert unusable_spans(said, 10) == [(1, 3), (5, 6)]
+    assert unusable_spans(said, 10) == [(1, 3), (4, 6)]  # nothing was said of the fifth second
     assert unusable_spans(said, 5) == [(1, 3)]
     assert unusable_spans([quality(6, False, "ended")], 10) == []
 

@@ -190,8 +190,19 @@ def _record(path: Path, contents: Contents, asked: Asked) -> OpenRecord:
         uv_per_lsb=min(steps, default=_UNKNOWN_STEP_UV),
         read=read,
         left_out=tuple(name for row, name in enumerate(names) if row not in rows),
-        notes=tuple(cleaned(note) for note in contents.notes),
+        notes=tuple(map(cleaned, (*contents.notes, *_nameless([names[row] for row in rows])))),
     )
+
+
+def _nameless(names: Sequence[str]) -> list[str]:
+    """Say which signals will be left out for their names, unless a person says which leads they are."""
+    if not any(map(is_ecg, names)):
+        return []
+    return [
+        f"its signal {name} is called as no lead is: left out, unless --lead {name}=II or so names it"
+        for name in names
+        if is_ecg(name) is None
+    ]
 
 
 def _refuse_what_is_not_said(path: Path, signals: Sequence[Signal], asked: Asked) -> None:

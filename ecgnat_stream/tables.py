@@ -36,6 +36,9 @@ __all__ = [
 BEGINNING = 65_536
 """Bytes of a file that are looked at."""
 
+_RISES = 12
+"""From how many rows on a first column of a table without names, which only rises, is no ECG but times or a count."""
+
 _ROWS = 200
 """Rows of samples that are looked at."""
 
@@ -384,7 +387,11 @@ class _Look:
             elif kind == "number" and not unit and name.upper().startswith("EXG CHANNEL"):
                 unit = "uV"  # of the OpenBCI GUI
             cells = [row[at] for row in data]
-            counts = kind == "number" and _counts(header[at] if at < len(header) else None, at, cells, decimal, any(header))
+            counts = (
+                kind == "number"
+                and len(kinds) > 1
+                and _counts(header[at] if at < len(header) else None, at, cells, decimal, any(header))
+            )
             columns.append(Column(name, unit, "index" if counts else kind))
         if self._trailing and not columns[-1].name:
             columns[-1] = Column("", "", "text")
@@ -474,7 +481,7 @@ def _counts(name: str | None, at: int, cells: Sequence[str], decimal: str, named
     """Return whether a column of numbers counts or times the rows: by its name, or without one before columns that have one."""
     if name:
         return is_index(name) or (at == 0 and unit_s(name) is not None and mv_per(name_and_unit(name)[1]) is None)
-    if not named or at or len(cells) < 2:
+    if at or len(cells) < (2 if named else _RISES):
         return False
     values = [number(cell, decimal) for cell in cells if _is_number(cell, decimal) and not is_missing(cell)]
     return all(one < other for one, other in pairwise(values))

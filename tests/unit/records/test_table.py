@@ -18,7 +18,7 @@ from ecgnat_stream.errors import DeviceError, EcgnatError, InputError
 from ecgnat_stream.recordings import find_recordings
 
 ROWS = 50
-II = [round(0.1 * row - 2, 3) for row in range(ROWS)]
+II = [round(0.1 * row - 2 + row % 3, 3) for row in range(ROWS)]
 V1 = [round(-0.2 * row + 3, 3) for row in range(ROWS)]
 
 
@@ -199,6 +199,13 @@ def test_a_column_of_times_gives_the_rate_and_its_holes_are_gaps(name: str, fs: 
     with pytest.raises(InputError, match=rf"a rate of {fs:g} Hz \(its column .*\), but fs is 500"):
         open_record(tmp_path / "a.csv", units="mV", fs=500)
     assert open_record(tmp_path / "a.csv", units="mV", fs=fs * 1.0005).fs == fs * 1.0005
+
+
+def test_a_first_column_that_only_rises_times_the_rows_without_a_header(tmp_path: Path) -> None:
+    text = "".join(f"{row / 250:.3f},{row % 97}\n" for row in range(1000) if not 500 <= row < 600)
+    record = opened(tmp_path / "a.csv", text, units="mV")
+    assert (record.fs, record.leads, record.total) == (250, ("ECG",), 1000)
+    assert np.isnan(record.read(500, 600)).all()
 
 
 @pytest.mark.parametrize("name", ["sample", "index"])

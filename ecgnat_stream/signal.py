@@ -126,7 +126,7 @@ _ALIASES = {lead.upper(): lead for lead in LEADS} | {
     "LA-RA": "I", "LL-RA": "II", "LL-LA": "III",
 }  # fmt: skip
 _MV = {"nv": 1e-6, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "microvolt": 1e-3, "mv": 1.0, "millivolt": 1.0, "v": 1e3}
-_UNSPECIFIED = ("ECG", "EKG", "LEAD", "CH", "CHANNEL", "EXG", "EXG CHANNEL", "ECG CHANNEL", "ECG LEAD")
+_UNSPECIFIED = ("ECG", "EKG", "LEAD", "CH", "CHANNEL", "EXG CHANNEL", "ECG CHANNEL", "ECG LEAD")
 _BEFORE = re.compile(r"(ECG|EKG|LEAD)[ _-]*(?=[A-Z])")
 """What many files write before the name of a lead: "ECG V1" (EDF+ 2003, 3.2), "Lead II"."""
 _REFERENCES = ("REF", "AVG", "WCT")

@@ -123,7 +123,7 @@ def test_a_lead_that_nobody_knows_is_found(tmp_path: Path, untrained: Path, caps
     bed = {"id": "odd", "device": "replay", "options": {"path": str(record), "fs": 250, "units": "mV"}}
     table = {"bed": [bed], "model": {"name": str(untrained)}}
     code, said = check(tmp_path / "ward.toml", table, capsys)
-    assert (code, "unknown lead name 'thorax'" in said[0]) == (2, True)
+    assert (code, "no ECG lead among thorax: say which one is" in said[0]) == (2, True)
     table["bed"] = [bed | {"lead_map": {"thorax": "V5"}}]
     assert check(tmp_path / "ward.toml", table, capsys)[0] == 0
 

@@ -107,7 +107,7 @@ async def test_what_a_recording_contradicts_is_refused(folder: Path, arguments: 
 def test_a_single_recording_is_strict_and_several_keep_their_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, said = replayed("whole", "--units", "uV")
     assert code == 1
-    assert "leave units out" in said
+    assert "leave units (--units) out" in said
     code, events, said = replayed("whole", "two.npy", "--units", "mV", "--fs", "250", "--leads", "MLII,V1", "--lead", "MLII=V5")
     assert code == 0, said
     assert "--fs and --units count for the recordings that do not say theirs; one that does keeps its own" in said

@@ -291,7 +291,7 @@ def damage(path: Path, how: str) -> None:
         ("no header", "no header bad.hea"),
         ("no samples", "bad.dat: does not exist"),
         ("truncated", "truncated: 2000 bytes expected, 100 found"),
-        ("lead names", "no ECG that is known as one: EEG"),
+        ("lead names", "leads EEG are not those of I, II"),
         ("all missing", "no valid sample"),
         ("rate", "50 Hz: 100 to 1000"),
         ("no annotation", "bad.atr"),

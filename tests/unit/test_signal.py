@@ -85,7 +85,7 @@ def test_c3_is_of_the_head_beside_others_of_the_head() -> None:
     assert ecg_signals(["ECG C3", "O1"], ["uV"] * 2) == [0]
 
 
-@pytest.mark.parametrize("name", ["C3", "RecGain", "X", "1", "", "foo"])
+@pytest.mark.parametrize("name", ["C3", "EXG1", "RecGain", "X", "1", "", "foo"])
 def test_names_of_files_that_say_nothing(name: str) -> None:
     assert is_ecg(name) is None
 

@@ -250,7 +250,9 @@ def _choose(path: Path, names: Sequence[str], contents: Contents, asked: Asked) 
             rates = ", ".join(f"{names[row]} {signals[row].fs:g} Hz" for row in rows)
             raise wrong(path, f"the leads asked for are of several rates ({rates}): ask for leads of one rate")
         return rows
-    rows = ecg_signals(names, [signal.unit for signal in signals], asked.units)
+    units = [signal.unit.strip() for signal in signals]
+    voltages = [row for row, unit in enumerate(units) if mv_per(unit or asked.units or "") is not None]
+    rows = ecg_signals(names, units, asked.units) or voltages  # a person may know what their names do not say
     if not rows:
         said = ", ".join(f"{name} ({signal.unit or 'no unit'})" for name, signal in zip(names, signals, strict=True))
         raise wrong(
@@ -273,8 +275,8 @@ def _to_mv(path: Path, lead: str, signal: Signal, asked: Asked) -> float:
         )
     if asked.strict and stated is not None and given is not None and stated != given:
         raise InputError(
-            f"{path}: it states that lead {lead} is in {signal.unit.strip()}, but units is {asked.units}: leave units out; if "
-            "the file is wrong, give its samples as an array"
+            f"{path}: it states that lead {lead} is in {signal.unit.strip()}, but units is {asked.units}: leave units (--units) "
+            "out; if the file is wrong, give its samples as an array"
         )
     return asked.scale * (stated if stated is not None else given or 0.0)
 
@@ -300,8 +302,8 @@ def _rate(path: Path, contents: Contents, stated: float | None, asked: Asked) ->
     if stated is not None and given is not None and (asked.strict or contents.rate_by) and not same_rate(stated, given):
         how = f" ({contents.rate_by})" if contents.rate_by else ""
         raise InputError(
-            f"{path}: it states a rate of {stated:g} Hz{how}, but fs is {given:g}: leave fs out. To have another rate, resample "
-            "it first; if the file is wrong, give its samples as an array"
+            f"{path}: it states a rate of {stated:g} Hz{how}, but fs is {given:g}: leave fs (--fs) out. To have another "
+            "rate, resample it first; if the file is wrong, give its samples as an array"
         )
     rate = given if stated is None else stated
     if rate is None:

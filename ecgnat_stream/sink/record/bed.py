@@ -219,7 +219,7 @@ class BedFiles:
     def _wave(self, wave: Wave) -> None:
         if self._record is None or self._ends_record(wave):
             block = wave.block
-            first = self._clock.utc(block.t_ns) - timedelta(seconds=(block.samples.shape[1] - 1) / wave.fs)
+            first = self._clock.utc(block.t_ns) - timedelta(seconds=(block.samples.shape[1] - 1) / (wave.fs * wave.pace))
             self._record = GrowingRecord(self._name(first, ".hea"), wave, first, group=self._group)
             self._dropped = 0
             if self._annotator is not None:

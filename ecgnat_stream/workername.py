@@ -19,10 +19,6 @@ _PLACE = "ecgnat-stream/worker"
 _MOST = 1000
 """Monitors on one machine."""
 
-_held: list[socket.socket] = []
-"""What keeps others off our name, until the process ends, however it ends."""
-
-
 def own_name() -> str:
     """Return the name of this process: ``icu-pc``, or ``icu-pc-2`` where another process has that already."""
     return _of_process(os.getpid())
@@ -43,6 +39,6 @@ def _of_process(process: int) -> str:
             if error.errno == errno.EADDRINUSE:
                 continue
             break
-        _held.append(holder)
+        holder.detach()  # open until the process ends, however it ends
         return host if number == 1 else f"{host}-{number}"
     return f"{host}-{process}"

@@ -19,6 +19,7 @@ _PLACE = "ecgnat-stream/worker"
 _MOST = 1000
 """Monitors on one machine."""
 
+
 def own_name() -> str:
     """Return the name of this process: ``icu-pc``, or ``icu-pc-2`` where another process has that already."""
     return _of_process(os.getpid())

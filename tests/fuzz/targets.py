@@ -661,6 +661,9 @@ def edf(scratch: Path) -> Take:
         b"1\t2\n3\t4\n",
         b"1,5;2,5\n",
         b"\xef\xbb\xbfII\n1\n2\n",
+        b'"","time_ms","II (uV)","note"\r\n"1",0,"0,5","a"\r\n"2",4,"NA","b"\r\n"3",8,"1,5",""\r\n',
+        b"%Sample Rate = 250 Hz\n%x\n0, 1.5, 2.5, 2021-03-04 05:06:07.008\n1, 1.5, NaN, 2021-03-04 05:06:07.012\n",
+        b"'Elapsed time','MLII'\n'hh:mm:ss.mmm','mV'\n0:00.000,-0.145\n0:00.003,-0.145\n",
     ],
     (DeviceError, InputError),
     (b",", b";", b"\t", b"\n", b"nan", b"1e400", b"#", b'"'),
@@ -702,6 +705,40 @@ def npy(scratch: Path) -> Take:
     def take(data: bytes) -> None:
         path.write_bytes(data)
         _read_all(path, fs=250.0, units="mV", scale=0.01)
+
+    return take
+
+
+def _archives() -> list[bytes]:
+    """Return NPZ and MAT files."""
+    import scipy.io
+
+    whole = {"II": _SINE, "V1": -_SINE, "fs": 250.0, "units": "mV"}
+    found = []
+    for write in (np.savez, np.savez_compressed):
+        out = io.BytesIO()
+        write(out, **whole)  # type: ignore[arg-type]
+        found.append(out.getvalue())
+    for table in (whole, {"val": (100 * np.stack([_SINE, _SINE])).astype("<i2")}, {"ecg": {"data": _SINE, "fs": 250.0}}):
+        for version, packed in (("5", False), ("5", True), ("4", False)):
+            if version == "4" and any(isinstance(value, dict) for value in table.values()):
+                continue
+            out = io.BytesIO()
+            scipy.io.savemat(out, table, format=version, do_compression=packed)
+            found.append(out.getvalue())
+    return found
+
+
+@target(
+    10, _archives, (DeviceError, InputError), (b"PK\x03\x04", b"MATLAB 5.0", b"\x0e\0\0\0", b"val", b"fs", b"\xff\xff\xff\x7f")
+)
+def array_archives(scratch: Path) -> Take:
+    """Arrays in NPZ and MAT files."""
+
+    def take(data: bytes) -> None:
+        path = scratch / ("x.npz" if data[:2] == b"PK" else "x.mat")
+        path.write_bytes(data)
+        _read_all(path, "npy" if data[:2] == b"PK" else "mat", fs=250.0, units="mV", strict=False)
 
     return take
 

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import re
-import warnings
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import scipy.io
 from numpy.typing import NDArray
 
 from ecgnat_devices.records.arrays import named_arrays
-from ecgnat_devices.records.contents import MOST_AT_ONCE, TROUBLE, Asked, Contents, Signal, Values, wrong
+from ecgnat_devices.records.contents import Asked, Contents, Signal, Values, wrong
+from ecgnat_devices.records.mat_file import Held, read_mat
 
 __all__ = ["open_mat"]
 
-_TROUBLE = (*TROUBLE, NotImplementedError, zlib.error, scipy.io.matlab.MatReadError)
-
 _ROW = re.compile(r"\s*\d+\s+(?P<name>.+?)\s+(?P<gain>[-+\d.eE]+)\s+(?P<base>[-+\d.eE]+)\s+(?P<unit>\S+)\s*")
 _FS = re.compile(r"Sampling frequency:\s*(?P<fs>[\d.]+)\s*Hz")
-
-_DEPTH = 4
 
 _INVALID = {"i2": -32768, "i4": -(2**31)}
 """What PhysioBank writes where nothing was recorded."""
@@ -38,41 +30,20 @@ def open_mat(path: Path, asked: Asked) -> Contents:
     DeviceError
         If it holds no such arrays, or is of version 7.3.
     """
-    arrays = dict(_arrays(_read(path)))
+    arrays = dict(_arrays(read_mat(path)))
     info = path.with_suffix(".info")
     if "val" in arrays and info.is_file():
         return _of_physiobank(path, arrays["val"], info)
     return named_arrays(path, arrays, asked)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        begins = file.read(128)
-    if b"MATLAB 7.3" in begins or begins.startswith(b"\x89HDF"):
-        raise wrong(path, "is a MAT-file of version 7.3 (HDF5), which is not read: in MATLAB, save(file, 'ecg', '-v7')")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", scipy.io.matlab.MatReadWarning)  # what is doubled or not known is no signal
-            held = sum(math.prod(shape) for _, shape, kind in scipy.io.whosmat(path) if kind not in ("struct", "cell"))
-            if held > MOST_AT_ONCE:
-                raise wrong(path, f"holds {held} values: a MAT-file is read whole, up to {MOST_AT_ONCE}; save it as NPY or WFDB")
-            found: dict[str, Any] = scipy.io.loadmat(path, simplify_cells=True)
-    except _TROUBLE as error:
-        raise wrong(path, f"is no MAT-file that can be read ({error})") from error
-    return {name: value for name, value in found.items() if not name.startswith("__")}
-
-
-def _arrays(held: dict[str, Any], before: str = "", depth: int = 0) -> Iterator[tuple[str, NDArray[np.generic]]]:
+def _arrays(held: Held, before: str = "") -> Iterator[tuple[str, NDArray[np.generic]]]:
     """Yield the arrays in variables and structures, by their names."""
     for name, value in held.items():
         if isinstance(value, dict):
-            if depth < _DEPTH:
-                yield from _arrays(value, f"{before}{name}.", depth + 1)
-        elif isinstance(value, list | tuple | str | int | float | np.generic | np.ndarray):
-            try:
-                yield f"{before}{name}", np.asarray(value)
-            except ValueError:
-                continue  # a list of arrays that differ in shape is no signal
+            yield from _arrays(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", np.asarray(value)
 
 
 def _of_physiobank(path: Path, values: NDArray[np.generic], info: Path) -> Contents:

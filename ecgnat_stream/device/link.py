@@ -310,9 +310,7 @@ class _Link:
     async def _serve(self) -> None:
         """Use the adapter, from its making to its disconnecting; this task never fails, whatever the adapter does."""
         try:
-            device = self._open()
-            self._recorded = getattr(device, "recorded", False) is True
-            self._say("connecting", "the recording is being opened" if self._recorded else "")
+            device = self._made()
             entered: object = await device.__aenter__()
         except BaseException as error:  # noqa: BLE001 - the border to an adapter
             self._note(error)
@@ -328,6 +326,15 @@ class _Link:
             self._note(error)
         self._leaving = True
         await self._leave(device, iterator, failure)
+
+    def _made(self) -> Device:
+        """Make the adapter; that it connects is said even if its making fails."""
+        try:
+            device = self._open()
+            self._recorded = getattr(device, "recorded", False) is True
+            return device
+        finally:
+            self._say("connecting", "the recording is being opened" if self._recorded else "")
 
     def _note(self, error: BaseException) -> None:
         """Take what came out of an adapter: a lost connection, unless this link is being closed."""

@@ -191,7 +191,7 @@ def test_a_name_is_a_path_or_shipped(checkpoint: Path, monkeypatch: pytest.Monke
 
 
 def test_the_home_of_nobody_is_refused() -> None:
-    with pytest.raises(CheckpointError, match=r"~nobody-of-that-name/run: .* Give the whole path"):
+    with pytest.raises(CheckpointError, match=r"no account nobody-of-that-name: write the whole path"):
         find_checkpoint("~nobody-of-that-name/run")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -60,7 +60,7 @@ class ScriptedBroker:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
-        try:
+        with suppress(asyncio.IncompleteReadError, ConnectionError), closing(writer):
             while True:
                 first = (await reader.readexactly(1))[0]
                 length = shift = 0
@@ -71,8 +71,6 @@ class ScriptedBroker:
                     if byte < 128:
                         break
                 self._answer(first, await reader.readexactly(length), writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
 
     def _answer(self, first: int, body: bytes, writer: asyncio.StreamWriter) -> None:
         kind = first >> 4

@@ -88,7 +88,7 @@ async def shell(line: str) -> str:
 
 def test_every_kind_of_example_has_a_test() -> None:
     kinds = [kind for kind, _ in BLOCKS]
-    assert {kind: kinds.count(kind) for kind in kinds} == {"sh": 4, "json": 6, "": 1, "acl": 1, "toml": 3, "python": 2}
+    assert {kind: kinds.count(kind) for kind in kinds} == {"sh": 5, "json": 6, "": 1, "acl": 1, "toml": 3, "python": 2}
     first_words = {line.split()[0] for block in blocks("sh") for line in block.splitlines()}
     assert first_words == {"python", "mosquitto_sub", "mosquitto_pub", "jq"}
 
@@ -142,7 +142,7 @@ async def test_the_subscriber_lines_print_what_they_say(broker: Any) -> None:
     async with mqtt(broker.port) as bus:
         bus.publish(alarm())
         bus.publish(Vitals(bed=BED, time=NOW, heart_rate_bpm=60))
-        for line in shell_lines("mosquitto_sub"):
+        for line in [line for line in shell_lines("mosquitto_sub") if "xargs" not in line]:
             here = line.replace("mosquitto_sub -h localhost", f"mosquitto_sub -h 127.0.0.1 -p {broker.port} -C 1 -W 20")
             reading = asyncio.create_task(shell(here))
             while not (await asyncio.wait([reading], timeout=0.2))[0]:
@@ -152,6 +152,25 @@ async def test_the_subscriber_lines_print_what_they_say(broker: Any) -> None:
     assert state.startswith(f"ecg/v1/{BED}/alarm/state/asystole {{")
     assert vitals == f"{BED}\t60\n"
     assert json.loads(event) == ["2026-01-01T12:00:00Z", BED, "asystole", "start"]
+
+
+@pytest.mark.skipif(shutil.which("xargs") is None, reason="xargs is not installed")
+async def test_the_clearing_line_takes_off_what_one_name_left_and_nothing_else(broker: Any) -> None:
+    (line,) = [line for line in shell_lines("mosquitto_sub") if "xargs" in line]
+    here = line.replace("-h localhost", f"-h 127.0.0.1 -p {broker.port}")
+    assert "localhost" not in here
+    gone, there = "ecg/v1/hospital/engine/OLD-NAME", "ecg/v1/hospital/engine/OLD-NAME-2/status"
+    async with aiomqtt.Client("127.0.0.1", broker.port) as client:
+        for topic in (f"{gone}/status", f"{gone}/alarm/state/clock-jump", f"{gone}/alarm/summary", there):
+            await client.publish(topic, b"{}", qos=1, retain=True)
+        for _ in range(2):  # with nothing left to clear it is no error
+            await shell(here)
+            assert await broker.subscribe("ecg/v1/#", 1, "--retained-only") == [(there, {})]
+        await client.subscribe("ecg/v1/#", qos=1)
+        await client.publish("ecg/v1/last", b"", qos=1)
+        async with asyncio.timeout(15):
+            heard = [(await anext(client.messages)).topic.value for _ in range(2)]
+    assert heard == [there, "ecg/v1/last"]
 
 
 async def test_the_publisher_lines_acknowledge_and_remove(broker: Any) -> None:

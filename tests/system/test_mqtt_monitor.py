@@ -43,14 +43,14 @@ def of_any_worker(topic: str) -> str:
 
 @pytest.fixture
 def record(tmp_path: Path) -> tuple[Path, NDArray[np.float64]]:
-    """Return a record of 6 s of beats and a pause of 8 s, and its samples in mV."""
+    """Return a record of 6 s of beats and a pause of 8 s, and its samples in mV, as the file holds them."""
     t = np.arange(14 * FS) / FS
     beats = sum(np.exp(-0.5 * ((t - k - 0.4) / 0.012) ** 2) for k in range(6))
     noise = 0.01 * np.random.default_rng(0).standard_normal((t.size, 2))
     samples = np.outer(beats, (1.0, 0.6)) + noise
     options = {"fs": FS, "units": ["mV", "mV"], "sig_name": ["II", "V1"], "fmt": ["16", "16"]}
     wfdb.wrsamp("pause", p_signal=samples, write_dir=str(tmp_path), **options)
-    return tmp_path / "pause", samples.T
+    return tmp_path / "pause", wfdb.rdrecord(str(tmp_path / "pause")).p_signal.T
 
 
 @asynccontextmanager
@@ -162,10 +162,11 @@ async def test_a_stock_subscriber_of_a_real_broker_follows_a_replay_to_its_viole
             assert heard.json(f"{BED}/meta", retained=True)["leads"] == ["II", "V1"]
             assert heard.json(f"{ENGINE}/status", retained=True)["online"] is True
             assert not any(retained for topic, retained, _ in heard.messages if topic.endswith(("event", "wave", "beat")))
-            async with mosquitto_sub(broker.port, "-t", "ecg/v1/#", "--retained-only") as late:
+            # Not with --retained-only: that ends at the first live message, and waves overtake what waits for acknowledgements.
+            async with mosquitto_sub(broker.port, "-t", "ecg/v1/#") as late:
                 missing = set(STATES)
                 while missing:
-                    await late.until(lambda topic, _: topic in missing)
+                    await late.until(lambda topic, _: topic in missing and late.messages[-1][1])
                     missing.discard(late.messages[-1][0])
             assert late.json(f"{BED}/alarm/state/asystole", retained=True)["presence"] == "on"
             assert late.json(f"{BED}/quality", retained=True)["leads"].keys() == {"II", "V1"}
@@ -181,7 +182,7 @@ async def test_a_stock_subscriber_of_a_real_broker_follows_a_replay_to_its_viole
 
 
 def check_waves(payloads: list[bytes], samples: NDArray[np.float64]) -> None:
-    """Compare frames with the record they came from, as far as it was played once."""
+    """Compare frames with the record they came from, as far as it was played once: half a step, and the rounding of float32."""
     frames = [wire.WaveFrame.decode(payload) for payload in payloads]
     frames = [frame for frame in frames if frame.start + frame.codes.shape[1] <= samples.shape[1]]
     assert len(frames) >= 20
@@ -189,7 +190,7 @@ def check_waves(payloads: list[bytes], samples: NDArray[np.float64]) -> None:
     for frame in frames:
         assert (frame.fs, frame.loss, frame.codes.shape) == (FS, False, (2, FS // 5))
         expected = samples[:, frame.start : frame.start + FS // 5]
-        np.testing.assert_allclose(frame.samples, expected, atol=frame.uv_per_lsb / 1000)
+        np.testing.assert_allclose(frame.samples, expected, rtol=2**-23, atol=frame.uv_per_lsb / 1000 / 2)
 
 
 async def test_the_demo_says_where_its_broker_listens_and_serves_others(

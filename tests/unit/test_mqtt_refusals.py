@@ -188,6 +188,24 @@ async def test_a_quota_is_named_and_the_refused_alarm_comes_later() -> None:
         assert sink.alarms_lost == 0
 
 
+async def test_what_was_acknowledged_just_before_is_sent_again_as_often_as_the_broker_dies() -> None:
+    broker, clock = ScriptedBroker(), ManualClock()
+    topic = f"ecg/v1/{BED}/alarm/event"
+    async with broker.listening() as port, running(port, clock) as (sink, bus, _):
+        bus.publish(alarm(0))
+        for times in (1, 2, 3):
+            await until(lambda times=times: broker.topics.count(topic) == times, clock)
+            await until(lambda: not len(sink._alarms))
+            if times == 3:
+                await clock.advance(1.5)  # longer ago than just before
+            assert broker.main is not None
+            broker.main.transport.abort()
+        bus.publish(alarm(1))
+        await until(lambda: sink.alarms_delivered == 2, clock)
+    assert broker.topics.count(topic) == 4
+    assert sink.alarms_lost == 0
+
+
 async def test_a_refused_subscription_is_named() -> None:
     broker = ScriptedBroker(judge=lambda topic: 0x87 if topic == f"ecg/v1/{BED}/alarm/command" else 0)
     async with broker.listening() as port, running(port, ManualClock()) as (_, _, heard):

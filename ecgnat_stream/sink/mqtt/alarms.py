@@ -26,8 +26,7 @@ _AGAIN_S, _AGAIN_MAX_S = 1.0, 15.0
 """First and longest wait before a refused event is sent again, s."""
 
 _JUST_BEFORE_S = 1.0
-"""Events acknowledged so shortly before a connection is lost are sent once more, not more often: a broker that has died may not
-have passed them on."""
+"""Events acknowledged so shortly before a connection is lost are sent again: a broker that has died may not have passed them on."""
 
 _ANSWER_URGENCY = URGENCY["medium"]
 
@@ -227,9 +226,10 @@ class AlarmQueue:
         self._changed()
 
     def _take_acknowledgement(self, entry: _Entry) -> None:
+        # Each time: the broker may die again before it has passed on what was sent again.
+        self._just_before.append((self._clock.monotonic_ns(), entry))
         if not entry.acknowledged:
             entry.acknowledged = True
-            self._just_before.append((self._clock.monotonic_ns(), entry))
             self.alarms_delivered += isinstance(entry.event, Alarm)
             self._acknowledged(entry.event)
 

@@ -42,8 +42,8 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "analyse",
         help="analyse recordings or folders of them: table, CSV, JSON, HTML",
-        description="Put recordings (WFDB, EDF, BDF, CSV, NPY and others) through the whole monitor, and tell what was found in each. "
-        "Folders are searched with all folders below them. docs/analyse.md defines every column.",
+        description="Put recordings (WFDB, EDF, BDF, CSV, NPY and others) through the whole monitor, and tell what was found in "
+        "each. Folders are searched with all folders below them. docs/analyse.md defines every column.",
         epilog="""examples:
   ecgnat analyse mitdb                                    a table of all records in a folder
   ecgnat analyse 'study/**/*.edf' --html report           a page for each, and an index: open report/index.html

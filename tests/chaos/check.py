@@ -17,7 +17,7 @@ from typing import Any
 
 from ecgnat_stream.events import Alarm
 from tests.chaos.conduct import Life, Log
-from tests.chaos.evidence import Presence, Span, loop_lines, meets, true_spans
+from tests.chaos.evidence import Presence, Span, loop_lines, meets, true_spans, twin_spans
 from tests.chaos.plan import Fault, Onset, bed_name
 from tests.chaos.receivers import HISTORY, JSONL, MQTT, RECORD, ZMQ, Heard
 
@@ -225,7 +225,7 @@ def _due(log: Log, sink: str, bed: str, seen: float) -> float | None:
         for start, stop, kind in sorted(log.path_down):
             if kind in _OUTAGES and start <= due and stop + RETURN_S > seen:
                 due = max(due, stop + RETURN_S)
-        if _refused(log, bed, seen, due + 20):
+        if _refused(log, bed, seen, due + 20) or _twin_has(log, bed_name(bed), (seen, due)):
             return None
     # A monitor that was killed meanwhile could not deliver: what it had seen is judged anew by the next one.
     if any(seen < life.ended <= due and _died(life) is not None for life in log.lives):
@@ -246,6 +246,8 @@ def _lost_events(log: Log, by_sink: dict[str, list[Heard]], found: Findings) -> 
         found.events += 1
         for sink, there in ids.items():
             if event_id in there or _not_asked(log, sink, t):
+                continue
+            if sink == MQTT and _twin_has(log, alarm.bed, (t - CUT_S, t + CUT_S)):
                 continue
             if sink == MQTT and _refused(log, alarm.bed.rsplit("/", 1)[-1], t, t + 0.01):
                 found.refused += 1
@@ -288,6 +290,11 @@ def _port_taken(log: Log, t: float) -> bool:
         if fault.kind == "twin" and began <= t <= ended + PORT_S:
             return any(began <= life.began <= ended and life.began <= t for life in log.lives)
     return False
+
+
+def _twin_has(log: Log, bed: str, span: Span) -> bool:
+    """Return whether a second monitor had a bed at the broker: the first one publishes nothing of it there then."""
+    return any(meets(span, had) for had in twin_spans(log).get(bed, ()))
 
 
 def _cut(log: Log, sink: str, t: float) -> bool:
@@ -395,6 +402,8 @@ def _wills(log: Log) -> Iterator[Item]:
         for bed in log.plan.beds:
             said = [(t, online) for t, name, online, _ in log.ledger.statuses if name == bed_name(bed)]
             was = [online for t, online in said if life.began < t <= life.told]
+            if _twin_has(log, bed_name(bed), (life.told - CUT_S, life.told + 2)):
+                continue
             if was and was[-1] and not any(life.told <= t <= life.told + 2 and not online for t, online in said):
                 yield Item("will", life.told, bed, MQTT, "killed, and the broker says for 2 s that the bed is online")
 
@@ -433,7 +442,8 @@ def _delivery(log: Log, by_sink: dict[str, list[Heard]], found: Findings) -> Non
         way = (heard.t, there)
         ends = [stop for start, stop, kind in log.path_down if kind in _OUTAGES and meets((start, stop + 0.01), way)]
         again = [stop + AGAIN_S for start, stop in _refusals(log, bed) if meets((start, stop + AGAIN_S), way)]
-        base = max([heard.t, *ends, *again])
+        had = [stop for start, stop in twin_spans(log).get(heard.alarm.bed, ()) if meets((start - CUT_S, stop), way)]
+        base = max([heard.t, *ends, *again, *had])
         delay = max(0.0, there - base)
         found.delivery_s.append(delay)
         if base > heard.t and not again:

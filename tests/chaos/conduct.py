@@ -23,7 +23,7 @@ from tests.chaos.broker import Mosquitto, Proxy, free_port
 from tests.chaos.hearts import write_hearts
 from tests.chaos.plan import Fault, Plan, bed_name
 from tests.chaos.receivers import JSONL, Ledger, read_history, read_recordings, receive_mqtt, receive_zmq
-from tests.chaos.worker import CLOCK, NOTES, UNREAD_FD
+from tests.chaos.worker import CLOCK, CONFIGURATION, NOTES, UNREAD_FD
 
 __all__ = ["Life", "Log", "conduct"]
 
@@ -119,9 +119,13 @@ class _Stage:
         self._unread: tuple[int, int] = os.pipe()
         self._tasks: list[asyncio.Task[None]] = []
         self._errors = (folder / "monitor.err").open("ab")
-        configuration = _CONFIGURATION.format(mqtt=self.proxy.port, zmq=self.zmq_port, disk=self.disk.folder)
-        beds = "".join(f'\n[[bed]]\nid = "{bed}"\n' for bed in plan.beds)
-        (folder / "monitor.toml").write_text(configuration + beds, encoding="utf-8")
+        self._configure(folder, self.disk.folder)
+
+    def _configure(self, folder: Path, files: Path) -> None:
+        """Write the configuration of a monitor that writes its recordings and its history below ``files``."""
+        configuration = _CONFIGURATION.format(mqtt=self.proxy.port, zmq=self.zmq_port, disk=files)
+        beds = "".join(f'\n[[bed]]\nid = "{bed}"\n' for bed in self.plan.beds)
+        (folder / CONFIGURATION).write_text(configuration + beds, encoding="utf-8")
 
     @property
     def endpoint(self) -> str:
@@ -319,9 +323,13 @@ class _Stage:
         self.disk.free(pid)
 
     async def _twin(self, fault: Fault) -> None:
-        """Start a second monitor with the same configuration, and end it after a while."""
+        """Start a second monitor of the same name and beds, which writes into a folder of its own; end it after a while.
+
+        With the same folder it would not start: a second process never writes into a recording.
+        """
         notes = self.folder / f"twin-{fault.at_s:.0f}"
         notes.mkdir()
+        self._configure(notes, notes)
         twin = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.chaos.worker", str(self.folder)),
             stdout=subprocess.PIPE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,9 +13,12 @@ from typing import Any
 from tests.chaos.conduct import Life, Log
 from tests.chaos.receivers import Heard
 
-__all__ = ["Presence", "Span", "loop_lines", "meets", "true_spans"]
+__all__ = ["Presence", "Span", "loop_lines", "meets", "true_spans", "twin_spans"]
 
 Span = tuple[float, float]
+
+TAKEN_BACK_S = 40.0
+"""A bed of a second monitor that has ended is the first one's again after this time at most: 35 s if it ended without a word."""
 
 
 def meets(one: Span, other: Span) -> Span | None:
@@ -42,6 +46,27 @@ def true_spans(log: Log) -> dict[str, list[Span]]:
 def _alive(span: Span, lives: Iterable[Life]) -> list[Span]:
     """Cut a span at the ends of lives; what a killed process did not close ends with it."""
     return [part for life in lives if (part := meets(span, (life.began, life.told or life.ended)))]
+
+
+def twin_spans(log: Log) -> dict[str, list[Span]]:
+    """Return per bed when a second monitor had it at the broker: until a status of the first one's stream stands there.
+
+    A bed that the first one has not taken back in time counts as its own again.
+    """
+    spans: dict[str, list[Span]] = defaultdict(list)
+    since: dict[str, float] = {}
+    for t, bed, session in log.ledger.sessions:
+        if (bed, session) in log.ledger.twin_sessions:
+            since.setdefault(bed, t)
+        elif bed in since:
+            spans[bed].append((since.pop(bed), t))
+    for bed, t in since.items():
+        spans[bed].append((t, math.inf))
+    ends = [ended + TAKEN_BACK_S for fault, _, ended in log.done if fault.kind == "twin"]
+    return {
+        bed: [(start, min([stop, *(end for end in ends if end > start)])) for start, stop in found]
+        for bed, found in spans.items()
+    }
 
 
 def loop_lines(log: Log) -> list[dict[str, Any]]:

@@ -72,7 +72,7 @@ PEER_FAULTS: dict[str, float] = {
     "clock-step": 12.0,
     "twin": 15.0,
 }
-"""Faults of everything else around the monitor; ``twin`` is a second one with the same configuration."""
+"""Faults of everything else around the monitor; ``twin`` is a second one of the same name and beds, with a folder of its own."""
 
 DETAILS: dict[str, tuple[str, ...]] = {
     "raises": (

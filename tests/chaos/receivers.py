@@ -16,7 +16,7 @@ import zmq
 
 from ecgnat_stream import wire
 from ecgnat_stream.errors import FrameError
-from ecgnat_stream.events import Alarm, Event, Quality
+from ecgnat_stream.events import Alarm, DeviceStatus, Event, Quality
 
 __all__ = [
     "HISTORY",
@@ -71,11 +71,16 @@ class Ledger:
     states: dict[str, bytes] = field(default_factory=dict)
     twins: set[str] = field(default_factory=set)
     """Identities of the events of a second monitor: they are none of the first one's."""
+    twin_sessions: set[tuple[str, int]] = field(default_factory=set)
+    """(bed, session) of the streams of a second monitor."""
+    sessions: list[tuple[float, str, int]] = field(default_factory=list)
+    """(t, bed, session) by the broker's retained status, where it changes: whose stream stands there."""
     control: list[str] = field(default_factory=list)
     first: dict[str, list[float]] = field(default_factory=dict)
     """When each sink was heard again, after it had been silent for a second."""
     counts: dict[str, int] = field(default_factory=dict)
     _last: dict[str, float] = field(default_factory=dict)
+    _session: dict[str, int] = field(default_factory=dict)
 
     def take(self, sink: str, payload: bytes) -> None:
         """Note a JSON event."""
@@ -92,6 +97,9 @@ class Ledger:
         self._look(sink, event)
         if isinstance(event, wire.BedStatus) and sink == MQTT:
             self.statuses.append((t, event.bed, event.online, event.detail))
+            if self._session.get(event.bed) != event.session:
+                self._session[event.bed] = event.session
+                self.sessions.append((t, event.bed, event.session))
         elif isinstance(event, Alarm):
             self.alarms.append(Heard(t, sink, event))
         elif isinstance(event, Quality) and event.at_s is not None:
@@ -102,6 +110,8 @@ class Ledger:
         event = wire.decode_json(payload)
         if isinstance(event, Alarm):
             self.twins.add(event.event_id)
+        elif isinstance(event, DeviceStatus):
+            self.twin_sessions.add((event.bed, event.session))
 
     def _look(self, sink: str, event: object) -> None:
         """Note control characters in any text of an event: none may reach a person's terminal."""

@@ -172,6 +172,19 @@ def test_the_way_to_the_broker_excuses_until_five_seconds_after_its_return(log: 
     assert {item.what for item in check(log).items} == {"late"}
 
 
+def test_a_bed_that_a_second_monitor_has_at_the_broker_is_not_asked_of_the_first_there(log: Log) -> None:
+    log.ledger.alarms = [heard for heard in log.ledger.alarms if (heard.t, heard.sink) != (45.0, MQTT)]
+    assert {(item.what, item.sink) for item in check(log).items} == {("lost", MQTT)}
+    log.ledger.sessions = [(3.0, bed_name(BED), 7), (38.0, bed_name(BED), 9), (60.0, bed_name(BED), 7)]
+    log.ledger.twin_sessions = {(bed_name(BED), 9)}
+    assert not check(log).items
+    # It has ended long ago: the first one should have taken the bed back.
+    log.ledger.sessions, log.done = [(3.0, bed_name(BED), 9)], [(Fault("twin", 0.0, 2.0, "peers"), 0.0, 2.0)]
+    assert {(item.what, item.sink) for item in check(log).items} == {("lost", MQTT)}
+    log.done = [(Fault("twin", 0.0, 10.0, "peers"), 0.0, 10.0)]
+    assert not check(log).items
+
+
 def test_a_plan_has_every_kind_of_fault_and_fits() -> None:
     plan = make_plan(5, 3600.0, broker_kills=200, kills=100, terms=5, stands=2)
     kinds = {fault.kind for fault in plan.faults}

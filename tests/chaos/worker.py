@@ -32,7 +32,9 @@ STANDS_S = 0.2
 UNREAD_FD = "ECGNAT_CHAOS_UNREAD"
 """Number of a pipe that nobody reads: another receiver of JSON lines."""
 NOTES = "ECGNAT_CHAOS_NOTES"
-"""Folder within the harness's for the notes of the devices and of the loop watch."""
+"""Folder within the harness's for the configuration and the notes of the devices and of the loop watch."""
+CONFIGURATION = "monitor.toml"
+"""File within that folder."""
 CLOCK = "clock"
 """File within the harness's folder that holds by how many seconds the wall clock has been set, if it has."""
 
@@ -98,7 +100,7 @@ async def monitor(folder: Path, guard: Guard) -> None:
     hearts = {bed: Heart(folder, bed, plan.t0_ns) for bed in plan.beds}
     truth = Truth(notes / "truth.jsonl", hearts[plan.beds[0]].now_s)
     devices = {bed: partial(HeartDevice, bed, hearts[bed], plan.of(bed), truth) for bed in plan.beds}
-    config = load_config(folder / "monitor.toml")
+    config = load_config(notes / CONFIGURATION)
     instance = Monitor(config, SystemClock(wall=partial(wall, folder / CLOCK)), devices=devices)
     instance.add(JsonLinesSink(instance.bus, sys.stdout), essential=True)
     if unread := os.environ.get(UNREAD_FD):

@@ -241,7 +241,12 @@ def test_progress_without_a_terminal_is_a_line_now_and_then() -> None:
 
 @pytest.mark.parametrize(
     ("argument", "reason"),
-    [("", "names nothing"), (" ", "names nothing"), ("~no such user/a", "there is no account no such user"), ("x" * 300, "cannot be read")],
+    [
+        ("", "names nothing"),
+        (" ", "names nothing"),
+        ("~no such user/a", "there is no account no such user"),
+        ("x" * 300, "cannot be read"),
+    ],
 )
 def test_what_names_nothing_is_refused_with_the_reason(argument: str, reason: str) -> None:
     chosen = choose([argument])

@@ -26,7 +26,7 @@ _AGAIN_S, _AGAIN_MAX_S = 1.0, 15.0
 """First and longest wait before a refused event is sent again, s."""
 
 _JUST_BEFORE_S = 1.0
-"""Events acknowledged so shortly before a connection is lost are sent again: a broker that has died may not have passed them on."""
+"""Events acknowledged so shortly before a connection is lost are sent again: a broker that died may not have passed them on."""
 
 _ANSWER_URGENCY = URGENCY["medium"]
 

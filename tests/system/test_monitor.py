@@ -145,7 +145,10 @@ async def test_live_at_a_finite_speed_decides_as_the_recording_does(untrained: P
     end = max(rhythm.at_s for rhythm in live.of(Rhythm)) - 1.0
     if not live.monitor._ward.skipped_windows:
         assert [d for d in decisions(live) if d in decisions(recorded)] == decisions(live)
-    assert [a.condition for a in live.of(Alarm) if a.phase == "start" and a.at_s < end] == [
+    # On a busy machine a live monitor says that it is late itself, by the time on the wall: that is nothing in the recording.
+    own_pace = ("unwatched", "overload", "model-late")
+    heard = [a for a in live.of(Alarm) if a.phase == "start" and a.condition not in own_pace]
+    assert [a.condition for a in heard if a.at_s < end] == [
         a.condition for a in recorded.of(Alarm) if a.phase == "start" and a.at_s < end
     ]
 

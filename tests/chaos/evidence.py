@@ -44,8 +44,12 @@ def true_spans(log: Log) -> dict[str, list[Span]]:
 
 
 def _alive(span: Span, lives: Iterable[Life]) -> list[Span]:
-    """Cut a span at the ends of lives; what a killed process did not close ends with it."""
-    return [part for life in lives if (part := meets(span, (life.began, life.told or life.ended)))]
+    """Cut a span at the end of the life that it began in: what a killed process did not close ends with it.
+
+    The next process has not opened the device yet, which its own word tells.
+    """
+    begun = (life for life in lives if life.began <= span[0] <= (life.told or life.ended))
+    return [part for life in begun if (part := meets(span, (life.began, life.told or life.ended)))]
 
 
 def twin_spans(log: Log) -> dict[str, list[Span]]:

@@ -162,6 +162,18 @@ def test_an_alarm_is_not_asked_for_while_the_signal_was_none(log: Log) -> None:
     assert (found.hearts, found.items) == (0, [])
 
 
+def test_an_alarm_is_not_asked_for_before_the_next_process_has_opened_the_device(log: Log) -> None:
+    log.lives = [Life(0.0, 2.0, 39.0, "kill -9", -9, 39.0), Life(39.5, 57.0, 101.0, "end", 0, 100.0)]
+    log.ledger.statuses.append((39.5, bed_name(BED), False, "the monitor is gone"))
+    log.ledger.first[ZMQ] = [3.0, 44.0]
+    truth = log.folder / "truth.jsonl"
+    truth.write_text("".join(json.dumps({"t": t, "bed": BED, "true": True}) + "\n" for t in (1.0, 57.0)))
+    assert check(log).hearts == 0
+    truth.write_text("".join(json.dumps({"t": t, "bed": BED, "true": True}) + "\n" for t in (1.0, 42.0)))
+    found = check(log)
+    assert (found.hearts, found.items) == (3, [])
+
+
 def test_the_way_to_the_broker_excuses_until_five_seconds_after_its_return(log: Log) -> None:
     _late(log)
     log.path_down = [(44.0, 51.0, "kill-broker")]

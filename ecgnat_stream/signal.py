@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.suggest import close_to, unknown
-from ecgnat_stream.words import NAME, cleaned
+from ecgnat_stream.words import NAME, cleaned, counted
 
 __all__ = [
     "FRAME",
@@ -41,6 +41,7 @@ __all__ = [
     "check_lead_map",
     "ecg_signals",
     "is_ecg",
+    "lead_notes",
     "mv_per",
     "same_rate",
     "twice",
@@ -350,6 +351,36 @@ def assign_leads(
         what, example = ", ".join(names) or "no names at all", next(iter(names), "NAME")
         raise ConfigError(f"no ECG lead among {what}: say which one is, {_mapped(example, 'II')}")
     return tuple(slots)
+
+
+def lead_notes(names: Sequence[str]) -> list[str]:
+    """Return what a person should know of the names of a recording's signals: which say too little, and what is done with them.
+
+    Of one single signal nothing is said: every lead shows its rhythm.
+    """
+    names = [cleaned(name, NAME) for name in names]
+    if not any(map(is_ecg, names)):
+        return []  # refused, unless a person says which leads they are
+    notes = [
+        f"its signal {name} has a name that is no lead: it is left out, unless you say which lead it is, for example with --lead "
+        f"{shlex.quote(f'{name}=II')}"
+        for name in names
+        if is_ecg(name) is None
+    ]
+    guessed = [
+        (name, slot)
+        for name, slot in zip(names, assign_leads(names, recorded=True), strict=True)
+        if _lead(name) is None and _is_unspecified(name)
+    ]
+    taken = [(name, LEADS[slot]) for name, slot in guessed if slot is not None]
+    if len(guessed) > 1 and taken:
+        said, leads = ", ".join(name for name, _ in taken), ", ".join(lead for _, lead in taken)
+        beyond = counted(len(guessed) - len(taken), "signal") + " more left out; " if len(guessed) > len(taken) else ""
+        notes.append(
+            f"its signals {said} do not say which leads they are: taken for {leads}; {beyond}say which they are with --lead "
+            "NAME=LEAD, or read only some with --leads"
+        )
+    return notes
 
 
 def _mapped(name: str, lead: str) -> str:

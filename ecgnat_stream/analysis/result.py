@@ -61,6 +61,8 @@ class Analysis:
         The events as the monitor published them, equal to those of ``ecgnat replay --speed max``; nothing in them is completed.
     read
         ``read(start, stop)`` gives samples ``(L, stop - start)`` in mV; the analysis holds none itself.
+    notes
+        What a person should know of the recording: what it does not say and what is taken for it, and what is left out.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Analysis:
     diagnoses: NDArray[np.void]
     events: tuple[Event, ...]
     read: Callable[[int, int], NDArray[np.float32]]
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Say what it is in one line."""

@@ -228,6 +228,7 @@ def _completed(recording: Recording, said: Said, predictor: Predictor, diagnosin
         diagnoses=diagnoses,
         events=tuple(said.events),
         read=recording.read,
+        notes=recording.info.notes,
     )
 
 

@@ -50,6 +50,9 @@ _MOST_STEP_OF_V_UV = 100.0
 _LOOKS, _LOOK_S = 6, 10.0
 """Places, and seconds at each, that are looked at to question the unit."""
 
+_NAMED = 12
+"""At most so many signals that are left out are named."""
+
 _MOST_LEADS = 64
 
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
@@ -137,8 +140,18 @@ def open_source(
     else:
         whole = _scaled(_of_object(source, fs, leads, units, strict), scale)
         recording = _part(whole, start_s or 0.0, stop_s)
-    _check(recording)
-    return recording
+    notes = (*recording.info.notes, *_check(recording))
+    for note in notes:
+        warnings.warn(f"{recording.name}: {note}", UserWarning, stacklevel=_caller_level())
+    if leads is None and recording.info.left_out:
+        notes += (_left_out(recording.info.left_out),)
+    return replace(recording, info=replace(recording.info, notes=notes))
+
+
+def _left_out(names: Sequence[str]) -> str:
+    """Say which signals are not read; nobody is warned of them, since most are no ECG."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"left out: {', '.join(names[:_NAMED])}{more} (no ECG, or another rate than the ECG)"
 
 
 def _of_object(source: Any, fs: float | None, leads: Sequence[str] | None, units: str | None, strict: bool) -> Recording:
@@ -176,8 +189,6 @@ def _of_path(
     given = {key: value for key, value in options.items() if value is not None}
     device: Any = open_device("replay", {"path": str(path), "speed": "max", **given}, SystemClock())
     info, read = device.open()
-    for note in info.notes:
-        warnings.warn(f"{_name(path)}: {note}", UserWarning, stacklevel=_caller_level())
     return Recording(_name(path), info, info.total, _finite(read))
 
 
@@ -193,7 +204,7 @@ def _of_table(source: Any, fs: float | None, leads: Sequence[str] | None, units:
     if not table.left_out:
         return recording
     device = f"{recording.info.device}, without {', '.join(table.left_out)}"
-    return replace(recording, info=replace(recording.info, device=device))
+    return replace(recording, info=replace(recording.info, device=device, left_out=tuple(table.left_out)))
 
 
 def _numbers(source: Any) -> NDArray[Any]:
@@ -349,8 +360,8 @@ def _part(whole: Recording, start_s: float, stop_s: float | None) -> Recording:
     return Recording(whole.name, whole.info, stop - start, lambda first, last: read(start + first, start + last))
 
 
-def _check(recording: Recording) -> None:
-    """Refuse what the stages cannot take, and question a unit."""
+def _check(recording: Recording) -> list[str]:
+    """Refuse what the stages cannot take; return what is questioned, a unit."""
     fs, (low, high) = recording.info.fs, FS_RANGE
     if not low <= fs <= high:
         how = "resample it first, for example scipy.signal.resample_poly(samples, 250, round(fs), axis=1) with fs=250"
@@ -369,12 +380,11 @@ def _check(recording: Recording) -> None:
         )
     if 0 < moves_mv < HEART_MV[0]:
         # Not refused: leads that are off, and a heart that stands still, look like this too.
-        warnings.warn(
-            f"{recording.name}: its leads move by no more than {moves_mv:.2g} mV within a second, which is too little for a "
-            "beating heart: are the samples in V? Then give units='V'",
-            UserWarning,
-            stacklevel=_caller_level(),
-        )
+        return [
+            f"its leads move by no more than {moves_mv:.2g} mV within a second, which is too little for a beating heart: are the "
+            "samples in V? Then give units='V' (--units V)"
+        ]
+    return []
 
 
 def _caller_level() -> int:

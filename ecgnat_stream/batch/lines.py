@@ -33,6 +33,7 @@ class _Line(msgspec.Struct, tag_field="type", tag="analysis"):
     modified_ns: int
     settings: str
     analysis: _Head
+    notes: tuple[str, ...] = ()
 
 
 class Lines:
@@ -108,7 +109,9 @@ class Lines:
                 if all(file.is_file() for file in order.files_of(recording)):
                     del recordings[line.path]
                     new.write(text)
-                    self.finished.append(Result(recording=recording, summary=line.analysis.summary, signals=line.analysis.leads))
+                    head = line.analysis
+                    kept = Result(recording=recording, summary=head.summary, notes=line.notes, signals=head.leads)
+                    self.finished.append(kept)
             new.flush()
             os.fsync(new.fileno())
         part.replace(self.path)

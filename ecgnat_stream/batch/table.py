@@ -58,6 +58,7 @@ COLUMNS = (
     "technical_alarms",
     "unusable_share",
     "diagnoses",
+    "notes",
     "error",
 )
 """Names of the columns; docs/analyse.md says what each holds."""
@@ -70,6 +71,7 @@ def as_csv(results: Iterable[Result]) -> bytes:
     writer.writeheader()
     for result in results:
         known = {"name": result.recording.name, "path": result.recording.path, "error": result.error}
+        known["notes"] = " | ".join(result.notes)
         figures = (_figures(result.summary) if result.summary is not None else {}) | known
         writer.writerow({name: cell(value) for name, value in figures.items()})
     return os.fsencode(text.getvalue()).decode("utf-8", "replace").encode()

@@ -9,7 +9,6 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,7 +88,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     error
         Why not.
     notes
-        What was questioned.
+        What a person should know of the recording.
     unwritten
         What could not be written of an analysis, and why.
     signals
@@ -143,8 +142,8 @@ class Worker:
                 tell(min(_MOST_SHARE, done_s / total_s))
 
         order = self._order
-        questions: list[str] = []
-        with _heard(questions):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # what is questioned is in the notes of each analysis
             analyses = analyse_many(
                 [recording.path for recording in batch],
                 fs=order.fs,
@@ -162,36 +161,21 @@ class Worker:
                 strict=order.strict,
             )
             for recording, (_, found) in zip(batch, analyses, strict=True):
-                yield self._finish(recording, found, questions)
+                yield self._finish(recording, found)
 
-    def _finish(self, recording: RecordingFile, found: Analysis | EcgnatError, questions: Sequence[str]) -> Result:
+    def _finish(self, recording: RecordingFile, found: Analysis | EcgnatError) -> Result:
         if isinstance(found, EcgnatError):
             return Result(recording=recording, error=str(found))
         unwritten = tuple(_write(self._order, recording, found))
-        notes = tuple(text for text in questions if text.startswith(f"{found.name}:"))
         text = found.to_json().encode() if self._order.json else b""
         return Result(
             recording=recording,
             summary=found.summary(),
-            notes=notes,
+            notes=found.notes,
             unwritten=unwritten,
             signals=tuple(found.leads),
             analysis=text,
         )
-
-
-@contextmanager
-def _heard(texts: list[str]) -> Iterator[None]:
-    """Take down what is questioned, instead of printing it."""
-
-    def hear(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-        if category is UserWarning and str(message) not in texts:
-            texts.append(str(message))
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", UserWarning)
-        warnings.showwarning = hear
-        yield
 
 
 def _write(order: Order, recording: RecordingFile, analysis: Analysis) -> Iterator[str]:

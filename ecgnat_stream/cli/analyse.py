@@ -262,7 +262,7 @@ def _index(folder: Path, results: Sequence[Result]) -> bytes:
 
     pages = {result.recording.name: page_of(result.recording.name) for result in results}
     written = {name: page if (folder / page).is_file() else "" for name, page in pages.items()}
-    entries = [Entry(r.recording.name, written[r.recording.name], r.summary, r.error) for r in results]
+    entries = [Entry(r.recording.name, written[r.recording.name], r.summary, r.error, r.notes) for r in results]
     return index_page(entries).encode("utf-8", "replace")
 
 

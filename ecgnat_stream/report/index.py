@@ -19,12 +19,16 @@ __all__ = ["Entry", "index_page"]
 
 
 class Entry(NamedTuple):
-    """One recording: its name, the path of its page from the index ("" without one), and its figures; or why there are none."""
+    """One recording: its name, the path of its page from the index ("" without one), and its figures; or why there are none.
+
+    ``notes`` say what a person should know of it.
+    """
 
     name: str
     page: str
     summary: Summary | None = None
     error: str = ""
+    notes: tuple[str, ...] = ()
 
 
 _HEAD = (
@@ -100,6 +104,9 @@ def _row(entry: Entry, summary: Summary) -> str:
     }
     urgent = sum(summary.alarms.get(priority, 0) * 1000**rank for rank, priority in enumerate(PRIORITIES))
     said = f'<div class="soft small">{escape(", ".join(statements))}</div>' if statements else ""
+    if entry.notes:
+        told = escape(cleaned("; ".join(entry.notes), 2000))
+        said += f'<div class="soft small" title="{told}">{counted(len(entry.notes), "note")}</div>'
     name = escape(cleaned(entry.name))
     shown = f'<a href="{escape(_link(entry.page))}">{name}</a>' if entry.page else name
     cells = [

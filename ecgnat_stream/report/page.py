@@ -48,6 +48,7 @@ def record_page(analysis: Analysis, name: str, file: str) -> str:
     )
     body = [
         f'<svg width="0" height="0" style="position:absolute" aria-hidden="true">{DEFINITIONS}</svg>',
+        *_notes(analysis.notes),
         _figures(summary),
         *_diagnoses(analysis),
         "<h2>The whole recording</h2>",
@@ -57,6 +58,11 @@ def record_page(analysis: Analysis, name: str, file: str) -> str:
         *_alarm_table(analysis, excerpts),
     ]
     return document(f"{title} - ecgnat", header, "\n".join(body))
+
+
+def _notes(notes: Sequence[str]) -> Iterator[str]:
+    if notes:
+        yield f'<ul class="notice notes">{"".join(f"<li>{escape(cleaned(note, 1000))}</li>" for note in notes)}</ul>'
 
 
 def _figures(summary: Summary) -> str:

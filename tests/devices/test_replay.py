@@ -248,7 +248,7 @@ async def test_tables_must_say_what_they_hold(tmp_path: Path, name: str) -> None
     assert "fs and units" in await _refused(path=str(file))
     assert "units" in await _refused(path=str(file), fs=200)
     assert "leads" in await _refused(path=str(file), fs=200, units="mV")
-    assert "2 columns" in await _refused(path=str(file), fs=200, units="mV", leads=["I"])
+    assert "2 signals" in await _refused(path=str(file), fs=200, units="mV", leads=["I"])
 
 
 def test_csv_time_column_gaps_and_semicolons(tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_leads_choose_columns_that_have_names_and_name_those_that_have_none(tmp_
     for name, leads, said in (
         ("named.csv", ("I", "II"), "has no lead I: it has V1, II"),
         ("nameless.npy", (), r"does not say its leads: give leads.* --leads II,V1"),
-        ("nameless.npy", ("II",), r"2 columns of samples, but 1 lead is named \(II\)"),
+        ("nameless.npy", ("II",), r"holds 2 signals without names, but 1 lead is named \(II\)"),
         ("nameless.npy", ("II", "II"), "names II more than once"),
     ):
         with pytest.raises(DeviceError, match=said):
@@ -430,7 +430,7 @@ def test_a_signal_whose_name_says_nothing_is_left_out_beside_one_that_is_a_lead(
     (tmp_path / "rec.csv").write_text("II,B1\n" + "0.1,0.2\n" * 500)
     record = open_record(tmp_path / "rec.csv", fs=FS, units="mV")
     assert record.leads == ("II", "B1")
-    assert any("B1 is called as no lead is" in note for note in record.notes)
+    assert any("B1 has a name that is no lead" in note for note in record.notes)
     assert assign_leads(record.leads, recorded=True) == (1, None)
     assert assign_leads(record.leads, {"B1": "V1"}, recorded=True) == (1, 6)
     with pytest.raises(ConfigError, match="unknown lead name 'B1'"):

@@ -192,7 +192,10 @@ def _leads(path: Path, values: NDArray[np.generic], what: str) -> tuple[NDArray[
     if values.ndim == 1:
         values = values[None]
     if values.ndim != 2 or values.dtype.kind not in "fiu" or not values.size:
-        several = ": save one of them" if values.ndim == 3 else ""
+        several = ""
+        if values.ndim == 3 and values.shape[0]:
+            held = "one recording" if len(values) == 1 else f"{len(values)} recordings"
+            several = f". It seems to hold {held}: save one alone, for example np.save('one.npy', a[0])"
         raise wrong(path, f"holds {values.dtype} {values.shape}: numbers of shape (leads, samples) are needed{several}")
     if min(values.shape) > _MOST_LEADS:
         raise wrong(
@@ -203,7 +206,7 @@ def _leads(path: Path, values: NDArray[np.generic], what: str) -> tuple[NDArray[
         return values, ()
     if values.shape[1] == 1:
         return values.T, ()
-    return values.T, (f"{what} is (samples, leads) and was turned round",)
+    return values.T, (f"{what} is (samples, leads): each of its columns is taken for a lead",)
 
 
 def _timeline(path: Path, times: tuple[str, NDArray[np.generic]] | None) -> Timeline:

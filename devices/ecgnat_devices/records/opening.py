@@ -21,7 +21,7 @@ from ecgnat_devices.records.scratch import Unpacked
 from ecgnat_stream.errors import ConfigError, DeviceError, InputError
 from ecgnat_stream.places import path_of
 from ecgnat_stream.recordings import Format, format_of, header_of, is_recording
-from ecgnat_stream.signal import MONITORED_FIRST, UV_RANGE, ecg_signals, is_ecg, mv_per, same_rate, twice
+from ecgnat_stream.signal import LEADS, MONITORED_FIRST, UV_RANGE, ecg_signals, is_ecg, lead_notes, mv_per, same_rate, twice
 from ecgnat_stream.suggest import proposal
 from ecgnat_stream.words import NAME, cleaned, counted
 
@@ -34,6 +34,9 @@ _SCALES = (1e-12, 1e12)
 
 _UNKNOWN_STEP_UV = 1.0
 """Resolution in microvolts of numbers without steps."""
+
+_OF_STEPS = ". Its whole numbers may be steps of a converter: then give scale too, for a step of 5 uV --units uV --scale 5"
+"""What is added for numbers that are no voltage yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,19 +193,8 @@ def _record(path: Path, contents: Contents, asked: Asked) -> OpenRecord:
         uv_per_lsb=min(steps, default=_UNKNOWN_STEP_UV),
         read=read,
         left_out=tuple(name for row, name in enumerate(names) if row not in rows),
-        notes=tuple(map(cleaned, (*contents.notes, *_nameless([names[row] for row in rows])))),
+        notes=tuple(map(cleaned, (*contents.notes, *lead_notes([names[row] for row in rows])))),
     )
-
-
-def _nameless(names: Sequence[str]) -> list[str]:
-    """Say which signals will be left out for their names, unless a person says which leads they are."""
-    if not any(map(is_ecg, names)):
-        return []
-    return [
-        f"its signal {name} is called as no lead is: left out, unless --lead {name}=II or so names it"
-        for name in names
-        if is_ecg(name) is None
-    ]
 
 
 def _refuse_what_is_not_said(path: Path, signals: Sequence[Signal], asked: Asked) -> None:
@@ -210,18 +202,25 @@ def _refuse_what_is_not_said(path: Path, signals: Sequence[Signal], asked: Asked
     if not signals:
         raise wrong(path, "describes no signals")
     nameless = len(signals) > 1 and not any(signal.name.strip() for signal in signals)
-    example = ",".join((*MONITORED_FIRST, *(f"CH{row}" for row in range(12, len(signals))))[: len(signals)])
+    usual = LEADS if len(signals) == len(LEADS) else MONITORED_FIRST
+    example = ",".join((*usual, *(f"CH{row}" for row in range(12, len(signals))))[: len(signals)])
     missing = {
         "fs": "--fs 250" if asked.fs is None and all(signal.fs is None for signal in signals) else "",
         "units": "--units mV" if asked.units is None and not any(signal.unit.strip() for signal in signals) else "",
         "leads": f"--leads {example}" if nameless and asked.leads is None else "",
     }
     if lacks := [name for name, option in missing.items() if option]:
-        how = {"fs": "fs in Hz", "units": "units (uV, mV or V)", "leads": "leads, one name a column"}
+        steps = any(signal.step is not None for signal in signals)
+        how = {
+            "fs": "fs in Hz",
+            "units": "units (uV, mV or V)",
+            "leads": f"leads, a name for each of its {len(signals)} signals in their order",
+        }
         raise wrong(
             path,
             f"does not say its {' and '.join(lacks)}: give {', '.join(how[name] for name in lacks)}; on the command line for "
-            f"example {' '.join(filter(None, missing.values()))}",
+            f"example {' '.join(filter(None, missing.values()))}"
+            + (_OF_STEPS if steps and missing["units"] and asked.scale == 1.0 else ""),
         )
 
 
@@ -234,8 +233,8 @@ def _names(path: Path, signals: Sequence[Signal], asked: Asked) -> list[str]:
         return ["ECG"]
     if len(asked.leads) != len(names):
         given = counted(len(asked.leads), "lead") + (" is" if len(asked.leads) == 1 else " are")
-        columns = counted(len(names), "column")
-        raise wrong(path, f"has {columns} of samples, but {given} named ({', '.join(asked.leads)}): name each")
+        held = counted(len(names), "signal")
+        raise wrong(path, f"holds {held} without names, but {given} named ({', '.join(asked.leads)}): name each")
     return list(asked.leads)
 
 

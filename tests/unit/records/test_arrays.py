@@ -36,7 +36,7 @@ def test_a_transposed_array_is_turned_round_and_said(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", ECG.T)
     record = open_record(tmp_path / "a.npy", **GIVEN)
     np.testing.assert_array_equal(record.read(0, 1000), ECG)
-    assert record.notes == ("the array is (samples, leads) and was turned round",)
+    assert record.notes == ("the array is (samples, leads): each of its columns is taken for a lead",)
     with gzip.open(tmp_path / "b.npy.gz", "wb") as file:
         file.write((tmp_path / "a.npy").read_bytes())
     np.testing.assert_array_equal(open_record(tmp_path / "b.npy.gz", **GIVEN).read(0, 1000), ECG)
@@ -88,7 +88,11 @@ def test_mat_files_of_many_hands(held: dict[str, Any], tmp_path: Path) -> None:
             "states a rate of 500 Hz, but 250 Hz by its array time",
         ),
         ("a.npz", {"ecg": ECG, "time": np.r_[0:500, 0:500] / 250}, "its array time, value 500: the time runs backwards"),
-        ("a.npy", np.zeros((2, 3, 4)), "holds float64 (2, 3, 4): numbers of shape (leads, samples) are needed: save one of them"),
+        (
+            "a.npy",
+            np.zeros((2, 3, 4)),
+            "holds float64 (2, 3, 4): numbers of shape (leads, samples) are needed. It seems to hold 2 recordings: save one alone, for example np.save('one.npy', a[0])",
+        ),
         ("a.npy", np.array([{}], object), "holds Python objects"),
         (
             "a.mat",

@@ -91,7 +91,7 @@ def test_mat_files_of_many_hands(held: dict[str, Any], tmp_path: Path) -> None:
         (
             "a.npy",
             np.zeros((2, 3, 4)),
-            "holds float64 (2, 3, 4): numbers of shape (leads, samples) are needed. It seems to hold 2 recordings: save one alone, for example np.save('one.npy', a[0])",
+            "holds float64 (2, 3, 4): numbers of shape (leads, samples) are needed. It seems to hold 2 recordings: save one",
         ),
         ("a.npy", np.array([{}], object), "holds Python objects"),
         (
@@ -136,3 +136,27 @@ def test_spoiled_bytes_are_an_error_or_a_recording(name: str, tmp_path: Path) ->
             assert name in str(error)
 
     spoiled()
+
+
+def test_an_array_without_names_rate_and_unit_is_told_all_of_it_with_twelve_leads_in_the_usual_order(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((5000, 12), np.int16))
+    with pytest.raises(DeviceError) as caught:
+        open_record(tmp_path / "a.npy")
+    said = str(caught.value)
+    assert "does not say its fs and units and leads" in said
+    assert "leads, a name for each of its 12 signals in their order" in said
+    assert said.count("--leads I,II,III,aVR,aVL,aVF,V1,V2,V3,V4,V5,V6") == 1
+    assert "--fs 250 --units mV --leads" in said
+    assert said.endswith("give scale too, for a step of 5 uV --units uV --scale 5")
+    np.save(tmp_path / "b.npy", np.zeros((2, 5000)))
+    with pytest.raises(DeviceError, match=r"--leads II,V1$"):
+        open_record(tmp_path / "b.npy")
+
+
+@pytest.mark.parametrize(("shape", "held"), [((1, 500, 12), "one recording"), ((4, 500, 12), "4 recordings")])
+def test_an_array_of_several_recordings_is_refused_with_how_to_save_one(
+    shape: tuple[int, ...], held: str, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "a.npy", np.zeros(shape))
+    with pytest.raises(DeviceError, match=rf"It seems to hold {held}: save one alone, .*np\.save\('one\.npy', a\[0\]\)"):
+        open_record(tmp_path / "a.npy", **GIVEN)

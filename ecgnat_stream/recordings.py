@@ -7,6 +7,7 @@ import gzip
 import os
 import re
 import zlib
+from collections.abc import Iterable
 from os.path import isfile  # false too for a name that is too long, for which a Path raises
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -14,6 +15,7 @@ from typing import Literal, NamedTuple
 from ecgnat_stream.errors import DeviceError
 from ecgnat_stream.tables import BEGINNING, NoTableError, layout
 from ecgnat_stream.wfdb_header import NO_FILE, Header, read_header
+from ecgnat_stream.words import counted
 
 __all__ = [
     "SINGLE_FILES",
@@ -25,6 +27,7 @@ __all__ = [
     "format_of",
     "header_of",
     "is_recording",
+    "not_read",
     "suffix_of",
 ]
 
@@ -39,8 +42,11 @@ SINGLE_FILES: dict[str, Format] = {
 """Suffixes of files that are a recording by themselves, also when gzip has packed them (``.csv.gz``), and what they are if their
 content does not say."""
 
-_REFUSED = (".xlsx", ".xls", ".xlsm", ".ods", ".json", ".jsonl", ".html", ".htm", ".parquet", ".h5", ".hdf5", ".feather", ".pdf")
-"""Suffixes of tables that are not text: the reader of tables says what they are, and what to do."""
+_NO_TEXT = (*(".xlsx", ".xls", ".xlsm", ".ods", ".json", ".jsonl", ".parquet", ".feather", ".h5", ".hdf5", ".pkl", ".pickle"),)
+"""Suffixes of files in which people keep tables and arrays, and which are not read: said of each kind that a folder holds."""
+
+_REFUSED = (*_NO_TEXT, ".html", ".htm", ".pdf")
+"""Suffixes of what the reader of tables refuses: it says what they are, and what to do."""
 
 WFDB_SUFFIXES = (".hea", ".dat", ".mat", ".flac")
 """Suffixes of the files of a WFDB record; the name without them is the record's."""
@@ -79,10 +85,11 @@ def find_recordings(folder: Path) -> Found:
     """Return the recordings in a folder and below it, in the order of their names.
 
     WFDB records are found by their headers, without the segments of records that have several. A CSV or text file counts if it
-    is a table of numbers. Hidden files are left out.
+    is a table of numbers. Of files that :func:`not_read` knows, each kind is passed over with a reason. Hidden files are left out.
     """
     found = Found([], {})
     segments: set[Path] = set()
+    others: list[Path] = []
 
     def refused(error: OSError) -> None:
         found.passed[Path(error.filename or folder)] = f"cannot be read ({error.strerror})"
@@ -91,6 +98,8 @@ def find_recordings(folder: Path) -> Found:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             path, suffix = Path(place, name), suffix_of(Path(name))
+            if not name.startswith(".") and not is_recording(path):
+                others.append(path)
             if name.startswith(".") or not is_recording(path) or (suffix in WFDB_SUFFIXES[1:] and header_of(path)):
                 continue
             why = _look_at_header(path, segments) if suffix == ".hea" else _look_into(path, suffix)
@@ -98,7 +107,23 @@ def find_recordings(folder: Path) -> Found:
                 found.recordings.append(path)
             else:
                 found.passed[path] = why
-    return Found([path for path in found.recordings if path not in segments], found.passed)
+    return Found([path for path in found.recordings if path not in segments], not_read(others) | found.passed)
+
+
+def not_read(paths: Iterable[Path]) -> dict[Path, str]:
+    """Return why spreadsheets, JSON, HDF5 and the like are passed over: the first file of each kind, with what to do and a count.
+
+    Other files, pictures or programs, are none of these.
+    """
+    kinds: dict[str, list[Path]] = {}
+    for path in paths:
+        if suffix_of(path) in _NO_TEXT:
+            kinds.setdefault(suffix_of(path), []).append(path)
+    said = {}
+    for suffix, (first, *rest) in kinds.items():
+        more = f" (and {counted(len(rest), f'more {suffix} file')})" if rest else ""
+        said[first] = f"{_no_table(first) or 'holds no recording'}{more}"
+    return said
 
 
 def suffix_of(path: Path) -> str:

@@ -76,6 +76,7 @@ _OTHERS = (
     (b"PAR1", "is a Parquet file"),
     (b"\x89HDF", "is an HDF5 file"),
     (b"ARROW1", "is a Feather file"),
+    *((bytes((0x80, version)), "is a pickle of Python") for version in range(2, 6)),
 )
 _SAVE = "save its table as CSV, a row for each sample and a column for each lead"
 

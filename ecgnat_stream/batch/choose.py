@@ -13,7 +13,7 @@ import msgspec
 
 from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.places import path_of
-from ecgnat_stream.recordings import WFDB_SUFFIXES, find_recordings, header_of, is_recording
+from ecgnat_stream.recordings import WFDB_SUFFIXES, find_recordings, header_of, is_recording, not_read
 
 __all__ = ["Chosen", "RecordingFile", "choose"]
 
@@ -86,6 +86,7 @@ def _match(pattern: str, paths: dict[Path, None], passed: dict[str, str], missin
     matches = [Path(match) for match in sorted(glob.glob(str(path_of(pattern)), recursive=True))]
     before = len(paths)
     known = False
+    others: list[Path] = []
     for match in matches:
         if match.is_dir():
             found = find_recordings(match)
@@ -95,6 +96,9 @@ def _match(pattern: str, paths: dict[Path, None], passed: dict[str, str], missin
         elif (header := header_of(match)) is not None or is_recording(match):
             known = True
             paths |= dict.fromkeys(_absolute([header or match]))
+        else:
+            others.append(match)
+    passed |= {str(one): why for one, why in not_read(others).items()}
     if len(paths) == before and not known:
         missing[pattern] = "matches no recording" if matches else "matches nothing"
 

@@ -109,7 +109,7 @@ def _analyse(arguments: argparse.Namespace) -> int:
     except _EndedError as error:
         ended = error.number
     results = [found[recording.path] for recording in chosen.recordings if recording.path in found]
-    unwritten = list(_write(arguments, order, results))
+    unwritten = list(_write(arguments, order, results, chosen))
     for text in unwritten:
         _say(text)
     unwritten += [text for result in results for text in result.unwritten]
@@ -238,7 +238,7 @@ def _ended_by_signals() -> Iterator[None]:
         restore()
 
 
-def _write(arguments: argparse.Namespace, order: Order, results: Sequence[Result]) -> Iterator[str]:
+def _write(arguments: argparse.Namespace, order: Order, results: Sequence[Result], chosen: Chosen) -> Iterator[str]:
     """Write what holds all recordings; yield what could not be written."""
     from ecgnat_stream.batch.work import write_whole
 
@@ -248,7 +248,7 @@ def _write(arguments: argparse.Namespace, order: Order, results: Sequence[Result
 
         whole[arguments.csv] = as_csv(results)
     if order.html is not None:
-        whole[order.html / "index.html"] = _index(order.html, results)
+        whole[order.html / "index.html"] = _index(order.html, results, chosen)
     for path, content in whole.items():
         try:
             write_whole(path, content)
@@ -256,14 +256,15 @@ def _write(arguments: argparse.Namespace, order: Order, results: Sequence[Result
             yield str(error)
 
 
-def _index(folder: Path, results: Sequence[Result]) -> bytes:
+def _index(folder: Path, results: Sequence[Result], chosen: Chosen) -> bytes:
     from ecgnat_stream.batch.work import page_of
     from ecgnat_stream.report.index import Entry, index_page
 
     pages = {result.recording.name: page_of(result.recording.name) for result in results}
     written = {name: page if (folder / page).is_file() else "" for name, page in pages.items()}
     entries = [Entry(r.recording.name, written[r.recording.name], r.summary, r.error, r.notes) for r in results]
-    return index_page(entries).encode("utf-8", "replace")
+    entries += [Entry(what, "", None, why) for what, why in chosen.missing.items()]
+    return index_page(entries, chosen.passed).encode("utf-8", "replace")
 
 
 def _show(results: Sequence[Result]) -> None:
@@ -289,7 +290,7 @@ def _tell_passed(chosen: Chosen) -> None:
     for path, why in passed[:_SHOWN]:
         _say(f"passed over: {path} {why}")
     if len(passed) > _SHOWN:
-        _say(f"passed over: {len(passed) - _SHOWN} more files that are no recordings")
+        _say(f"passed over: {counted(len(passed) - _SHOWN, 'more file')} (the index of --html names them)")
 
 
 def _nothing(paths: Sequence[str], chosen: Chosen) -> str:

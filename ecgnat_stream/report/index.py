@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from typing import NamedTuple
@@ -51,8 +51,18 @@ _HEAD = (
 _SCRIPT = files(__package__).joinpath("index.js").read_text(encoding="utf-8")
 
 
-def index_page(entries: Sequence[Entry]) -> str:
-    """Return the page."""
+_PASSED = 100
+"""At most so many files that were passed over are named."""
+
+
+def index_page(entries: Sequence[Entry], passed: Mapping[str, str] | None = None) -> str:
+    """Return the page.
+
+    Parameters
+    ----------
+    passed
+        Files that were passed over, each with the reason.
+    """
     known = [(entry, entry.summary) for entry in entries if entry.summary is not None]
     failed = [entry for entry in entries if entry.summary is None]
     total = length(sum(summary.length_s for _, summary in known))
@@ -69,6 +79,7 @@ def index_page(entries: Sequence[Entry]) -> str:
         "</tbody></table></div>",
         _legend([summary for _, summary in known]),
         *_failures(failed),
+        *_passed_over(passed or {}),
         f"<script>{_SCRIPT}</script>",
     ]
     return document("Recordings - ecgnat", header, "\n".join(body))
@@ -181,4 +192,14 @@ def _failures(failed: Sequence[Entry]) -> Iterator[str]:
     if failed:
         yield "<h2>Could not be analysed</h2><ul class='plain'>"
         yield from (f'<li class="failed"><b>{escape(cleaned(e.name))}</b>: {escape(cleaned(e.error, 1000))}</li>' for e in failed)
+        yield "</ul>"
+
+
+def _passed_over(passed: Mapping[str, str]) -> Iterator[str]:
+    if passed:
+        yield "<h2>Passed over</h2><ul class='plain'>"
+        for path, why in list(passed.items())[:_PASSED]:
+            yield f"<li><b>{escape(cleaned(path, 1000))}</b> {escape(cleaned(why, 1000))}</li>"
+        if len(passed) > _PASSED:
+            yield f"<li>and {counted(len(passed) - _PASSED, 'more file')}</li>"
         yield "</ul>"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import pickle
 from pathlib import Path
 
 import pytest
 
-from ecgnat_stream.recordings import files_of, find_recordings, header_of
+from ecgnat_devices.records import open_record
+from ecgnat_stream.batch.choose import choose
+from ecgnat_stream.errors import DeviceError
+from ecgnat_stream.recordings import files_of, find_recordings, header_of, suffix_of
 
 
 @pytest.fixture
@@ -39,6 +44,50 @@ def folder(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        (
+            "a.xlsx",
+            b"PK\x03\x04" + bytes(30),
+            "is a spreadsheet of Excel or a ZIP archive, not a table as text: save its table as CSV",
+        ),
+        ("a.xls", b"\xd0\xcf\x11\xe0" + bytes(30), "is a spreadsheet or document of an old Office, not a table as text: save"),
+        ("a.JSON", b'{"fs": 250, "ecg": [1, 2, 3]}', "JSON"),
+        ("a.json.gz", gzip.compress(b'{"fs": 250, "ecg": [1, 2, 3]}'), "JSON"),
+        ("a.parquet", b"PAR1" + bytes(30), "is a Parquet file, not a table as text: save its table as CSV"),
+        ("a.pkl", pickle.dumps({"ecg": [1, 2]}), "is a pickle of Python, not a table as text: save its table as CSV"),
+        ("a.h5", b"\x89HDF\r\n" + bytes(30), "is an HDF5 file, not a table as text: save its table as CSV"),
+    ],
+)
+def test_kinds_of_files_that_are_not_read_are_named_once_with_the_cure(
+    name: str, content: bytes, said: str, tmp_path: Path
+) -> None:
+    for folder in ("1", "2", "3"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_bytes(content)
+    ((path, why),) = find_recordings(tmp_path).passed.items()
+    assert path == tmp_path / "1" / name
+    assert said in why
+    suffix = suffix_of(path)
+    assert why.endswith(f" (and 2 more {suffix} files)")
+    chosen = choose([str(tmp_path / "*" / name)])
+    assert chosen.passed == {str(path): why}
+    assert list(chosen.missing.values()) == ["matches no recording"]
+    with pytest.raises(DeviceError) as caught:
+        open_record(path)
+    assert why.removesuffix(f" (and 2 more {suffix} files)") in str(caught.value)
+    (tmp_path / "2" / name).unlink()
+    (tmp_path / "3" / name).unlink()
+    assert why.startswith(find_recordings(tmp_path).passed[path])
+
+
+def test_pictures_programs_and_pages_are_passed_over_in_silence(tmp_path: Path) -> None:
+    for name in ("a.png", "a.py", "a.html", "a.pdf", ".a.json", "LICENSE"):
+        (tmp_path / name).write_bytes(b"x")
+    assert find_recordings(tmp_path) == ([], {})
 
 
 def test_a_folder_gives_its_recordings_and_says_what_it_passes_over(folder: Path) -> None:

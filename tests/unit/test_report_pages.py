@@ -124,3 +124,14 @@ def test_the_index_links_filters_and_names_what_failed(paused: Analysis) -> None
     assert '<option value="AFIB">' in page
     assert '<option value="SINUS">sinus rhythm</option>' in page
     assert re.search(r'data-alarms="[^"]*high', page)
+
+
+def test_the_index_names_what_was_passed_over_and_counts_the_rest() -> None:
+    page = index_page([], {"in/<a>.json": "is JSON & no table (and 7 more .json files)"})
+    assert "<h2>Passed over</h2>" in page
+    assert "<b>in/&lt;a&gt;.json</b> is JSON &amp; no table (and 7 more .json files)" in page
+    many = index_page([], {f"{at}.txt": "is no table of numbers" for at in range(103)})
+    assert "99.txt" in many
+    assert "100.txt" not in many
+    assert "and 3 more files" in many
+    assert "Passed over" not in index_page([])

@@ -85,7 +85,7 @@ def find_recordings(folder: Path) -> Found:
     """Return the recordings in a folder and below it, in the order of their names.
 
     WFDB records are found by their headers, without the segments of records that have several. A CSV or text file counts if it
-    is a table of numbers. Of files that :func:`not_read` knows, each kind is passed over with a reason. Hidden files are left out.
+    is a table of numbers. Kinds of files that :func:`not_read` knows are passed over, with a reason. Hidden files are left out.
     """
     found = Found([], {})
     segments: set[Path] = set()

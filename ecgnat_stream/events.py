@@ -95,7 +95,8 @@ class Meta(Event, frozen=True, kw_only=True):
 
     ``leads`` are the device's names, ``used_as`` the lead each is taken for (None: left out). ``session`` grows with every stream
     of this bed, also over restarts: it is never below the unix time, s, at which the stream's connection began. ``pace`` is the
-    multiple of real time at which a recording is played: what its events are apart takes so many times longer in the recording.
+    multiple of real time at which a recording is played: what its events are apart takes so many times longer in the recording,
+    or less where the host cannot keep that pace: lengths of a recording (``recorded``) are what its ``at_s`` are apart.
     """
 
     leads: tuple[str, ...]
@@ -107,6 +108,7 @@ class Meta(Event, frozen=True, kw_only=True):
     session: int
     clock: str = "host monotonic, wall anchor at start"
     pace: float = 1.0
+    recorded: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

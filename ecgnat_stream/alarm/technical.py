@@ -29,7 +29,7 @@ TECHNICAL: dict[str, Condition] = {
     "leads-off": Condition("medium", False, "leads off"),
     "signal-missing": Condition("medium", False, "the device delivers no values"),
     "noise": Condition("medium", False, "the signal is not usable"),
-    "wrong-units": Condition("medium", False, "the amplitude is not that of a heart: wrong units?"),
+    "wrong-units": Condition("high", False, "the amplitude is not that of a heart: wrong units? The rhythm is not judged"),
     "rate-mismatch": Condition("medium", False, "the device sends at another rate than it says: rates and times are off"),
     "model-late": Condition("medium", False, "the network is late"),
     "broker-lost": Condition("medium", False, "the message broker is lost"),
@@ -150,7 +150,7 @@ class SignalWatch:
         if self._wrong_since_s is None:
             self._wrong_since_s = before_s
         about = TECHNICAL["wrong-units"]
-        text = f"amplitude of {_rounded(observation.wrong_mv or 0.0)} mV: wrong units?"
+        text = f"amplitude of {_rounded(observation.wrong_mv or 0.0)} mV: wrong units? The rhythm is not judged"
         return Finding("wrong-units", "technical", about.priority, about.latching, text, self._wrong_since_s)
 
     def _gap(self, observation: Observation) -> Finding | None:

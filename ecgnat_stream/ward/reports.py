@@ -38,6 +38,7 @@ def meta(bed: str, time: datetime, info: StreamInfo, used_as: Sequence[int | Non
         live=info.live,
         session=session,
         pace=info.pace,
+        recorded=info.recorded,
     )
 
 

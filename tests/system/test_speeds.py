@@ -16,7 +16,7 @@ from ecgnat_stream.device.border import pieces
 from ecgnat_stream.events import Alarm, Beat, Event, Meta, Quality, Vitals, Wave
 from ecgnat_stream.signal import SampleBlock, StreamInfo
 from ecgnat_stream.sink.history import HistoryConfig, HistorySink
-from ecgnat_stream.sink.history.read import History
+from ecgnat_stream.sink.history.read import AlarmRecord, History
 from ecgnat_stream.testing import InstantClock
 from ecgnat_stream.ward import Ward
 from ecgnat_stream.wire import WaveCutter, epoch_ns
@@ -73,6 +73,19 @@ def of_bed(said: list[Published], kind: type) -> list[Event]:
     return [event for event in said if isinstance(event, kind) and isinstance(event, Event) and event.bed == BED]
 
 
+async def written(said: list[Published], path: Path, clock: Clock) -> tuple[AlarmRecord, float]:
+    """Return the asystole as the alarm history has it, and for how long the bed was watched, s."""
+    bus = Bus()
+    sink = HistorySink(HistoryConfig(path=str(path)), bus, clock)
+    for event in said:
+        bus.publish(event)
+    bus.close()
+    await sink.run()
+    with History(path) as history:
+        (record,) = [record for record in history.alarms() if record.condition == "asystole"]
+        return record, history.watched_s()[BED]
+
+
 @pytest.mark.parametrize("block_s", [0.1, 10.0])
 @pytest.mark.parametrize("speed", SPEEDS)
 async def test_times_run_forwards_and_alarms_last_what_they_last(
@@ -93,19 +106,33 @@ async def test_times_run_forwards_and_alarms_last_what_they_last(
     conditions = {event.condition for event in of_bed(said, Alarm)}  # type: ignore[attr-defined]
     assert "asystole" in conditions
     assert not conditions & {"clock-jump", "rate-mismatch", "no-data", "unwatched"}
-    bus = Bus()
-    sink = HistorySink(HistoryConfig(path=str(tmp_path / "alarms.db")), bus, clock)
-    for event in said:
-        bus.publish(event)
-    bus.close()
-    await sink.run()
-    with History(tmp_path / "alarms.db") as history:
-        (record,) = [record for record in history.alarms() if record.condition == "asystole"]
-        watched_s = history.watched_s()[BED]
+    record, watched_s = await written(said, tmp_path / "alarms.db", clock)
     # Found 4 s after the last beat; a person has not acknowledged it, and it ends with the recording.
     assert record.at_s is not None
     assert record.duration_s == pytest.approx(LENGTH_S - record.at_s, abs=1.0)
     assert watched_s == pytest.approx(LENGTH_S, abs=1.0)
+
+
+class SlowClock(InstantClock):
+    """A clock of a host that takes a tenth of a second for every block, whatever the pace."""
+
+    async def sleep_until(self, monotonic_ns: int) -> None:
+        await super().sleep_until(max(monotonic_ns, self.monotonic_ns() + 100_000_000))
+
+
+@pytest.mark.parametrize("speed", [1.0, 50.0, 200.0, 1000.0])
+async def test_alarms_last_what_they_last_where_the_host_cannot_keep_the_pace(
+    recording: Path, tmp_path: Path, speed: float
+) -> None:
+    clock = SlowClock()
+    said = await played(recording, clock, speed=speed, block_s=1.0)
+    record, watched_s = await written(said, tmp_path / "alarms.db", clock)
+    assert record.at_s is not None
+    ends = [event for event in of_bed(said, Alarm) if isinstance(event, Alarm) and event.phase == "end"]
+    (end_s,) = [event.at_s for event in ends if event.condition == "asystole"]
+    assert record.duration_s == pytest.approx(end_s - record.at_s)  # type: ignore[operator]
+    assert record.duration_s == pytest.approx(LENGTH_S - record.at_s, abs=1.0)
+    assert watched_s == pytest.approx(LENGTH_S, abs=0.5)
 
 
 @pytest.mark.parametrize("speed", [0.5, 1.0, 20.0])

@@ -81,8 +81,8 @@ def test_a_heart_in_wrong_units_is_named_and_raises_no_alarm_of_the_heart(factor
     bed = Bedside()
     bed.monitor(factor * heart())
     begun = bed.begun()
-    assert begun["wrong-units"].text == f"amplitude of {said} mV: wrong units?"
-    assert (begun["wrong-units"].kind, begun["wrong-units"].priority) == ("technical", "medium")
+    assert begun["wrong-units"].text == f"amplitude of {said} mV: wrong units? The rhythm is not judged"
+    assert (begun["wrong-units"].kind, begun["wrong-units"].priority) == ("technical", "high")
     assert begun["wrong-units"].at_s < 6.0  # type: ignore[operator]
     assert not begun.keys() & PHYSIOLOGICAL.keys()
     assert explains(begun["wrong-units"])

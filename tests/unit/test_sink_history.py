@@ -20,7 +20,7 @@ import pytest
 from ecgnat_stream.bus import Bus
 from ecgnat_stream.clock import ManualClock
 from ecgnat_stream.errors import ConfigError, SinkError
-from ecgnat_stream.events import Alarm, Command, CommandResult, Delivery, DeviceStatus, EngineStatus, Technical, Vitals
+from ecgnat_stream.events import Alarm, Command, CommandResult, Delivery, DeviceStatus, EngineStatus, Meta, Technical, Vitals
 from ecgnat_stream.sink.history import HistoryConfig, HistorySink, unfinished
 from ecgnat_stream.sink.history import store as history_store
 from ecgnat_stream.sink.history.read import AlarmRecord, History, Selection
@@ -243,6 +243,56 @@ async def test_a_bed_is_watched_from_online_to_the_last_sign_of_life(tmp_path: P
         assert history.watched_s(Selection(bed="2")) == {}
     (open_alarm,) = records(path, active=True)
     assert open_alarm.duration_s == 14.0
+
+
+def recorded(pace: float, begun_s: float, length_s: int, took_s: float) -> list[Any]:
+    """A bed that plays a recording, not as fast as it should: what is said of it, with an alarm from 10 s to 40 s."""
+    wall = took_s / length_s
+    meta = {"leads": ("II",), "used_as": ("II",), "fs": 250.0, "uv_per_lsb": 1.0, "device": "replay", "live": True, "session": 1}
+
+    def status(at_s: float, state: Any) -> DeviceStatus:
+        return DeviceStatus(bed=BED, time=at(begun_s + at_s * wall), state=state)
+
+    def phase(sequence: int, at_s: float, **changes: Any) -> Alarm:
+        return alarm(sequence, begun_s + at_s * wall, at_s=at_s, alarm_id=f"r{begun_s:g}", **changes)
+
+    first = round(begun_s) + 1
+    vitals = [
+        Vitals(bed=BED, time=at(begun_s + second * wall), at_s=float(second), heart_rate_bpm=60) for second in range(1, length_s)
+    ]
+    return [
+        Meta(bed=BED, time=at(begun_s), pace=pace, recorded=True, **meta),  # type: ignore[arg-type]
+        status(0, "online"),
+        *vitals[:9],
+        phase(first, 10),
+        *vitals[9:39],
+        phase(first + 1, 40, phase="end", presence="off"),
+        *vitals[39:],
+        status(length_s, "ended"),
+        Vitals(bed=BED, time=at(begun_s + took_s), at_s=float(length_s), heart_rate_bpm=None),
+    ]
+
+
+@pytest.mark.parametrize("pace", [0.5, 1.0, 50.0, 1000.0])
+@pytest.mark.parametrize("took_s", [1.3, 77.0, 500.0])
+async def test_lengths_of_a_recording_are_its_own_whatever_pace_was_kept(pace: float, took_s: float, tmp_path: Path) -> None:
+    path = tmp_path / "alarms.db"
+    await keep(path, *recorded(pace, 0.0, 60, took_s))
+    await keep(path, *recorded(2 * pace, 1000.0, 60, 2 * took_s), clock=ManualClock(wall=at(1000)))
+    assert [record.duration_s for record in records(path)] == [30.0, 30.0]
+    with History(path) as history:
+        assert history.watched_s() == {BED: 120.0}
+        assert history.watched_s(Selection(since=at(1000 + took_s)))[BED] == pytest.approx(30.0)
+
+
+async def test_an_alarm_of_a_recording_that_is_still_on_or_was_killed_has_lasted_as_far_as_it_was_played(tmp_path: Path) -> None:
+    path = tmp_path / "alarms.db"
+    events = recorded(50.0, 0.0, 60, 77.0)
+    await keep(path, *events[:31])  # up to the 28th second
+    assert [record.duration_s for record in records(path, active=True)] == [18.0]
+    await keep(path, alarm(9, 3600, at_s=None, alarm_id="r0", phase="end", presence="off"), clock=ManualClock(wall=at(3600)))
+    await keep(path, *recorded(50.0, 5000.0, 60, 77.0), clock=ManualClock(wall=at(5000)))
+    assert [record.duration_s for record in records(path)] == [18.0, 30.0]
 
 
 async def test_how_long_a_bed_was_watched_is_written_down_every_ten_seconds(tmp_path: Path) -> None:
@@ -472,7 +522,7 @@ def folder(path: Path) -> None:
     ("spoil", "said"),
     [
         (text_file, "file is not a database"),
-        (later_version, "later version of this program (schema 99, this one knows 3)"),
+        (later_version, "later version of this program (schema 99, this one knows 4)"),
         (other_program, "database of another program"),
         (folder, "unable to open database file"),
     ],
@@ -588,7 +638,7 @@ async def test_the_schema_is_brought_up_to_date_with_what_is_in_the_file(tmp_pat
     await keep(path, end(2, 4), clock=ManualClock(wall=at(100)))
     assert len(kept(path)) == 2
     with sqlite3.connect(path) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (4,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (5,)
         assert connection.execute("SELECT host FROM run ORDER BY id").fetchall() == [("here",), (None,)]
     connection.close()
 
@@ -614,7 +664,11 @@ async def test_a_file_of_the_first_schema_is_read_and_brought_up_to_date(tmp_pat
     path = tmp_path / "alarms.db"
     await keep(path, alarm(1))
     with closing(sqlite3.connect(path)) as connection:
-        connection.executescript("DROP TABLE delivery; ALTER TABLE monitored DROP COLUMN pace; PRAGMA user_version = 1;")
+        connection.executescript(
+            "DROP TABLE delivery; ALTER TABLE monitored DROP COLUMN from_s; "
+            "ALTER TABLE monitored DROP COLUMN to_s; ALTER TABLE monitored DROP COLUMN pace; PRAGMA user_version = 1;"
+        )
+    assert [record.duration_s for record in records(path)] == [0.0]
     assert unfinished(path) == ({BED: [alarm(1)]}, {BED: 1})
     with History(path) as history:
         assert history.deliveries() == []

@@ -18,14 +18,14 @@ from ecgnat_stream import wire
 from ecgnat_stream.codes import Priority
 from ecgnat_stream.errors import FrameError, SinkError
 from ecgnat_stream.events import Alarm, Kind, Phase, Presence
-from ecgnat_stream.sink.history.store import schema_version, utc_text
+from ecgnat_stream.sink.history.store import MIGRATIONS, schema_version, utc_text
 from ecgnat_stream.words import cleaned
 
 __all__ = ["AlarmRecord", "CommandRecord", "DeliveryRecord", "History", "Selection", "unfinished"]
 
 
-_WITH_PACE = 3
-"""Schema from which on the pace of a recording is kept."""
+_WITH_PACE, _WITH_PLACE = 3, 4
+"""Schemas from which on the pace of a recording is kept, and where on it each stretch lies."""
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +85,7 @@ class AlarmRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", t
     ended, ending
         When and how: ``end``, ``reset``, or ``unseen`` (it began anew and no end had been seen); None while it lasts.
     duration_s
-        Until its end, or as far as the bed was watched; in the recording's seconds where one was played faster or slower.
+        Until its end, or as far as the bed was watched; of a recording in its own seconds, however fast it was played.
     acknowledged, acknowledged_by, acknowledged_after_s
         When and by whom it was first acknowledged, and how long after its start.
     """
@@ -165,7 +165,10 @@ class History:
             self._connection = self._open()
             version = schema_version(self._connection, path)
         self._empty = version == 0
-        self._pace = "1.0" if 0 < version < _WITH_PACE else "pace"
+        version = version or len(MIGRATIONS)
+        pace = "pace" if version >= _WITH_PACE else "1.0 AS pace"
+        place = "from_s, to_s" if version >= _WITH_PLACE else "NULL AS from_s, NULL AS to_s"
+        self._stretches = f"(SELECT rowid AS id, bed, started, stopped, {pace}, {place} FROM monitored)"
 
     def _open(self) -> sqlite3.Connection:
         uri = self._path.resolve().as_uri()
@@ -206,12 +209,19 @@ class History:
         where, values = selection.where("started")
         if selection.active:
             where += " AND ended IS NULL"
-        of_bed = "FROM monitored WHERE monitored.bed = alarm.bed"
-        watched = f"(SELECT stopped {of_bed} ORDER BY monitored.started DESC LIMIT 1)"
-        pace = f"(SELECT {self._pace} {of_bed} AND monitored.started <= alarm.started ORDER BY monitored.started DESC LIMIT 1)"
+
+        def stretch(until: str) -> str:
+            """The stretch of watching that had begun last at a time."""
+            begun = f"AND started <= {until} " if until else ""
+            return f"(SELECT rowid FROM monitored WHERE bed = alarm.bed {begun}ORDER BY started DESC LIMIT 1)"
+
         rows = self._rows(
-            f"SELECT *, coalesce(ended, max(last, coalesce({watched}, last))) AS seen, coalesce({pace}, 1.0) AS pace FROM alarm "
-            f"WHERE {where} ORDER BY started, id",
+            f"SELECT alarm.*, mine.pace, mine.from_s, mine.to_s, latest.stopped AS watched, latest.to_s AS latest_s, "
+            f"mine.id IS coalesce({stretch('alarm.ended')}, CASE WHEN alarm.ended IS NULL THEN latest.id END) AS same, "
+            "(SELECT event.at_s FROM event WHERE event.alarm = alarm.id ORDER BY event.id DESC LIMIT 1) AS last_s "
+            f"FROM (SELECT * FROM alarm WHERE {where}) AS alarm LEFT JOIN {self._stretches} AS mine ON mine.id = "
+            f"{stretch('alarm.started')} LEFT JOIN {self._stretches} AS latest ON latest.id = {stretch('')} "
+            "ORDER BY alarm.started, alarm.id",
             values,
         )
         with self._told():
@@ -233,17 +243,20 @@ class History:
     def watched_s(self, selection: Selection = Selection()) -> dict[str, float]:  # noqa: B008
         """Return for how many seconds each bed was watched between ``since`` and ``until``; the worker itself is left out.
 
-        Of a recording that was played faster or slower than real time, they are those of the recording.
+        Of a recording they are its own seconds, however fast it was played.
         """
         where, values = selection.where_bed()
-        rows = self._rows(f"SELECT bed, started, stopped, {self._pace} FROM monitored WHERE {where} AND bed <> ''", values)
+        rows = self._rows(f"SELECT * FROM {self._stretches} WHERE {where} AND bed <> ''", values)
         total: dict[str, float] = {}
         with self._told():
-            for bed, started, stopped, pace in rows:
-                begin, end = datetime.fromisoformat(started), datetime.fromisoformat(stopped)
+            for row in rows:
+                begin, end = datetime.fromisoformat(row["started"]), datetime.fromisoformat(row["stopped"])
+                wall_s = (end - begin).total_seconds()
+                length_s = wall_s * row["pace"] if row["from_s"] is None else row["to_s"] - row["from_s"]
                 begin = max(begin, selection.since or begin)
                 end = min(end, selection.until or end)
-                total[bed] = total.get(bed, 0.0) + max(0.0, (end - begin).total_seconds()) * pace
+                share = max(0.0, (end - begin).total_seconds()) / wall_s if wall_s > 0 else float(begin <= end)
+                total[row["bed"]] = total.get(row["bed"], 0.0) + max(0.0, length_s) * share
         return total
 
     def commands(self, selection: Selection = Selection()) -> list[CommandRecord]:  # noqa: B008
@@ -341,7 +354,20 @@ def _record(row: sqlite3.Row) -> AlarmRecord:
     values = {key: value for key, value in _values(row).items() if key in AlarmRecord.__struct_fields__}
     started = datetime.fromisoformat(row["started"])
     acknowledged = row["acknowledged"] and datetime.fromisoformat(row["acknowledged"])
-    # Where the wall clock was set back meanwhile, nothing is known of how long it took.
-    values["duration_s"] = max(0.0, (datetime.fromisoformat(row["seen"]) - started).total_seconds()) * row["pace"]
+    values["duration_s"] = _duration_s(row, started)
     values["acknowledged_after_s"] = max(0.0, (acknowledged - started).total_seconds()) if acknowledged else None
     return msgspec.convert(values, AlarmRecord)
+
+
+def _duration_s(row: sqlite3.Row, started: datetime) -> float:
+    """Return how long an alarm lasted: by the places on the stream of a recording, else by the wall clock."""
+    at_s, last_s, pace = row["at_s"], row["last_s"], row["pace"] or 1.0
+    if row["from_s"] is not None and at_s is not None:
+        if row["same"] and last_s is not None:
+            return float(max(at_s, last_s, last_s if row["ended"] else row["latest_s"]) - at_s)
+        if pace != 1:
+            # It was ended when the recording was not played any more: the wall clock says nothing of it.
+            return float(max(at_s, row["to_s"]) - at_s)
+    seen = row["ended"] or max(row["last"], row["watched"] or row["last"])
+    # Where the wall clock was set back meanwhile, nothing is known of how long it took.
+    return max(0.0, (datetime.fromisoformat(seen) - started).total_seconds()) * pace

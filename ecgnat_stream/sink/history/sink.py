@@ -29,7 +29,7 @@ from ecgnat_stream.settings import PathText, Settings, Within
 from ecgnat_stream.sidethread import SideThread
 from ecgnat_stream.sink.files import Claim, make_folder, warn_of_readers
 from ecgnat_stream.sink.history.read import unfinished
-from ecgnat_stream.sink.history.store import Store, Stored, Stretches, utc_text
+from ecgnat_stream.sink.history.store import Store, Stored, Stretch, Stretches, utc_text
 
 __all__ = ["HistoryConfig", "HistorySink", "lock_of"]
 
@@ -324,32 +324,60 @@ class HistorySink:
 
 
 class _Watched:
-    """When each bed was watched: from ``online`` to the last sign of life before it was not, or before the wall clock was set."""
+    """When each bed was watched: from ``online`` to the last sign of life before it was not, or before the wall clock was set.
+
+    Of a recording also from where to where: the host may not keep the pace at which it is to be played.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._open: dict[str, datetime] = {}
-        self._pace: dict[str, float] = {}
+        self._open: dict[str, tuple[datetime, float]] = {}
+        self._ended: dict[str, tuple[str, str]] = {}
+        self._meta: dict[str, Meta] = {}
+        self._at_s: dict[str, float] = {}
         self._cut: set[str] = set()
-        self._due: dict[tuple[str, str, float], str] = {}
+        self._due: dict[tuple[str, str], Stretch] = {}
 
     def note(self, event: Published) -> None:
         """Note a sign of life, or that the wall clock was set: what was before it and what comes after cannot be compared."""
         if isinstance(event, Alarm) and event.condition == "clock-jump" and not event.bed:
             self._cut.update(self._open)
         if isinstance(event, Meta):
-            self._pace[event.bed] = event.pace
-        if isinstance(event, DeviceStatus | EngineStatus) and event.online:
-            self._open.setdefault(event.bed, event.time)
-        if isinstance(event, DeviceStatus | EngineStatus | Vitals) and event.bed in self._open:
-            if event.bed in self._cut:
-                self._cut.discard(event.bed)
-                self._open[event.bed] = event.time
-            self._due[event.bed, utc_text(self._open[event.bed]), self._pace.get(event.bed, 1.0)] = utc_text(event.time)
-            if len(self._due) > self._most:
-                del self._due[next(iter(self._due))]
-            if not isinstance(event, Vitals) and not event.online:
-                del self._open[event.bed]
+            self._meta[event.bed] = event
+        if not isinstance(event, DeviceStatus | EngineStatus | Vitals):
+            return
+        bed = event.bed
+        if event.at_s is not None:
+            self._at_s[bed] = event.at_s
+        at_s = self._at_s.get(bed, 0.0)
+        if isinstance(event, Vitals):
+            self._until(self._ended.pop(bed, None), at_s)
+        elif event.online and bed not in self._open:
+            self._open[bed] = event.time, at_s
+            self._ended.pop(bed, None)
+        if bed not in self._open:
+            return
+        if bed in self._cut:
+            self._cut.discard(bed)
+            self._open[bed] = event.time, at_s
+        started, from_s = self._open[bed]
+        key, stopped = (bed, utc_text(started)), utc_text(event.time)
+        meta = self._meta.get(bed)
+        if meta is None or not (meta.recorded or meta.pace != 1):
+            self._due[key] = Stretch(stopped)
+        else:
+            self._due[key] = Stretch(stopped, meta.pace, from_s, at_s)
+        if len(self._due) > self._most:
+            del self._due[next(iter(self._due))]
+        if not isinstance(event, Vitals) and not event.online:
+            del self._open[bed]
+            self._ended[bed] = key
+
+    def _until(self, key: tuple[str, str] | None, at_s: float) -> None:
+        """Note how far a recording had come: that is told once it has ended."""
+        stretch = None if key is None else self._due.get(key)
+        if key is not None and stretch is not None and stretch.to_s is not None:
+            self._due[key] = stretch._replace(to_s=max(at_s, stretch.to_s))
 
     def due(self) -> Stretches:
         """Return what is to be written down."""
@@ -357,6 +385,6 @@ class _Watched:
 
     def saved(self, stretches: Stretches) -> None:
         """Take note of what is on the disk."""
-        for key, stopped in stretches.items():
-            if self._due.get(key) == stopped:
+        for key, stretch in stretches.items():
+            if self._due.get(key) == stretch:
                 del self._due[key]

@@ -2,7 +2,8 @@
 
 ``event`` holds every phase of every alarm as it went over the bus, ``alarm`` one row for each alarm from its start to its end,
 ``command`` and ``result`` what persons ordered and what became of it, ``delivery`` how far each event has come on its way out,
-``monitored`` when each bed was watched, and at which pace (1: real time), ``numbering`` the highest sequence number of each bed,
+``monitored`` when each bed was watched, of a recording also at which pace and from where to where on it (s),
+``numbering`` the highest sequence number of each bed,
 ``run`` the starts of the monitor.
 Times are UTC as text of one length (``2026-01-01T12:00:00.000000Z``), so that they sort. The file is in WAL mode: it can be read
 while a monitor writes, and a process that is killed leaves whole transactions.
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from ecgnat_stream import __version__, wire
 from ecgnat_stream.codes import URGENCY
@@ -24,7 +26,7 @@ from ecgnat_stream.errors import SinkError
 from ecgnat_stream.events import Alarm, Command, CommandResult, Delivery
 from ecgnat_stream.sink.files import make_file, make_folder
 
-__all__ = ["MIGRATIONS", "Store", "Stored", "Stretches", "connect", "schema_version", "utc_text"]
+__all__ = ["MIGRATIONS", "Store", "Stored", "Stretch", "Stretches", "connect", "schema_version", "utc_text"]
 
 APPLICATION = 0x45434748
 """``application_id`` of the file: "ECGH"."""
@@ -67,6 +69,7 @@ MIGRATIONS = (
     CREATE INDEX delivery_by_time ON delivery (time);
     """,
     "ALTER TABLE monitored ADD COLUMN pace REAL NOT NULL DEFAULT 1",
+    "ALTER TABLE monitored ADD COLUMN from_s REAL;\nALTER TABLE monitored ADD COLUMN to_s REAL",
 )
 """The statements that lead from version i of the schema (``user_version``) to version i + 1."""
 
@@ -78,8 +81,22 @@ _UNFIT = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sql
 
 SqlValue = str | int | float | None
 Stored = Alarm | Command | CommandResult | Delivery
-Stretches = Mapping[tuple[str, str, float], str]
-"""When beds were watched: ``(bed, started, pace)`` to ``stopped``; the pace is that of :class:`~ecgnat_stream.events.Meta`."""
+
+
+class Stretch(NamedTuple):
+    """A stretch in which a bed was watched: its end, the pace of its stream, and where on a recording it lies, s.
+
+    ``from_s`` and ``to_s`` are None of what is no recording: there the wall clock says how long it was.
+    """
+
+    stopped: str
+    pace: float = 1.0
+    from_s: float | None = None
+    to_s: float | None = None
+
+
+Stretches = Mapping[tuple[str, str], Stretch]
+"""When beds were watched, by bed and beginning."""
 
 
 def utc_text(time: datetime) -> str:
@@ -196,9 +213,10 @@ class Store:
         with _transaction(self._connection):
             unfit = [event for event in events if not self._event(event)]
             self._connection.executemany(
-                "INSERT INTO monitored (bed, started, stopped, pace) VALUES (?, ?, ?, ?) "
-                "ON CONFLICT (bed, started) DO UPDATE SET stopped = excluded.stopped",
-                [(bed, started, stopped, pace) for (bed, started, pace), stopped in stretches.items()],
+                "INSERT INTO monitored (bed, started, stopped, pace, from_s, to_s) VALUES (?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT (bed, started) DO UPDATE SET stopped = excluded.stopped, pace = excluded.pace, "
+                "from_s = excluded.from_s, to_s = excluded.to_s",
+                [(*key, *stretch) for key, stretch in stretches.items()],
             )
             self._connection.execute("UPDATE run SET lost = ? WHERE id = ?", (lost + len(unfit), self._run))
         return unfit

@@ -353,24 +353,25 @@ def assign_leads(
     return tuple(slots)
 
 
-def lead_notes(names: Sequence[str]) -> list[str]:
+def lead_notes(names: Sequence[str], lead_map: Mapping[str, str] | None = None) -> list[str]:
     """Return what a person should know of the names of a recording's signals: which say too little, and what is done with them.
 
-    Of one single signal nothing is said: every lead shows its rhythm.
+    Nothing is said of one single signal, since every lead shows its rhythm, nor of those in ``lead_map``: a person named them.
     """
+    given = {cleaned(name, NAME): lead for name, lead in (lead_map or {}).items()}
     names = [cleaned(name, NAME) for name in names]
-    if not any(map(is_ecg, names)):
+    if not any(given.get(name) or (name not in given and is_ecg(name)) for name in names):
         return []  # refused, unless a person says which leads they are
     notes = [
         f"its signal {name} has a name that is no lead: it is left out, unless you say which lead it is, for example with --lead "
         f"{shlex.quote(f'{name}=II')}"
         for name in names
-        if is_ecg(name) is None
+        if name not in given and is_ecg(name) is None
     ]
     guessed = [
         (name, slot)
-        for name, slot in zip(names, assign_leads(names, recorded=True), strict=True)
-        if _lead(name) is None and _is_unspecified(name)
+        for name, slot in zip(names, assign_leads(names, given, recorded=True), strict=True)
+        if name not in given and _lead(name) is None and _is_unspecified(name)
     ]
     taken = [(name, LEADS[slot]) for name, slot in guessed if slot is not None]
     if len(guessed) > 1 and taken:

@@ -85,7 +85,7 @@ def diagnose(
     >>> diagnose(samples, fs=250, leads=LEADS)["statement"].tolist()
     ['NORM', 'MI', 'STTC', 'CD', 'HYP']
     """
-    recording = open_source(source, fs=fs, leads=leads, units=units, start_s=start_s, stop_s=stop_s)
+    recording = open_source(source, fs=fs, leads=leads, units=units, start_s=start_s, stop_s=stop_s, lead_map=lead_map)
     slots = assign_leads(recording.info.leads, lead_map, recorded=recording.info.recorded)
     used_as = [None if slot is None else LEADS[slot] for slot in slots]
     _check_leads(recording, used_as)

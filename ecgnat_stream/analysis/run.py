@@ -167,7 +167,7 @@ def analyse_many(
         while batch := list(islice(rest, at_once)):
             part = {"start_s": start_s, "stop_s": stop_s}
             given = {"fs": fs, "leads": leads, "units": units, "scale": scale, "strict": strict, **part}
-            opened = [_opened(source, lead_map if strict else None, **given) for source in batch]
+            opened = [_opened(source, lead_map, **given) for source in batch]
             recordings = [one for one in opened if isinstance(one, Recording)]
             rows = tuple(
                 BedConfig(id=_bed_id(one.name, i if len(batch) > 1 else None), device="replay", lead_map=dict(lead_map or {}))
@@ -191,8 +191,9 @@ def _settings(config: Config | str | os.PathLike[str] | None) -> Config:
 
 def _opened(source: Source, lead_map: Mapping[str, str] | None, **given: Any) -> Recording | EcgnatError:
     try:
-        recording = open_source(source, **given)
-        check_lead_map(recording.info, lead_map)
+        recording = open_source(source, lead_map=lead_map, **given)
+        if given["strict"]:
+            check_lead_map(recording.info, lead_map)
         return recording
     except EcgnatError as error:
         return error

@@ -32,6 +32,7 @@ from ecgnat_stream.signal import (
     StreamInfo,
     assign_leads,
     ecg_signals,
+    lead_notes,
     mv_per,
     same_rate,
     twice,
@@ -117,11 +118,12 @@ def open_source(
     scale: float = 1.0,
     start_s: float | None = None,
     stop_s: float | None = None,
+    lead_map: Mapping[str, str] | None = None,
     strict: bool = True,
 ) -> Recording:
     """Open a path, an array, a table or a wfdb record; see :func:`ecgnat_stream.analyse` for what they may be.
 
-    ``strict`` is that of :func:`ecgnat_stream.analyse_many`.
+    ``strict`` is that of :func:`ecgnat_stream.analyse_many`. ``lead_map`` only keeps what a person has named out of the notes.
 
     Raises
     ------
@@ -140,7 +142,8 @@ def open_source(
     else:
         whole = _scaled(_of_object(source, fs, leads, units, strict), scale)
         recording = _part(whole, start_s or 0.0, stop_s)
-    notes = (*recording.info.notes, *_check(recording))
+    names = lead_notes(recording.info.leads, lead_map) if recording.info.recorded else []
+    notes = (*recording.info.notes, *names, *_check(recording))
     for note in notes:
         warnings.warn(f"{recording.name}: {note}", UserWarning, stacklevel=_caller_level())
     if leads is None and recording.info.left_out:
@@ -454,7 +457,7 @@ def condition_samples(
     >>> signal.windows(10).samples.shape  # for Predictor.predict
     (2, 12, 2000)
     """
-    recording = open_source(source, fs=fs, leads=leads, units=units, start_s=start_s, stop_s=stop_s)
+    recording = open_source(source, fs=fs, leads=leads, units=units, start_s=start_s, stop_s=stop_s, lead_map=lead_map)
     slots = assign_leads(recording.info.leads, lead_map, recorded=recording.info.recorded)
     used_as = [None if slot is None else LEADS[slot] for slot in slots]
     return condition_record(standard_leads(recording.read(0, recording.total), used_as), recording.info.fs)

@@ -21,10 +21,11 @@ from ecgnat_stream.bus import Published
 from ecgnat_stream.clock import Clock
 from ecgnat_stream.device import LinkState
 from ecgnat_stream.events import DeviceStatus, Technical, Wave
-from ecgnat_stream.signal import FRAME_S, INPUT_MV, LEADS, SampleBlock, StreamInfo, assign_leads
+from ecgnat_stream.signal import FRAME_S, INPUT_MV, LEADS, SampleBlock, StreamInfo, assign_leads, lead_notes
 from ecgnat_stream.ward import reports
 from ecgnat_stream.ward.rate import RateWatch
 from ecgnat_stream.watchdog import BedTruth, explains
+from ecgnat_stream.words import cleaned
 
 __all__ = ["Bed", "Moment"]
 
@@ -164,7 +165,9 @@ class Bed:
         self._off.clear()
         self._off_now[:] = False
         self.say(self.alarms.begin(self.now(), self._clock.monotonic_ns()))
-        self._publish(reports.meta(self.name, self.now(), info, used_as, self.session))
+        notes = lead_notes(info.leads, self._lead_map) if info.recorded else []
+        told = replace(info, device=cleaned("; ".join((info.device, *notes))))
+        self._publish(reports.meta(self.name, self.now(), told, used_as, self.session))
 
     def _next_session(self) -> None:
         self.session = max(self.session + 1, int(self._clock.utc().timestamp()))

@@ -17,7 +17,7 @@ from ecgnat_devices.records import OpenRecord, open_record
 from ecgnat_stream.clock import Clock, ManualClock
 from ecgnat_stream.device import open_device
 from ecgnat_stream.errors import ConfigError, DeviceError
-from ecgnat_stream.signal import SampleBlock, StreamInfo, assign_leads
+from ecgnat_stream.signal import SampleBlock, StreamInfo, assign_leads, lead_notes
 from ecgnat_stream.testing import InstantClock
 
 FS = 200
@@ -430,7 +430,7 @@ def test_a_signal_whose_name_says_nothing_is_left_out_beside_one_that_is_a_lead(
     (tmp_path / "rec.csv").write_text("II,B1\n" + "0.1,0.2\n" * 500)
     record = open_record(tmp_path / "rec.csv", fs=FS, units="mV")
     assert record.leads == ("II", "B1")
-    assert any("B1 has a name that is no lead" in note for note in record.notes)
+    assert any("B1 has a name that is no lead" in note for note in lead_notes(record.leads))
     assert assign_leads(record.leads, recorded=True) == (1, None)
     assert assign_leads(record.leads, {"B1": "V1"}, recorded=True) == (1, 6)
     with pytest.raises(ConfigError, match="unknown lead name 'B1'"):

@@ -16,6 +16,7 @@ from ecgnat_stream.batch.lines import Lines
 from ecgnat_stream.batch.table import as_csv
 from ecgnat_stream.batch.work import Order, Worker
 from ecgnat_stream.config import Config
+from ecgnat_stream.events import Meta
 from ecgnat_stream.model import ModelConfig
 from ecgnat_stream.report.index import Entry, index_page
 from ecgnat_stream.signal import LEADS, lead_notes
@@ -46,6 +47,24 @@ def test_signals_whose_names_say_no_lead_are_named_with_what_they_are_taken_for(
 @pytest.mark.parametrize("names", [["ECG"], ["II", "ECG"], ["MLII", "V5"], list(LEADS), ["Resp"], ["foo", "bar"]])
 def test_of_one_such_signal_and_of_leads_nothing_is_said(names: list[str]) -> None:
     assert lead_notes(names) == []
+
+
+def test_of_what_a_person_has_named_nothing_is_said() -> None:
+    names = ["ch1", "ch2", "ch3", "B1"]
+    assert lead_notes(names, {"ch1": "V1", "ch2": "", "B1": "aVF"}) == []
+    (note,) = lead_notes(names, {"ch1": "II", "B1": "aVF"})
+    assert "its signals ch2, ch3 do not say which leads they are: taken for V1, V5; " in note
+
+
+def test_a_bed_says_in_its_meta_what_a_recording_is_taken_for(tmp_path: Path, untrained: Path) -> None:
+    path = write(tmp_path / "a.csv", ("ch1", "ch2"))
+    with pytest.warns(UserWarning, match="its signals ch1, ch2"):
+        analysis = analyse(path, fs=FS, units="mV", model=untrained, diagnose=False)
+    (meta,) = [event for event in analysis.events if isinstance(event, Meta)]
+    assert GUESSED.strip() in meta.device
+    named = analyse(path, fs=FS, units="mV", lead_map={"ch1": "II", "ch2": "V1"}, model=untrained, diagnose=False)
+    (meta,) = [event for event in named.events if isinstance(event, Meta)]
+    assert (named.notes, meta.device) == ((), "replay a.csv")
 
 
 def test_a_signal_whose_name_is_no_lead_is_said_to_be_left_out() -> None:

@@ -21,7 +21,7 @@ from ecgnat_devices.records.scratch import Unpacked
 from ecgnat_stream.errors import ConfigError, DeviceError, InputError
 from ecgnat_stream.places import path_of
 from ecgnat_stream.recordings import Format, format_of, header_of, is_recording
-from ecgnat_stream.signal import LEADS, MONITORED_FIRST, UV_RANGE, ecg_signals, is_ecg, lead_notes, mv_per, same_rate, twice
+from ecgnat_stream.signal import LEADS, MONITORED_FIRST, UV_RANGE, ecg_signals, is_ecg, mv_per, same_rate, twice
 from ecgnat_stream.suggest import proposal
 from ecgnat_stream.words import NAME, cleaned, counted
 
@@ -193,7 +193,7 @@ def _record(path: Path, contents: Contents, asked: Asked) -> OpenRecord:
         uv_per_lsb=min(steps, default=_UNKNOWN_STEP_UV),
         read=read,
         left_out=tuple(name for row, name in enumerate(names) if row not in rows),
-        notes=tuple(map(cleaned, (*contents.notes, *lead_notes([names[row] for row in rows])))),
+        notes=tuple(map(cleaned, contents.notes)),
     )
 
 

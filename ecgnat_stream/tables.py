@@ -18,6 +18,7 @@ from typing import Literal
 
 from ecgnat_stream.signal import is_ecg, mv_per
 from ecgnat_stream.timeline import TextTimes, is_index, is_time, unit_s
+from ecgnat_stream.words import NAME, cleaned
 
 __all__ = [
     "BEGINNING",
@@ -398,6 +399,7 @@ class _Look:
             columns[-1] = Column("", "", "text")
         self._refuse_odd(columns, data)
         clock = _clock(columns, data)
+        _refuse_unread_times(columns, clock, data)
         times = tuple(row[clock] for row in data[:_ROWS]) if clock is not None and columns[clock].kind == "time" else ()
         nothing = sum(not line.strip(" ") for line in self._lines[skip:])
         return Layout(
@@ -485,7 +487,8 @@ def _counts(name: str | None, at: int, cells: Sequence[str], decimal: str, named
     if at or len(cells) < (2 if named else _RISES):
         return False
     values = [number(cell, decimal) for cell in cells if _is_number(cell, decimal) and not is_missing(cell)]
-    return all(one < other for one, other in pairwise(values))
+    falls = len(values) >= _RISES and all(one - other == 1.0 for one, other in pairwise(values))  # of a table turned round
+    return falls or all(one < other for one, other in pairwise(values))
 
 
 def _clock(columns: Sequence[Column], data: Sequence[list[str]]) -> int | None:
@@ -498,6 +501,18 @@ def _clock(columns: Sequence[Column], data: Sequence[list[str]]) -> int | None:
         return times, len({row[at] for row in rows}), column.kind == "index", -at
 
     return max((at for at, column in enumerate(columns) if column.kind in ("index", "time")), key=rank, default=None)
+
+
+def _refuse_unread_times(columns: Sequence[Column], clock: int | None, data: Sequence[Sequence[str]]) -> None:
+    if clock is not None and (columns[clock].kind == "time" or is_time(columns[clock].name)):
+        return
+    for at, column in enumerate(columns):
+        if column.kind == "text" and is_time(column.name):
+            cell = next((row[at] for row in data if not is_missing(row[at])), "")
+            raise NoTableError(
+                f"has a column {cleaned(column.name, NAME)}, called as times are, but it holds {cell[:40]!r}, which is no time "
+                "that is known: write it in s or as hh:mm:ss.mmm; or leave it out of the file, or rename it, and its holes are lost"
+            )
 
 
 def _rate(text: str, preamble: Sequence[Sequence[str]]) -> float | None:

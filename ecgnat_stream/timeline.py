@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
+from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 __all__ = ["TextTimes", "Timeline", "TimelineError", "insert_holes", "is_index", "is_time", "timeline", "unit_s"]
@@ -27,6 +29,7 @@ _UNITS_S = {
     **dict.fromkeys(("ns", "nsec", "nanosecond", "nanoseconds", "nanos"), 1e-9),
     **dict.fromkeys(("min", "minute", "minutes", "minuten"), 60.0),
     **dict.fromkeys(("h", "hour", "hours"), 3600.0),
+    **dict.fromkeys(("day", "days"), 86_400.0),
 }
 _TIMES = frozenset(
     (
@@ -52,22 +55,31 @@ _RATES = (20.0, 20_000.0)
 _LOOKS, _LOOK = 64, 4096
 """Places, and rows at each, that tell how the times step."""
 
+_STANDS = 0.1
+"""Most rows with the count of the row before, as a part: beyond, packets are counted, or time stands in coarse steps."""
+
 _CHUNK = 2**19
 _TURNS = 4
 _MOST_HOLES = 200_000
 _MOST_HOLE_S = 14 * 86_400.0
 """Longest hole in s: two weeks, the longest of common Holter recordings. Beyond, a clock was set."""
 
+_VAGUE = 0.05
+"""How little, as a part, stamps may say of the rate and still say it."""
+
+_AROUND = 8
+"""Changes of the time before and after a jump that tell how coarse the stamps are there, and where the rows are."""
+
 _SAME = 1e-3
 """How far apart, as a part, two statements of one rate may be: clocks of cheap devices, and rates named in round numbers."""
 
 
 class TimelineError(ValueError):
-    """A time that is not usable, with its row, counted from 0."""
+    """A time that is not usable, with its row, counted from 0, and what to do."""
 
-    def __init__(self, row: int, what: str) -> None:
+    def __init__(self, row: int, what: str, cure: str = "cut the table there, or leave these times out") -> None:
         super().__init__(what)
-        self.row = row
+        self.row, self.cure = row, cure
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +89,7 @@ class Timeline:
     Parameters
     ----------
     fs
-        Rate in Hz; None if only a counter is there.
+        Rate in Hz; None if only a counter is there, or the stamps are too coarse to say it.
     within
         How far the rate may be from it, as a part.
     holes
@@ -118,7 +130,9 @@ def unit_s(name: str) -> float | None:
     return next((_UNITS_S[word] for word in reversed(_words(name)) if word in _UNITS_S), None)
 
 
-def timeline(read: Read, total: int, unit: float | None = None) -> Timeline | None:
+def timeline(
+    read: Read, total: int, unit: float | None = None, *, fs: float | None = None, times: bool = False
+) -> Timeline | None:
     """Read a column of times or of a counter; None if it says nothing, as one that stands still.
 
     Parameters
@@ -129,6 +143,10 @@ def timeline(read: Read, total: int, unit: float | None = None) -> Timeline | No
         Its length.
     unit
         Unit in s; without, s, ms, us or ns, by what rate comes out of it, and steps of 1 are a counter's.
+    fs
+        Rate in Hz that is given. Where the times agree with it, it sizes their holes.
+    times
+        Whether it is called as one of times is: then many rows to a stamp are no packets that are counted.
 
     Raises
     ------
@@ -136,15 +154,20 @@ def timeline(read: Read, total: int, unit: float | None = None) -> Timeline | No
         If the times run backwards or leap.
     """
     steps = np.concatenate([_steps(*_finite(read, start, stop))[0] for start, stop in _looks(total)] or [np.zeros(0)])
-    moving = steps[steps > 0]
+    moving, times = steps[steps > 0], times or unit is not None
+    if np.sum(steps < 0) > len(moving):
+        row = next(int(rows[np.argmax(steps < 0)]) for steps, _, rows in _chunks(read, total) if np.any(steps < 0))
+        raise TimelineError(row, "the times run backwards from there on", "sort the table by time")
     if len(moving) < max(1, len(steps) // 500):
-        return None
-    if unit is None and _is_counter(steps, moving):
+        moving = np.concatenate([np.zeros(0), *(steps[steps > 0] for steps, _, _ in _chunks(read, total))])
+        if not times or len(moving) < 2:
+            return None
+    if unit is None and _is_counter(steps, moving) and not (times and np.mean(steps == 0) > _STANDS):
         return _of_counter(read, total, float(np.median(moving)))
     mean = _mean_step(read, total)
     if unit is None:
         unit = next((one for one in (1.0, 1e-3, 1e-6, 1e-9) if _RATES[0] <= 1 / (one * mean) < _RATES[1]), 1.0)
-    return _of_times(read, total, unit, steps, mean)
+    return _of_times(read, total, unit, steps, mean, fs)
 
 
 def insert_holes(values: NDArray[np.float64], line: Timeline) -> NDArray[np.float64]:
@@ -177,16 +200,65 @@ def _is_counter(steps: Values, moving: Values) -> bool:
 
 
 def _mean_step(read: Read, total: int) -> float:
-    """Return the mean step of a row: the median over short stretches, so that holes do not count."""
+    """Return the mean step of a row: the median over short stretches from change to change, so that holes do not count."""
     slopes = []
     for start, stop in _looks(total):
         times, rows = _finite(read, start, stop)
         length = max(1, min(1000, (len(rows) - 1) // 4))
-        ends = np.arange(0, len(rows), length)
+        changes = np.flatnonzero(np.diff(times) > 0) + 1
+        ends = np.searchsorted(changes, np.arange(0, len(rows), length))
+        ends = changes[np.unique(ends[ends < len(changes)])]
         slopes.append(np.diff(times[ends]) / np.diff(rows[ends]))
     found = np.concatenate(slopes)
     found = found[found > 0]
+    if not len(found):  # no stretch holds two changes
+        found = np.concatenate([change.steps / change.by for change in _changes(read, total)])
     return float(np.median(found)) if len(found) else 1.0
+
+
+class _Changes(NamedTuple):
+    """Where the time changes.
+
+    ``steps`` by how much, ``by`` rows from one change to the next, ``over`` rows from one time that is there to the next,
+    ``rows`` where, ``before`` and ``after``: the median step around.
+    """
+
+    steps: Values
+    by: Values
+    over: Values
+    rows: NDArray[np.int64]
+    before: Values
+    after: Values
+
+
+def _changes(read: Read, total: int) -> Iterator[_Changes]:
+    """Yield where the time changes; the first change counts from the first row."""
+    kept, done, last = np.zeros((3, 0)), 0, 0.0
+
+    def part(stop: int) -> _Changes:
+        steps, over, rows = kept
+        at_end = steps[-_AROUND - 1 : -1]
+        if steps[-1] < 10.5 * np.median(at_end if len(at_end) else steps):
+            at_end = steps[-1:]  # here stamps may have become ten times coarser; a longer step is a hole
+        padded = (np.pad(steps, (_AROUND, 0), mode="symmetric"), np.pad(at_end[::-1], (0, _AROUND), mode="symmetric")[:_AROUND])
+        medians = np.median(sliding_window_view(np.concatenate(padded), _AROUND), axis=1)
+        now = slice(done, stop)
+        by = np.diff(rows, prepend=last)
+        return _Changes(
+            steps[now], by[now], over[now], rows[now].astype(np.int64), medians[now], medians[_AROUND + 1 :][now]
+        )  # fmt: skip
+
+    for steps, over, rows in _chunks(read, total):
+        at = np.flatnonzero(steps > 0)
+        kept = np.concatenate([kept, [steps[at], over[at], rows[at]]], axis=1)
+        ready = kept.shape[1] - _AROUND
+        if ready > done:
+            yield part(ready)
+            first = max(0, ready - _AROUND)
+            last = float(kept[2, first - 1]) if first else last
+            kept, done = kept[:, first:], ready - first
+    if kept.shape[1] > done:
+        yield part(kept.shape[1])
 
 
 def _chunks(read: Read, total: int) -> Iterator[tuple[Values, NDArray[np.int64], NDArray[np.int64]]]:
@@ -208,7 +280,7 @@ def _of_counter(read: Read, total: int, step: float) -> Timeline | None:
             low, high = min(low, float(times.min())), max(high, float(times.max()))
     for steps, _, _ in _chunks(read, total):
         falls, stands, count = falls + int(np.sum(steps < 0)), stands + int(np.sum(steps == 0)), count + len(steps)
-    if stands > 0.1 * count:
+    if stands > _STANDS * count:
         return None  # it counts packets, or the same twice
     wrap = high - low + step
     wraps = falls > 0 and low in (0.0, 1.0) and (falls > 1 or math.log2(wrap).is_integer() or math.log10(wrap).is_integer())
@@ -239,19 +311,19 @@ def _evened(gone: NDArray[np.int64], by: NDArray[np.int64]) -> NDArray[np.int64]
     return gone
 
 
-def _check_holes(holes: Sequence[tuple[int, int]]) -> None:
+def _check_holes(holes: Sequence[tuple[int, *tuple[float, ...]]]) -> None:
     if len(holes) > _MOST_HOLES:
         raise TimelineError(holes[-1][0], f"more than {_MOST_HOLES} holes in its time: it is not that of the rows")
 
 
-def _of_times(read: Read, total: int, unit: float, steps: Values, mean: float) -> Timeline:
+def _of_times(read: Read, total: int, unit: float, steps: Values, mean: float, fs: float | None) -> Timeline:
     steps, mean = steps * unit, mean * unit
 
     def seconds(start: int, stop: int) -> Values:
         return read(start, stop) * unit
 
     _refuse_backwards(seconds, total)
-    exact, one = _exact(steps)
+    exact, one = _exact(steps) if np.any(steps > 0) else (False, mean)
     late = one
     if exact:
         one = _refined(seconds, total, one)
@@ -262,13 +334,17 @@ def _of_times(read: Read, total: int, unit: float, steps: Values, mean: float) -
         one = mean
         for _ in range(_TURNS):  # the rate tells how long holes are, and they tell the rate
             holes = _coarse_holes(seconds, total, one, late)
-            one = _mean_without(seconds, total, holes)
-    for row, lost in holes:
-        if lost * one > _MOST_HOLE_S:
-            raise TimelineError(row, f"the time leaps by {lost * one / 86_400:.3g} days")
+            one = _mean_without(seconds, total, holes, one)
+        late = max(late, *(float(np.max(np.maximum(change.before, change.after))) for change in _changes(seconds, total)))
     length = one * max(1, total - 1)
     precision = 2 * (_grain(steps, one) if exact else late) / length
-    return Timeline(_named(1 / one, max(1e-4, precision)), max(_SAME, precision), tuple(holes), tuple(doubles))
+    line = Timeline(_named(1 / one, max(1e-4, precision)), max(_SAME, precision), tuple(holes), tuple(doubles))
+    if not exact and fs is not None and line.agrees(fs):
+        one, line = 1 / fs, replace(line, holes=tuple(_coarse_holes(seconds, total, 1 / fs, float(np.quantile(steps, 0.99)))))
+    for row, lost in line.holes:
+        if lost * one > _MOST_HOLE_S:
+            raise TimelineError(row, f"the time leaps by {lost * one / 86_400:.3g} days")
+    return replace(line, fs=None) if fs is None and precision > _VAGUE else line
 
 
 def _exact(steps: Values) -> tuple[bool, float]:
@@ -326,32 +402,47 @@ def _exact_holes(read: Read, total: int, one: float) -> tuple[list[tuple[int, in
 
 def _coarse_holes(read: Read, total: int, one: float, late: float) -> list[tuple[int, int]]:
     """Return the holes if stamps are coarse or come late: where rows are ahead of their count, and stay so."""
-    found: list[tuple[int, int]] = []
-    for steps, by, rows in _chunks(read, total):
-        at = np.flatnonzero((steps > 1.3 * late) & (steps > 1.5 * one * by))
-        found += zip(rows[at].tolist(), np.rint(steps[at] / one).astype(np.int64).tolist(), strict=True)
+    found: list[tuple[int, int, float]] = []
+    for change in _changes(read, total):
+        coarse = np.maximum(late, np.maximum(change.before, change.after))
+        at = np.flatnonzero((change.steps > 1.3 * coarse) & (change.steps > 1.5 * one * change.over))
+        lost = np.rint(change.steps[at] / one).astype(np.int64)
+        found += zip(change.rows[at].tolist(), lost.tolist(), coarse[at].tolist(), strict=True)
         _check_holes(found)
-    rows_at = [0, *(row for row, _ in found), total]
-    stamp = max(1, round(late / one))
-    width = stamp * max(4, math.ceil(32 / stamp))
+    rows_at = [0, *(row for row, _, _ in found), total]
     holes = []
-    for before, (row, missing), after in zip(rows_at, found, rows_at[2:], strict=False):
-        start, stop = max(before, row - width), min(after, row + width + 2 * min(missing, _LOOK))
-        ahead = read(start, stop) / one - np.arange(start, stop)
-        earlier, later = ahead[: row - start], ahead[row - start :]
-        if np.isfinite(earlier).any() and np.isfinite(later).any():
-            stays = int(np.rint(np.nanmedian(later) - np.nanmedian(earlier)))
-            if stays * one > 0.5 * late:
+    for before, (row, missing, coarse_s), after in zip(rows_at, found, rows_at[2:], strict=False):
+        stamp = max(1, round(coarse_s / one))
+        width = stamp * max(4, math.ceil(32 / stamp))
+        start, stop = max(before, row - width), min(after, row + width + 2 * min(missing, max(_LOOK, 4 * stamp)))
+        times, rows = _finite(read, start, stop)
+        changed = np.concatenate([[before == 0], np.diff(times) > 0]) & (rows != row)  # the first rows of their stamps
+        ahead = times / one - rows
+        earlier, later = (_rather(ahead[part], changed[part]) for part in (rows < row, rows >= row))
+        if len(earlier) and len(later):
+            stays = int(np.rint(np.median(later) - np.median(earlier)))
+            if stays * one > 0.5 * coarse_s:
                 holes.append((row, stays))
     return holes
 
 
-def _mean_without(read: Read, total: int, holes: Sequence[tuple[int, int]]) -> float:
-    """Return the mean step of all rows, those that are missing counted."""
-    length, count = 0.0, sum(missing for _, missing in holes)
-    for steps, by, _ in _chunks(read, total):
-        length, count = length + float(steps.sum()), count + int(by.sum())
-    return length / count
+def _rather(values: Values, some: NDArray[np.bool_]) -> Values:
+    """Return some of the values, all if there are none of these."""
+    return values[some] if some.any() else values
+
+
+def _mean_without(read: Read, total: int, holes: Sequence[tuple[int, int]], one: float) -> float:
+    """Return the mean step of a row from change to change, without those at holes, and where stamps become coarser."""
+    length, count = 0.0, 0.0
+    rows_of_holes = np.array([row for row, _ in holes], np.int64)
+    whole = False  # whether the change before is one from whose row on the stamp is whole
+    for change in _changes(read, total):
+        hole = np.isin(change.rows, rows_of_holes)
+        coarser = (change.after > 4 * change.before) & (change.by > 1)
+        counts = ~hole & np.concatenate([[whole], ~hole[:-1]]) & ~coarser
+        length, count = length + float(change.steps[counts].sum()), count + float(change.by[counts].sum())
+        whole = not hole[-1]
+    return length / count if count and length > 0 else one
 
 
 def _named(fs: float, within: float) -> float:
@@ -366,7 +457,7 @@ _DATE = (
 )
 _TEXT = re.compile(
     rf"\[?\s*(?P<day>{_DATE.format('p')})?[T\s]*"
-    r"(?P<clock>\d{1,4}:\d{1,2}(?::\d{1,2})?)(?P<part>[.,]\d+)?\s*(?P<half>[AaPp]\.?[Mm]\.?)?"
+    r"(?P<clock>\d{1,4}:\d{1,2}(?::\d{1,2})?)(?P<part>[.,]\d+|:\d{3,6})?\s*(?P<half>[AaPp]\.?[Mm]\.?)?"
     rf"\s*(?P<zone>Z|UTC|GMT|[+-]\d{{2}}:?\d{{2}})?(?:\s+(?P<after>{_DATE.format('q')}))?\s*\]?"
 )
 
@@ -376,7 +467,7 @@ _MINUTES = 100_000
 
 
 class TextTimes:
-    """Times as text: "2021-03-04 05:06:07.008", with T and zone, "05:06:07.008", "0:07.008", "[05:06:07.008 04/03/2021]".
+    """Times as text: "2021-03-04 05:06:07.008", with T and zone, "05:06:07.008" or :008, "0:07.008", "[05:06:07.008 04/03/2021]".
 
     A time of day that begins again goes on with the next day. Of days such as 04/03/2021 the first number is the day, unless the
     times of the table say otherwise.
@@ -455,7 +546,7 @@ def _of_day(match: re.Match[str]) -> float:
     zone, offset = match["zone"], 0
     if zone and zone[0] in "+-":
         offset = (-1 if zone[0] == "-" else 1) * (int(zone[1:3]) * 3600 + int(zone[-2:]) * 60)
-    part = float("0" + match["part"].replace(",", ".")) if match["part"] else 0.0
+    part = float("0." + match["part"][1:]) if match["part"] else 0.0
     return hours * 3600 + minutes * 60 + seconds - offset + part
 
 

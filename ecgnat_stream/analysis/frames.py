@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ecgnat_stream.errors import InputError
 from ecgnat_stream.signal import is_ecg, mv_per, twice
 from ecgnat_stream.tables import name_and_unit, number
-from ecgnat_stream.timeline import TextTimes, TimelineError, insert_holes, is_index, timeline, unit_s
+from ecgnat_stream.timeline import TextTimes, TimelineError, insert_holes, is_index, is_time, timeline, unit_s
 
 __all__ = ["OfFrame", "of_frame"]
 
@@ -100,11 +100,11 @@ def _placed(source: Any, samples: NDArray[Any], fs: float | None) -> tuple[NDArr
     found = _times(source)
     if found is None or len(found[1]) != samples.shape[1]:
         return samples, fs
-    what, times, unit = found
+    what, times, unit, called = found
     try:
-        line = timeline(lambda start, stop: times[start:stop], len(times), unit)
+        line = timeline(lambda start, stop: times[start:stop], len(times), unit, fs=fs, times=called)
     except TimelineError as error:
-        raise InputError(f"row {error.row} of the table, {what}: {error}; cut it there, or leave {what} out") from error
+        raise InputError(f"row {error.row} of the table, {what}: {error}; {error.cure}") from error
     if line is None:
         return samples, fs
     if fs is not None and not line.agrees(fs):
@@ -113,24 +113,31 @@ def _placed(source: Any, samples: NDArray[Any], fs: float | None) -> tuple[NDArr
     return (insert_holes(samples.astype(np.float64), line) if line.holes else samples), rate
 
 
-def _times(source: Any) -> tuple[str, Values, float | None] | None:
-    """Return what times the rows, and in which unit in s: the index, or a column."""
+def _times(source: Any) -> tuple[str, Values, float | None, bool] | None:
+    """Return what times the rows, in which unit in s, and whether it is called as times are: the index, or a column."""
     index = getattr(source, "index", None)
+    count = None
     if index is not None and not callable(index):
         if getattr(index, "tz", None) is not None:
             index = index.tz_convert(None)
         values, name = np.asarray(index), str(getattr(index, "name", None) or "")
         if values.dtype.kind in "mM" or (values.dtype.kind in "fiu" and is_index(name)):
-            return "its index", *_seconds(values, name)
+            return "its index", *_seconds(values, name), is_time(name)
+        if values.dtype.kind in "iu" and not name:
+            count = "its index", values.astype(np.float64), None, False
     found = {column: np.asarray(source[column]) for column in source.columns if is_index(str(column))}
     for kinds in ("mM", "fiu", "OUT"):
         for column, values in found.items():
-            if values.dtype.kind in kinds and values.ndim == 1:
+            if values.dtype.kind in kinds and values.ndim == 1 and len(values):
                 try:
-                    return f"its column {column}", *_seconds(values, str(column))
-                except (TypeError, ValueError):
-                    continue
-    return None
+                    return f"its column {column}", *_seconds(values, str(column)), is_time(str(column))
+                except (TypeError, ValueError) as error:
+                    if is_time(str(column)):
+                        raise InputError(
+                            f"column {column!r} of the table is called as times are, but holds {str(values[0])[:40]!r}, which is "
+                            "no time that is known: convert it (pandas.to_datetime), leave it out or rename it"
+                        ) from error
+    return count
 
 
 def _seconds(values: NDArray[Any], name: str) -> tuple[Values, float | None]:

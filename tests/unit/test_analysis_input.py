@@ -163,7 +163,9 @@ def edf(path: Path) -> Path:
 def test_a_source_that_states_another_rate_or_unit_is_refused(kind: str, tmp_path: Path) -> None:
     path = edf(tmp_path / "rec.edf") if kind == "edf" else write(tmp_path, beating(leads=2))
     source: Any = {"record": wfdb.rdrecord, "rdsamp": wfdb.rdsamp}.get(kind, str)(str(path))
-    with pytest.raises(InputError, match=r"states a rate of 250 Hz, but fs is 360: leave fs out\. .*resample it first"):
+    with pytest.raises(
+        InputError, match=r"states a rate of 250 Hz, but fs is 360: leave fs (\(--fs\) )?out\. .*resample it first"
+    ):
         analyse(source, fs=360)
     with pytest.raises(InputError, match="states that lead II is in mV, but units is uV: leave units out"):
         analyse(source, units="uV")
@@ -248,6 +250,32 @@ def test_times_of_a_data_frame_say_its_rate_and_holes() -> None:
     backwards = pandas.DataFrame({"II": samples, "time": np.r_[rows[:1500], rows[:1500]] / 250})
     with pytest.raises(InputError, match="row 1500 of the table, its column time: the time runs backwards"):
         open_source(backwards)
+
+
+def test_coarse_times_and_an_index_with_a_hole_are_holes_of_a_data_frame() -> None:
+    pandas = pytest.importorskip("pandas")
+    rows, there = np.arange(60 * 250), np.delete(np.arange(60 * 250), np.arange(5100, 7600))
+    samples = np.sin(rows / 9)
+    times = pandas.Timestamp("2021-03-04 05:06:07") + pandas.to_timedelta(rows // 250, unit="s")
+    for frame in (
+        pandas.DataFrame({"II": samples}, index=times),
+        pandas.DataFrame({"II": samples, "time": times}),
+        pandas.DataFrame({"II": samples, "time": rows // 250}),
+        pandas.DataFrame({"II": samples, "time": times.strftime("%H:%M:%S:000")}),
+        pandas.DataFrame({"II": samples}),
+    ):
+        recording = open_source(frame.iloc[there], fs=250)
+        assert abs(recording.total - len(rows)) <= 1
+        holes = np.flatnonzero(np.isnan(recording.read(0, recording.total)[0]))
+        assert (holes[0], abs(len(holes) - 2500) <= 1) == (5100, True)
+        with pytest.raises(InputError, match="run backwards from there on; sort the table by time"):
+            open_source(frame.iloc[::-1], fs=250)
+
+
+def test_a_column_called_as_times_that_cannot_be_read_is_named() -> None:
+    table = Table(time=np.array(["first", "second", "third"] * 100), II=np.zeros(300))
+    with pytest.raises(InputError, match="column 'time' of the table is called as times are, but holds 'first'"):
+        open_source(table, fs=FS)
 
 
 def test_leads_of_a_table_come_in_the_order_that_is_asked_for() -> None:

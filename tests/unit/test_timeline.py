@@ -103,11 +103,67 @@ def test_counters_wrap_repeat_and_run_backwards() -> None:
     assert caught.value.row == 777
 
 
+@pytest.mark.parametrize("fs", [125.0, 257.0, 360.0, 500.0, 2000.0])
+@pytest.mark.parametrize("stamp_s", [0.1, 1.0])
+@pytest.mark.parametrize("after_s", [0.0, 0.4])
+def test_stamps_coarser_than_the_rows_say_the_rate_as_well_as_they_can(fs: float, stamp_s: float, after_s: float) -> None:
+    rows, hole = round(150 * fs), round(20 * fs)
+    stamps = np.floor(np.round((np.arange(rows) / fs + after_s) / stamp_s, 6)) * stamp_s
+    for whole in (line_of(stamps, 1.0), line_of(1.7e9 + stamps, 1.0)):
+        assert whole is not None
+        assert (whole.fs, whole.holes, whole.doubles) == (fs, (), ())
+        assert whole.agrees(fs + 0.8 * fs * stamp_s / 150)
+        assert not whole.agrees(1.1 * fs)
+    part = np.delete(stamps, np.arange(round(50.3 * fs), round(50.3 * fs) + hole))
+    line = line_of(part, 1.0)
+    assert line is not None
+    assert line.fs == fs
+    assert [row for row, _ in line.holes] == [round(50.3 * fs)]
+    assert abs(line.holes[0][1] - hole) <= 1
+    counted = line_of(np.floor(part))
+    assert counted is None or stamp_s < 1.0
+    called = timeline(lambda start, stop: part[start:stop], len(part), times=True)
+    assert called is not None
+    assert (called.fs, len(called.holes)) == (fs, 1)
+
+
+@pytest.mark.parametrize("fs", [125.0, 360.0, 500.0])
+@pytest.mark.parametrize("digits", [3, 4, 5])
+@pytest.mark.parametrize("length_s", [101.0, 103.0, 150.0])
+def test_stamps_of_few_digits_grow_coarser_along_the_file(fs: float, digits: int, length_s: float) -> None:
+    stamps = np.array([float(f"{row / fs:.{digits}g}") for row in range(round(length_s * fs))])
+    line = line_of(stamps, 1.0)
+    assert line is not None
+    assert (line.fs, line.holes) == (fs, ())
+
+
+def test_stamps_too_coarse_to_say_a_rate_leave_it_to_what_is_given() -> None:
+    stamps = np.floor((np.arange(5 * ROWS) / 250 + 20) / 60) * 60
+    line = line_of(stamps, 1.0)
+    assert line is not None
+    assert (line.fs, line.holes) == (None, ())
+    part = np.delete(stamps, np.arange(30_000, 60_000))
+    line = timeline(lambda start, stop: part[start:stop], len(part), 1.0, fs=256)
+    assert line is not None
+    assert line.agrees(256)
+    assert [row for row, _ in line.holes] == [30_000]
+    assert line.holes[0][1] == pytest.approx(30_000, abs=256 * 60)
+
+
+@pytest.mark.parametrize("unit", [None, 1.0])
+def test_times_that_run_backwards_all_along_are_to_be_sorted(unit: float | None) -> None:
+    for times in (np.arange(ROWS)[::-1] / 250, np.arange(float(ROWS))[::-1], np.arange(ROWS)[::-1] // 250 * 1.0):
+        with pytest.raises(TimelineError, match="run backwards from there on") as caught:
+            line_of(times, unit)
+        assert caught.value.cure == "sort the table by time"
+
+
 def test_text() -> None:
     for texts, expected in (
         (("2021-03-04 23:59:59.996", "2021-03-05T00:00:00.000"), 0.004),
         (("2021-03-04T05:06:07.008Z", "2021-03-04T06:06:07.012+01:00"), 0.004),
         (("23:59:59.996", "0:00:00.000"), 0.004),
+        (("00:00:50:123", "00:00:50:127"), 0.004),
         (("[05:06:07.008 04/03/2021]", "[05:06:07.012 05/03/2021]"), 86_400.004),
         (("11:59:59,996 AM", "12:00:00,000 PM"), 0.004),
         (("59:59.996", "60:00.000"), 0.004),

@@ -13,7 +13,7 @@ from ecgnat_devices.records.contents import MOST_SIGNALS, TROUBLE, Asked, Conten
 from ecgnat_devices.records.runs import Run, read_runs
 from ecgnat_devices.records.scratch import Unpacked
 from ecgnat_stream.signal import is_ecg
-from ecgnat_stream.timeline import Timeline, TimelineError, is_index, timeline, unit_s
+from ecgnat_stream.timeline import Timeline, TimelineError, is_index, is_time, timeline, unit_s
 from ecgnat_stream.words import NAME, cleaned
 
 __all__ = ["named_arrays", "open_npy"]
@@ -157,7 +157,7 @@ def _contents(
     if len(rows) > MOST_SIGNALS:
         raise wrong(path, f"holds {len(rows)} signals: a recording has at most {MOST_SIGNALS}")
     fs = _rate(arrays)
-    line = _timeline(path, times)
+    line = _timeline(path, times, asked.fs or fs)
     rate_by = ""
     if line.fs is not None and times is not None:
         if asked.fs is not None and line.agrees(asked.fs):
@@ -209,7 +209,7 @@ def _leads(path: Path, values: NDArray[np.generic], what: str) -> tuple[NDArray[
     return values.T, (f"{what} is (samples, leads): each of its columns is taken for a lead",)
 
 
-def _timeline(path: Path, times: tuple[str, NDArray[np.generic]] | None) -> Timeline:
+def _timeline(path: Path, times: tuple[str, NDArray[np.generic]] | None, fs: float | None) -> Timeline:
     none = Timeline(None, 0.0, ())
     if times is None:
         return none
@@ -219,9 +219,9 @@ def _timeline(path: Path, times: tuple[str, NDArray[np.generic]] | None) -> Time
         return np.asarray(values[start:stop], dtype=np.float64)
 
     try:
-        return timeline(read, len(values), unit_s(_last(name))) or none
+        return timeline(read, len(values), unit_s(_last(name)), fs=fs, times=is_time(_last(name))) or none
     except TimelineError as error:
-        raise wrong(path, f"its array {name}, value {error.row}: {error}") from error
+        raise wrong(path, f"its array {name}, value {error.row}: {error}; {error.cure}") from error
 
 
 def _last(name: str) -> str:

@@ -298,7 +298,7 @@ def _rate(path: Path, contents: Contents, stated: float | None, asked: Asked) ->
     given = asked.fs
     if stated is not None and not stated > 0:
         stated = None
-    if stated is not None and given is not None and (asked.strict or contents.rate_by) and not same_rate(stated, given):
+    if stated is not None and given is not None and asked.strict and not same_rate(stated, given):
         how = f" ({contents.rate_by})" if contents.rate_by else ""
         raise InputError(
             f"{path}: it states a rate of {stated:g} Hz{how}, but fs is {given:g}: leave fs (--fs) out. To have another "

@@ -15,7 +15,7 @@ from ecgnat_devices.records.rows import Rows
 from ecgnat_devices.records.runs import Run, read_runs
 from ecgnat_devices.records.scratch import Scratch
 from ecgnat_stream.tables import BEGINNING, Layout, NoTableError, layout
-from ecgnat_stream.timeline import Timeline, TimelineError, timeline, unit_s
+from ecgnat_stream.timeline import Timeline, TimelineError, is_time, timeline, unit_s
 from ecgnat_stream.words import NAME, cleaned
 
 __all__ = ["open_table"]
@@ -45,7 +45,7 @@ def open_table(path: Path, asked: Asked) -> Contents:
             path,
             f"has {scratch.total} rows and {len(shown)} columns: its rows look like leads; turn it round, a row for each sample",
         )
-    line, notes = _timeline(path, table, scratch, kept, rows)
+    line, notes = _timeline(path, table, scratch, kept, rows, asked)
     notes += ("its last line is cut off and left out",) if rows.cut_off else ()
     runs, total = _runs(path, line, scratch, kept, table, rows)
     if line.doubles:
@@ -84,18 +84,24 @@ def _called(table: Layout) -> str:
     return f"its column {name}" if name else "its first column"
 
 
-def _timeline(path: Path, table: Layout, scratch: Scratch, kept: Sequence[int], rows: Rows) -> tuple[Timeline, tuple[str, ...]]:
+def _timeline(
+    path: Path, table: Layout, scratch: Scratch, kept: Sequence[int], rows: Rows, asked: Asked
+) -> tuple[Timeline, tuple[str, ...]]:
     none = Timeline(None, 0.0, ())
     if table.clock is None:
         return none, ()
     column, at = table.columns[table.clock], kept.index(table.clock)
     unit = 1.0 if column.kind == "time" else unit_s(column.unit) or unit_s(column.name)
     try:
-        line = timeline(lambda start, stop: scratch.read([at], start, stop)[0], scratch.total, unit)
+        line = timeline(
+            lambda start, stop: scratch.read([at], start, stop)[0],
+            scratch.total,
+            unit,
+            fs=asked.fs or table.fs,
+            times=is_time(column.name),
+        )
     except TimelineError as error:
-        raise wrong(
-            path, f"line {rows.line_of(error.row)}, {_called(table)}: {error}; cut the table there, or leave it out"
-        ) from error
+        raise wrong(path, f"line {rows.line_of(error.row)}, {_called(table)}: {error}; {error.cure}") from error
     if line is None and scratch.total > 1:
         return none, (f"{_called(table)} does not time its rows",)
     return line or none, ()

@@ -228,6 +228,61 @@ def test_a_row_that_is_there_twice_counts_once_and_other_samples_of_one_time_are
         opened(tmp_path / "a.csv", "time,II\n" + "".join([*rows[:500], "1.996,0.5\n", *rows[500:]]), units="mV")
 
 
+COARSE: dict[str, Callable[[float], str]] = {
+    "time": lambda s: f"{int(s)}",
+    "timestamp": lambda s: f"{1700000000 + int(s)}",
+    "clock time": lambda s: f"10:{int(s // 60):02}:{int(s % 60):02}",
+    "datetime": lambda s: f"2021-03-04 10:{int(s // 60):02}:{int(s % 60):02}",
+    "Time": lambda s: f"00:{int(s // 60):02}:{int(s % 60):02}:{int(s * 1000) % 1000:03}",
+    "time (s)": lambda s: f"{s:.4g}",
+}
+
+
+@pytest.mark.parametrize("name", COARSE)
+@pytest.mark.parametrize("fs", [125, 360])
+def test_times_coarser_than_the_rows_give_the_rate_and_their_holes_are_gaps(name: str, fs: int, tmp_path: Path) -> None:
+    rows, start, stop = 120 * fs, 50 * fs + 1, 70 * fs
+    there = [row for row in range(rows) if not start <= row < stop]
+    text = f"{name},II\n" + "".join(f"{COARSE[name](row / fs)},{row % 97}\n" for row in there)
+    options: list[dict[str, Any]] = [{}, {"fs": fs}, {"fs": fs + 0.1}, {"fs": 100, "strict": False}]
+    for option in options:
+        record = opened(tmp_path / "a.csv", text, units="mV", **option)
+        assert record.fs == (fs if option.get("fs") in (None, 100) else option["fs"])
+        assert abs(record.total - rows) <= 7
+        holes = np.flatnonzero(np.isnan(record.read(0, record.total)[0]))
+        assert (holes[0], holes[-1] - holes[0]) == (start, len(holes) - 1)
+        assert abs(len(holes) - (stop - start)) <= 7
+    with pytest.raises(InputError, match=r"a rate of \d+ Hz \(its column .*\), but fs is 100"):
+        open_record(tmp_path / "a.csv", units="mV", fs=100)
+
+
+def test_a_column_called_as_times_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
+    text = "Time,II\n" + lines(lambda at: f"at {at} ticks,{II[at]}")
+    with pytest.raises(DeviceError, match=r"has a column Time, called as times are, but it holds 'at 0 ticks'.* rename it"):
+        opened(tmp_path / "a.csv", text, fs=250, units="mV")
+    renamed = opened(tmp_path / "b.csv", text.replace("Time", "note"), fs=250, units="mV")
+    assert renamed.left_out == ("note",)
+
+
+BACKWARDS: dict[str, tuple[str, Callable[[int], str]]] = {
+    "s": ("time", lambda at: f"{at / 250:.4f}"),
+    "ms": ("time", lambda at: f"{4 * at}"),
+    "coarse": ("time", lambda at: f"{at // 250}"),
+    "text": ("time", lambda at: f"00:00:0{at / 250:.3f}"),
+    "an index of pandas": ("", lambda at: f"{at}"),
+}
+
+
+@pytest.mark.parametrize("kind", BACKWARDS)
+def test_a_table_sorted_newest_first_is_refused_also_with_a_rate(kind: str, tmp_path: Path) -> None:
+    name, begin = BACKWARDS[kind]
+    text = f"{name},II\n" + "".join(f"{begin(at)},{at % 97 + 0.5}\n" for at in range(999, -1, -1))
+    with pytest.raises(
+        DeviceError, match=r"line \d+, its .*column.*: the times run backwards from there on; sort the table by t"
+    ):
+        opened(tmp_path / "a.csv", text, fs=250, units="mV")
+
+
 def with_line(text: str, line: str, at: int = 30) -> str:
     rows = text.split("\n")
     return "\n".join([*rows[:at], line, *rows[at:]])

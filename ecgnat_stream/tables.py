@@ -511,7 +511,7 @@ def _refuse_unread_times(columns: Sequence[Column], clock: int | None, data: Seq
             cell = next((row[at] for row in data if not is_missing(row[at])), "")
             raise NoTableError(
                 f"has a column {cleaned(column.name, NAME)}, called as times are, but it holds {cell[:40]!r}, which is no time "
-                "that is known: write it in s or as hh:mm:ss.mmm; or leave it out of the file, or rename it, and its holes are lost"
+                "that is known: write it in s or as hh:mm:ss.mmm; or leave it out or rename it, and its holes are lost"
             )
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "broker_address",
     "endpoint",
     "file_bytes",
+    "kind_of",
     "path_of",
     "regular_file",
     "text_of",
@@ -230,7 +231,7 @@ def regular_file(path: str | os.PathLike[str]) -> Path:
     finally:
         os.close(descriptor)
     if not stat.S_ISREG(kind):
-        raise ConfigError(f"cannot read {str(found)!r}: it is {_kind(kind)}; name a file")
+        raise ConfigError(f"cannot read {str(found)!r}: it is {kind_of(kind)}; name a file")
     return found
 
 
@@ -253,7 +254,7 @@ def file_bytes(path: str | os.PathLike[str], most: int) -> bytes:
         try:
             kind = os.fstat(descriptor).st_mode
             if not (stat.S_ISREG(kind) or stat.S_ISFIFO(kind)):
-                raise ConfigError(f"is {_kind(kind)}: name a file")
+                raise ConfigError(f"is {kind_of(kind)}: name a file")
             content = _content(descriptor, most)
         finally:
             os.close(descriptor)
@@ -300,6 +301,7 @@ def text_of(content: bytes) -> str:
         ) from error
 
 
-def _kind(mode: int) -> str:
+def kind_of(mode: int) -> str:
+    """Return what something is that is no file, by its mode (``st_mode``): "a folder", "a pipe"."""
     kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
     return kinds.get(stat.S_IFMT(mode), "a device")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -42,6 +43,7 @@ __all__ = [
     "ecg_signals",
     "is_ecg",
     "lead_notes",
+    "lead_of",
     "mv_per",
     "same_rate",
     "twice",
@@ -126,7 +128,14 @@ _ALIASES = {lead.upper(): lead for lead in LEADS} | {
     "MLI": "I", "MLII": "II", "MLIII": "III", "MCL1": "V1", "MCL": "V1", "MCL6": "V6", "CM5": "V5", "CC5": "V5", "V": "V1",
     "LA-RA": "I", "LL-RA": "II", "LL-LA": "III",
 }  # fmt: skip
-_MV = {"nv": 1e-6, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "microvolt": 1e-3, "mv": 1.0, "millivolt": 1.0, "v": 1e3}
+_MV = {
+    **dict.fromkeys(("n", "nano"), 1e-6), **dict.fromkeys(("u", "μ", "mu", "micro"), 1e-3),
+    **dict.fromkeys(("ì", "æ"), 1e-3),  # the mu of ISO 8859-7 and of code page 437, read as Latin-1
+    **dict.fromkeys(("m", "milli"), 1.0), "": 1e3,
+}  # fmt: skip
+"""What may stand before "V", "volt" or "volts", in small letters."""
+_VOLTS = re.compile(r"([^\W\d_]*?)[ \t-]*v(?:olt)?s?")
+_BRACKETS = re.compile(r"\[(.*)\]|\((.*)\)|\{(.*)\}", re.DOTALL)
 _UNSPECIFIED = ("ECG", "EKG", "LEAD", "CH", "CHANNEL", "EXG CHANNEL", "ECG CHANNEL", "ECG LEAD")
 _BEFORE = re.compile(r"(ECG|EKG|LEAD)[ _-]*(?=[A-Z])")
 """What many files write before the name of a lead: "ECG V1" (EDF+ 2003, 3.2), "Lead II"."""
@@ -333,7 +342,7 @@ def assign_leads(
     for index, name in enumerate(names):
         if name in lead_map:
             continue
-        if (known := _lead(name)) is not None:
+        if (known := lead_of(name)) is not None:
             assign(index, known)
         elif _is_unspecified(name):
             unspecified.append(index)
@@ -357,6 +366,7 @@ def lead_notes(names: Sequence[str], lead_map: Mapping[str, str] | None = None) 
     """Return what a person should know of the names of a recording's signals: which say too little, and what is done with them.
 
     Nothing is said of one single signal, since every lead shows its rhythm, nor of those in ``lead_map``: a person named them.
+    What is called as a lead that another signal is taken for is left out, and that is said.
     """
     given = {cleaned(name, NAME): lead for name, lead in (lead_map or {}).items()}
     names = [cleaned(name, NAME) for name in names]
@@ -368,10 +378,18 @@ def lead_notes(names: Sequence[str], lead_map: Mapping[str, str] | None = None) 
         for name in names
         if name not in given and is_ecg(name) is None
     ]
+    slots = assign_leads(names, given, recorded=True)
+    has = {LEADS[slot]: name for name, slot in zip(names, slots, strict=True) if slot is not None}
+    notes += [
+        f"its signal {name} is left out: lead {lead} is {has[lead]}"
+        + (", as --lead or lead_map says" if has[lead] in given else "")
+        for name, slot in zip(names, slots, strict=True)
+        if slot is None and name not in given and (lead := lead_of(name)) in has
+    ]
     guessed = [
         (name, slot)
-        for name, slot in zip(names, assign_leads(names, given, recorded=True), strict=True)
-        if name not in given and _lead(name) is None and _is_unspecified(name)
+        for name, slot in zip(names, slots, strict=True)
+        if name not in given and lead_of(name) is None and _is_unspecified(name)
     ]
     taken = [(name, LEADS[slot]) for name, slot in guessed if slot is not None]
     if len(guessed) > 1 and taken:
@@ -419,7 +437,7 @@ def check_lead_map(info: StreamInfo, lead_map: Mapping[str, str] | None) -> None
         raise ConfigError(f"{names} are both said to be lead {lead}: name one of them (--lead, lead_map)")
 
 
-def _lead(name: str) -> str | None:
+def lead_of(name: str) -> str | None:
     """Return which of the twelve leads a name is, or None."""
     key = name.strip().upper()
     words = [word for word in _words(key) if word not in _REFERENCES and word.rstrip("0123456789") not in _UNSPECIFIED]
@@ -450,14 +468,16 @@ def _is_eeg(name: str) -> bool:
 
 def is_ecg(name: str) -> bool | None:
     """Return whether a signal is called as a lead is, or as a signal that is no ECG; None for all other names."""
-    if _lead(name) is not None or _is_unspecified(name):
+    if lead_of(name) is not None or _is_unspecified(name):
         return True
     return False if _is_other(name) else None
 
 
 def mv_per(unit: str) -> float | None:
-    """Return how many mV one of a unit is (nV, uV, mV, V, written in any case); None for what is no voltage."""
-    return _MV.get(unit.strip().lower().removesuffix("s"))
+    """Return how many mV one of a unit is (nV, uV, mV, V or in words, in any case, also in brackets); None for no voltage."""
+    plain = unicodedata.normalize("NFKC", unit).strip().lower()  # the micro sign becomes the Greek letter
+    volts = _VOLTS.fullmatch(_BRACKETS.sub(r"\1\2\3", plain).strip())
+    return None if volts is None else _MV.get(volts[1])
 
 
 def unit_named(text: str) -> Literal["uV", "mV", "V"] | None:

@@ -13,6 +13,7 @@ from os.path import isfile  # false too for a name that is too long, for which a
 from pathlib import Path
 
 from ecgnat_stream.errors import DeviceError
+from ecgnat_stream.signal import lead_of, mv_per
 from ecgnat_stream.words import NAME, cleaned
 
 __all__ = [
@@ -231,7 +232,7 @@ def _rate_length_and_time(path: Path, rest: str) -> tuple[float | None, int | No
     fs: float | None = None
     if words:
         match = _RATE.fullmatch(words[0])
-        if match is None:
+        if match is None or not float(match["fs"]) >= 0:
             raise _wrong(path, f"gives the rate {cleaned(words[0], NAME)}, which is no number of Hz: mend its first line")
         fs = float(match["fs"])
     length: int | None = None
@@ -303,7 +304,7 @@ def _signal(path: Path, number: int, line: str, row: int, fs: float | None) -> D
             break
         numbers.append(int(word))
         behind = others
-    if len(numbers) < 5 and _hides_numbers(behind):
+    if len(numbers) < 5 and _hides_numbers(behind, is_behind_gain=gain is not None):
         raise _unclear(
             path,
             number,
@@ -326,7 +327,7 @@ def _signal(path: Path, number: int, line: str, row: int, fs: float | None) -> D
         calibrated=bool(steps),
     )
     lead = described.name or f"CH{row + 1}"
-    most_skew = MOST_SKEW_S * (DEFAULT_HZ if fs is None else fs)
+    most_skew = MOST_SKEW_S * (fs or DEFAULT_HZ)
     if not 0 <= described.skew <= most_skew:
         raise _wrong(path, f"lead {lead} has a skew of {described.skew} samples: at most {MOST_SKEW_S:g} s are read")
     if described.per_frame > MOST_PER_FRAME:
@@ -346,10 +347,14 @@ def _limited(digits: str | None) -> int:
     return int((digits or "0")[:19])
 
 
-def _hides_numbers(name: str) -> bool:
-    """Tell whether what should be a name holds the numbers that should stand before it."""
+def _hides_numbers(name: str, *, is_behind_gain: bool) -> bool:
+    """Tell whether what should be a name holds what should stand before it: numbers, or a unit or another word before a lead."""
     words = _BLANK.split(name)
     numbers = [bool(re.fullmatch(_NUMBER, word)) for word in words]
+    if is_behind_gain and words[0] != "V" and mv_per(words[0]) is not None:  # V is a lead too
+        return True
+    if is_behind_gain and len(words) > 1 and lead_of(name) is None and lead_of(" ".join(words[1:])) is not None:
+        return True
     return words[0][:1] in ("(", "/") or (len(words) > 1 and numbers[0]) or sum(numbers) > 2
 
 

@@ -99,7 +99,7 @@ async def _brokers(config: Config) -> AsyncIterator[str]:
 
 
 def _files(config: Config) -> Iterator[str]:
-    from ecgnat_stream.sink.files import holder, taken
+    from ecgnat_stream.sink.files import holder, taken, unfit
 
     if config.record is not None:
         from ecgnat_stream.sink.record.sink import lock_of as lock_of_recordings
@@ -114,13 +114,12 @@ def _files(config: Config) -> Iterator[str]:
         from ecgnat_stream.sink.history.sink import lock_of
 
         path = Path(config.history.path)
+        if why := unfit(path):
+            yield f"history.path: {why}"
+            return
         if process := holder(lock_of(path)):
             yield taken(f"history.path: {path}", process)
-        if path.is_dir():
-            yield f"history.path: {path} is a folder: name a file"
-        elif why := _unwritable(path if path.exists() else path.parent):
-            yield f"history.path: {why}"
-        elif path.exists() and path.stat().st_size:
+        if path.exists() and path.stat().st_size:
             try:
                 with History(path):
                     pass

@@ -15,8 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from ecgnat_stream.errors import SinkError
+from ecgnat_stream.places import kind_of
 
-__all__ = ["Claim", "Growing", "holder", "make_file", "make_folder", "taken", "warn_of_readers"]
+__all__ = ["Claim", "Growing", "holder", "make_file", "make_folder", "taken", "unfit", "warn_of_readers"]
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +59,29 @@ def make_file(path: Path, *, group: bool = False) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def unfit(path: Path) -> str | None:
+    """Return why no file can be written at a path, None if one can; nothing is made.
+
+    Its folder has to be there: a slip of the pen would make another one.
+    """
+    real = Path(os.path.realpath(path))
+    try:
+        mode = real.stat().st_mode
+    except FileNotFoundError:
+        if not real.parent.is_dir():
+            return f"{path} cannot be made: there is no folder {real.parent}; make it, or name another place"
+    except OSError as error:
+        return f"{path} cannot be written to ({error.strerror}): name another place"
+    else:
+        if not stat.S_ISREG(mode):
+            return f"{path} is {kind_of(mode)}: name a file"
+        if not os.access(real, os.W_OK):
+            return f"cannot write to {path}: it is not writable for this account"
+    if not os.access(real.parent, os.W_OK | os.X_OK):
+        return f"cannot write to {path}: {real.parent} is not writable for this account"
+    return None
 
 
 def warn_of_readers(path: Path, *, group: bool = False) -> None:

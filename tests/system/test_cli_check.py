@@ -90,7 +90,7 @@ def test_what_is_right_is_called_so_and_nothing_is_written(
         "mqtt": {"url": f"mqtt://127.0.0.1:{free_port}", "embedded": True},
         "zmq": {"bind": "tcp://127.0.0.1:*"},
         "record": {"directory": str(tmp_path / "a" / "recordings")},
-        "history": {"path": str(tmp_path / "b" / "alarms.db")},
+        "history": {"path": str(tmp_path / "alarms.db")},
     }
     code, said = check(tmp_path / "ward.toml", table, capsys)
     assert (code, said[-1].partition(": ")[2]) == (0, "1 bed, nothing to complain about")

@@ -110,3 +110,20 @@ def test_python_warns_of_what_is_taken_for_what_and_not_of_what_is_no_ecg(tmp_pa
         analysis = analyse(path, fs=FS, units="mV", model=untrained, diagnose=False)
     assert len(warned) == 1
     assert analysis.notes[1] == LEFT_OUT
+
+
+@pytest.mark.parametrize(
+    ("names", "lead_map", "said"),
+    [
+        (("MLII", "V5"), {"V5": "II"}, ["its signal MLII is left out: lead II is V5, as --lead or lead_map says"]),
+        (("II", "MLII"), {}, ["its signal MLII is left out: lead II is II"]),
+        (("MLII", "V5"), {"V5": "II", "MLII": ""}, []),
+        (("MLII", "V5"), {"V5": "II", "MLII": "V5"}, []),
+        (("ECG", "RESP", "MLII"), {}, []),
+        (("II", "V1"), None, []),
+    ],
+)
+def test_a_lead_that_another_signal_takes_is_said_to_be_left_out(
+    names: tuple[str, ...], lead_map: dict[str, str] | None, said: list[str]
+) -> None:
+    assert lead_notes(names, lead_map) == said

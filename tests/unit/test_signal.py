@@ -139,6 +139,23 @@ def test_block_stop() -> None:
     assert SampleBlock(10, np.zeros((2, 5), np.float32), 0).stop == 15
 
 
+@pytest.mark.parametrize(
+    ("mv", "spellings"),
+    [
+        (1e-6, ("nV", "nanoVolt", "NV")),
+        (
+            1e-3,
+            ("uV", "MicroV", "micro volts", "uVolt", "uVolts", "(uV)", "muV", "u V", "µV", "μV", "ìV", "æV", "㎶", "micro-Volt"),
+        ),
+        (1.0, ("mV", "MV", "milliV", "milli Volts", "mVolt", "mvolts", "[mV]", "(mV)", "{mV}", " m V ", "㎷")),
+        (1e3, ("V", "volt", "Volts", "[V]", "( v )")),
+        (None, ("", "kV", "pV", "MegaV", "ÂµV", "mmHg", "mV/s", "V2", "[mV", "()", "s", "m", "olt", "mV mV", "iV", "àV")),
+    ],
+)
+def test_a_unit_of_voltage_is_known_in_every_usual_spelling(mv: float | None, spellings: tuple[str, ...]) -> None:
+    assert {spelling: mv_per(spelling) for spelling in spellings} == dict.fromkeys(spellings, mv)
+
+
 def test_units_are_read_however_they_are_written() -> None:
     assert [mv_per(unit) for unit in ("mV", " uV", "µV", "V", "nV", "microVolts", "mmHg", "")] == [
         1,

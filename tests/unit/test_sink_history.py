@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import signal
@@ -862,3 +863,44 @@ def test_a_history_without_a_file_is_refused() -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SinkError, match=r"none\.db: there is no such file"):
         History(tmp_path / "none.db")
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("/", "is a folder: name a file"),
+        (".", "is a folder: name a file"),
+        ("..", "is a folder: name a file"),
+        ("/dev/full", "is a device: name a file"),
+        ("/dev/null", "is a device: name a file"),
+        ("/proc/self/mem", "cannot write to"),
+        ("nodir/alarms.db", "there is no folder"),
+        ("file/alarms.db", "Not a directory"),
+        ("pipe", "is a pipe: name a file"),
+        ("loop", "symbolic links"),
+        ("folder", "is a folder: name a file"),
+    ],
+)
+async def test_a_place_where_no_history_can_be_is_refused_at_the_start(
+    place: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    sink = HistorySink(HistoryConfig(path=place), Bus(), ManualClock())
+    with pytest.raises(SinkError, match=rf"history\.path \(--history\): .*{said}"):
+        await sink.prepare()
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder", "loop", "pipe"]
+    assert not {"full.lock", "full-journal", "null.lock", "null-journal"} & set(os.listdir("/dev"))
+
+
+async def test_a_full_disk_at_the_start_is_an_alarm_and_the_monitor_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("ecgnat_stream.sink.files.Claim.take", full)
+    await HistorySink(HistoryConfig(path=str(tmp_path / "alarms.db")), Bus(), ManualClock()).prepare()

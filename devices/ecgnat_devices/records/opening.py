@@ -175,10 +175,11 @@ def _record(path: Path, contents: Contents, asked: Asked) -> OpenRecord:
         for row, signal, factor in zip(rows, chosen, factors, strict=True)
         if signal.step is not None
     ]
-    rate = _rate(path, contents, chosen[0].fs, asked)
     total = min(signal.total for signal in chosen)
     if total < 1:
-        raise wrong(path, "holds no samples")
+        empty = [names[row] for row, signal in zip(rows, chosen, strict=True) if signal.total < 1]
+        raise wrong(path, f"holds no samples of {', '.join(empty)}")
+    rate = _rate(path, contents, chosen[0].fs, asked)
     to_mv = np.array(factors)[:, None]
 
     def read(start: int, stop: int) -> Samples:

@@ -17,14 +17,14 @@ import numpy as np
 from ecgnat_devices.records.contents import Asked, Contents, Signal, Values, wrong
 from ecgnat_devices.records.wfdb_samples import SampleFile, invalid, open_samples
 from ecgnat_stream.recordings import header_of
-from ecgnat_stream.signal import UV_RANGE, mv_per, same_rate
+from ecgnat_stream.signal import UV_RANGE, lead_of, mv_per, same_rate
 from ecgnat_stream.wfdb_header import DEFAULT_GAIN, DEFAULT_HZ, NO_FILE, Described, Header, file_of, read_header
 from ecgnat_stream.words import NAME, cleaned
 
 __all__ = ["open_wfdb"]
 
 _Key = tuple[str, int]
-"""A signal over all segments: its name, and the how many-th of that name it is in a segment."""
+"""A signal over all segments: its name, or the lead that this stands for, and the how many-th of it it is in a segment."""
 
 
 def open_wfdb(path: Path, asked: Asked) -> Contents:
@@ -46,6 +46,7 @@ def open_wfdb(path: Path, asked: Asked) -> Contents:
     total = parts[-1].stop
     if total < 1:
         raise wrong(path, "holds no samples")
+    notes = _match(described)
     merged = _merged(header.path, described)
     frame_hz = _frame_hz(header, stated_hz, [signal.per_frame for signal in merged.values()], asked)
     signals = tuple(signal.stated(frame_hz, total) for signal in merged.values())
@@ -75,7 +76,7 @@ def open_wfdb(path: Path, asked: Asked) -> Contents:
                     value[at : at + len(kept)] = kept
         return values
 
-    return Contents(signals, read, _notes(header, described, is_assumed=stated_hz is None and asked.fs is None))
+    return Contents(signals, read, (*_notes(header, described, is_assumed=stated_hz is None and asked.fs is None), *notes))
 
 
 @dataclass(slots=True)
@@ -277,10 +278,52 @@ def _open(header: Header, name: str, signals: list[Described], length: int | Non
     return open_samples(file, signals[0].format, widths, signals[0].offset, initial, length)
 
 
+def _layout(parts: Sequence[_Part]) -> set[int]:
+    """Return the segments that hold no samples and only say which signals there are, in which order."""
+    return {part.index for part in parts if part.stop == part.start and len(parts) > 1}
+
+
+def _match(parts: Sequence[_Part]) -> list[str]:
+    """Give one key to what segments call by different names of one lead ("II", "MLII"), and say so.
+
+    Names that are no leads are one if they differ in small and capital letters only. What a segment holds beside each other, or
+    with other samples per frame, is not the same.
+    """
+    layout = _layout(parts)
+    named: dict[str, dict[str, int]] = {}
+    apart: set[str] = set()
+    for part in parts:
+        here: dict[str, str] = {}
+        for (name, _), placed in part.signals.items():
+            if part.index in layout:
+                continue
+            stands, per_frame = _stands_for(name), placed.described.per_frame
+            others = named.setdefault(stands, {})
+            has_both = here.setdefault(stands, name) != name
+            if has_both or any(known != per_frame for other, known in others.items() if other != name):
+                apart.add(stands)
+            others[name] = per_frame
+    for part in parts:
+        signals: dict[_Key, _Placed] = {}
+        for (name, nth), placed in part.signals.items():
+            stands = _stands_for(name)
+            signals.setdefault((name if stands in apart else stands, nth), placed)
+        part.signals = signals
+    return [
+        f"its segments call one lead {' and '.join(cleaned(name, NAME) for name in names)}: read as one"
+        for stands, names in named.items()
+        if len(names) > 1 and stands not in apart
+    ]
+
+
+def _stands_for(name: str) -> str:
+    return lead_of(name) or name.strip().casefold()
+
+
 def _merged(path: Path, parts: Sequence[_Part]) -> dict[_Key, _Merged]:
     """Return the signals of all segments. The layout, if there is one, is the first: it gives their order."""
     merged: dict[_Key, _Merged] = {}
-    layout = {part.index for part in parts if part.stop == part.start and len(parts) > 1}
+    layout = _layout(parts)
     for part in parts:
         for row, (key, placed) in enumerate(part.signals.items()):
             described = placed.described

@@ -1,14 +1,16 @@
 """The alarm history: every alarm event, every command and its answer, kept in an SQLite file.
 
 In come alarm events, commands and answers, and the signs of life that tell when a bed was watched. A thread of its own writes
-them, all that waits in one transaction. A file that cannot be written to (disk full, locked, read-only, not a history) is a
-technical condition, and writing is tried again; meanwhile events wait in a bounded queue, and those that have to be dropped,
-alarm events last, are counted and told. One monitor writes to a file: the second one does not start.
+them, all that waits in one transaction. Where no file can be (a folder, a device, not writable) the monitor does not start. One
+that cannot be written to later (disk full, locked, read-only, not a history) is a technical condition, and is tried again;
+meanwhile events wait in a bounded queue, and those that have to be dropped, alarm events last, are counted and told. One monitor
+writes to a file: the second one does not start.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import sqlite3
@@ -27,7 +29,7 @@ from ecgnat_stream.errors import ConfigError, SinkError
 from ecgnat_stream.events import Alarm, Command, CommandResult, Delivery, DeviceStatus, EngineStatus, Meta, Technical, Vitals
 from ecgnat_stream.settings import PathText, Settings, Within
 from ecgnat_stream.sidethread import SideThread
-from ecgnat_stream.sink.files import Claim, make_folder, warn_of_readers
+from ecgnat_stream.sink.files import Claim, make_folder, unfit, warn_of_readers
 from ecgnat_stream.sink.history.read import unfinished
 from ecgnat_stream.sink.history.store import Store, Stored, Stretch, Stretches, utc_text
 
@@ -40,6 +42,7 @@ _BATCH = 500
 _SAVE_S = 10.0
 """How long beds have been watched is written down so often, and with whatever else is."""
 _PRUNE_S = 3600.0
+_PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 _PREPARE_S = 3.0
 """The start of the monitor waits so long for the disk; monitoring does not."""
 
@@ -50,7 +53,7 @@ class HistoryConfig(Settings, frozen=True, kw_only=True):
     Parameters
     ----------
     path
-        The file; made if it is not there. One monitor per file.
+        The file; made if it is not there, in a folder that is. One monitor per file.
     keep_days
         Days after which alarms that ended, and commands, are forgotten; 0 keeps them for ever.
     busy_s
@@ -83,7 +86,7 @@ class HistoryConfig(Settings, frozen=True, kw_only=True):
 def lock_of(path: Path) -> Path:
     """Return the file that a monitor which writes to a history has locked."""
     real = Path(os.path.realpath(path))
-    return real.with_name(f"{real.name}.lock")
+    return real.parent / f"{real.name}.lock"
 
 
 class HistorySink:
@@ -125,11 +128,12 @@ class HistorySink:
         Raises
         ------
         SinkError
-            If another monitor writes to it. What else is wrong with it is an alarm while monitoring.
+            If another monitor writes to it, or none can: a folder, a device, a place that is not there or not writable. What
+            passes, such as a full disk, is an alarm while monitoring.
         """
-        with suppress(TimeoutError, OSError):
+        with suppress(TimeoutError):
             async with asyncio.timeout(_PREPARE_S):
-                await self._thread.do(self._take)
+                await self._thread.do(self._take_at_first)
 
     async def unfinished(self) -> tuple[dict[str, list[Alarm]], dict[str, int]]:
         """Return what the monitor before this one left open (:func:`~ecgnat_stream.sink.history.unfinished`).
@@ -262,6 +266,16 @@ class HistorySink:
         except BaseException:
             self._close_store()
             raise
+
+    def _take_at_first(self) -> None:
+        """Claim the file unless that can never be done, in the thread."""
+        if why := unfit(self._path):
+            raise SinkError(f"history.path (--history): {why}")
+        try:
+            self._take()
+        except OSError as error:
+            if error.errno not in _PASSING:
+                raise SinkError(f"history.path (--history): cannot write to {self._path} ({error.strerror})") from error
 
     def _take(self) -> None:
         """Claim the file, in the thread."""

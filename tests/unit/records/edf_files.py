@@ -56,7 +56,10 @@ def write(path: Path, channels: Sequence[Channel], header: Header | None = None,
     header = header or Header()
     width = 3 if header.version.startswith(b"\xff") else 2
     blocks = [_packed(channel.steps, width, channel.per_record) for channel in channels]
-    count = min((len(block) for block in blocks), default=len(header.onsets or ()))
+    count = min(
+        (len(block) for block, channel in zip(blocks, channels, strict=True) if channel.per_record),
+        default=len(header.onsets or ()),
+    )
     fields = [*channels]
     if header.onsets is not None:
         room = -(-max(30, *(len(one) for one in header.onsets)) // (2 * width)) * 2 * width
@@ -91,7 +94,7 @@ def write(path: Path, channels: Sequence[Channel], header: Header | None = None,
         ):
             file.write(b"".join(_fixed(text, size) for text in column))
         for record in range(count):
-            file.write(b"".join(block[record] for block in blocks))
+            file.write(b"".join(block[record] for block in blocks if block))
         file.write(tail)
     return path
 

@@ -600,3 +600,15 @@ def test_whatever_a_header_holds_is_an_error_or_contents(version: bytes, tmp_pat
             assert record.read(start, stop).shape == (len(record.leads), stop - start)
 
     opened()
+
+
+def test_a_signal_without_samples_is_named_and_left_out_beside_one_that_has_some(tmp_path: Path) -> None:
+    empty = Channel(np.zeros(0, int), 0, "ECG II")
+    path = write(tmp_path / "empty.edf", [empty], Header(records="5"))
+    for fs in (None, 250):
+        with pytest.raises(DeviceError, match=r"holds no samples of II$"):
+            open_record(path, fs=fs)
+    both = write(tmp_path / "both.edf", [Channel(steps(5), 250, "ECG V1"), empty], Header(records="5"))
+    assert (open_record(both).leads, open_record(both).left_out) == (("V1",), ("II",))
+    with pytest.raises(DeviceError, match=r"holds no samples of II$"):
+        open_record(both, leads=["II"])

@@ -43,7 +43,13 @@ def samples(path: Path) -> NDArray[np.float32]:
 # What a header says.
 
 
-@pytest.mark.parametrize("unit", ["µV".encode(), "µV".encode("latin-1"), "μV".encode(), b"uV", b"UV", b"microVolts"])
+@pytest.mark.parametrize(
+    "unit",
+    [
+        *("µV".encode(), "µV".encode("latin-1"), "μV".encode(), "μV".encode("iso-8859-7"), "µV".encode("cp437")),
+        *(b"uV", b"UV", b"microVolts", b"MicroV", b"uVolts", b"[uV]", b"muV"),
+    ],
+)
 def test_microvolts_are_microvolts_in_every_encoding(tmp_path: Path, unit: bytes) -> None:
     path = record(tmp_path, b"rec.dat 16 2(0)/" + unit + b" 16 0 0 0 0 II")
     opened = open_record(path)
@@ -62,7 +68,7 @@ def test_a_header_may_come_from_any_editor(tmp_path: Path, encoding: str, end: s
 
 @pytest.mark.parametrize(
     ("unit", "said"),
-    [("μV".encode("iso-8859-7"), "ìV"), ("µV".encode("cp437"), "æV"), ("Âµ".encode() + b"V", "ÂµV"), (b"furlong", "furlong")],
+    [("Âµ".encode() + b"V", "ÂµV"), (b"kV", "kV"), (b"furlong", "furlong")],
 )
 def test_a_unit_that_is_not_known_is_refused_by_name(tmp_path: Path, unit: bytes, said: str) -> None:
     path = record(tmp_path, b"rec.dat 16 2(0)/" + unit + b" 16 0 0 0 0 II")
@@ -82,6 +88,7 @@ def test_a_unit_that_is_not_known_is_refused_by_name(tmp_path: Path, unit: bytes
         ("rec.dat 16 0 16 0 0 0 0 II", CODES / 200),
         ("rec.dat 16 II", CODES / 200),
         ("rec.dat 16 200/mV II", CODES / 200),
+        ("rec.dat 16 200/mV 12 II", CODES / 200),
         ("rec.dat 16 -200(0)/mV 16 0 0 0 0 II", CODES / -200),
         ("rec.dat 16x1:0+0 200(0)/mV 16 0 0 0 0 II", CODES / 200),
     ],
@@ -106,6 +113,13 @@ def test_a_signal_without_a_gain_is_read_with_the_usual_one_and_that_is_said(tmp
         "rec.dat 16 200/ uV 16 0 0 0 0 II",
         "rec.dat 16 200 uV 16 0 0 0 0 II",
         "rec.dat 16 200 °C 16 0 0 0 0 II",
+        "rec.dat 16 200 mV II",
+        "rec.dat 16 200 uV II",
+        "rec.dat 16 200 µV ECG",
+        "rec.dat 16 200(0) mV",
+        "rec.dat 16 200 NU II",
+        "rec.dat 16 200/mV 12 abc II",
+        "rec.dat 16 200/mV 12 0 uV V1",
         "rec.dat 16 200 (0)/uV 16 0 0 0 0 II",
         "rec.dat 16 200 /uV 16 0 0 0 0 II",
         "rec.dat 16 200(0)uV 16 0 0 0 0 II",
@@ -136,7 +150,7 @@ def test_rates(tmp_path: Path, rate: str, fs: float) -> None:
     assert open_record(record(tmp_path, first=f"rec 1 {rate} 400")).fs == fs
 
 
-@pytest.mark.parametrize("rate", ["360Hz", "fast", "360,5", "360/x"])
+@pytest.mark.parametrize("rate", ["360Hz", "fast", "360,5", "360/x", "-250", "-1e-9", "nan"])
 def test_a_rate_that_is_none_is_refused(tmp_path: Path, rate: str) -> None:
     with pytest.raises(DeviceError, match=r"rec\.hea: gives the rate .* no number of Hz"):
         open_record(record(tmp_path, first=f"rec 1 {rate} 400"))
@@ -533,6 +547,37 @@ def test_signals_are_found_by_name_in_every_segment(tmp_path: Path) -> None:
     assert opened.leads == ("II", "V1", "V5")
     nan = np.nan
     np.testing.assert_allclose(opened.read(0, 400)[:, ::100], [[1, 1, nan, 1], [2, 2, 2, nan], [nan, nan, nan, 3]])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("II", "MLII"), ("V", "V1"), ("ECG V5", "v5"), ("Lead I", "I"), ("aVF", "AVF"), ("ECG", "ecg")]
+)
+def test_a_lead_that_segments_spell_differently_is_one_and_that_is_said(tmp_path: Path, one: str, other: str) -> None:
+    segment(tmp_path, "a", [f"16 100/mV 16 0 0 0 0 {one}"], [100])
+    segment(tmp_path, "b", [f"16 1/uV 16 0 0 0 0 {other}"], [2000])
+    opened = open_record(master(tmp_path, "a 100", "b 100"))
+    assert (opened.leads, opened.notes) == ((one,), (f"its segments call one lead {one} and {other}: read as one",))
+    np.testing.assert_allclose(opened.read(0, 200)[0, [0, 99, 100, 199]], [1, 1, 2, 2])
+
+
+def test_what_a_layout_lists_twice_and_no_segment_has_twice_is_one_lead(tmp_path: Path) -> None:
+    (tmp_path / "lay.hea").write_text("lay 2 250 0\n~ 0 7(0)/mV 16 0 0 0 0 MLII\n~ 0 7(0)/mV 16 0 0 0 0 II\n")
+    segment(tmp_path, "a", ["16 100/mV 16 0 0 0 0 II"], [100])
+    segment(tmp_path, "b", ["16 100/mV 16 0 0 0 0 MLII"], [200])
+    opened = open_record(master(tmp_path, "lay 0", "a 100", "b 100", signals=2))
+    assert opened.leads == ("MLII",)
+    np.testing.assert_allclose(opened.read(0, 200)[:, ::100], [[1, 2]])
+
+
+def test_two_names_of_a_lead_in_one_segment_are_two_signals(tmp_path: Path) -> None:
+    segment(tmp_path, "a", ["16 100/mV 16 0 0 0 0 II", "16 100/mV 16 0 0 0 0 MLII"], [100, 200])
+    segment(tmp_path, "b", ["16 100/mV 16 0 0 0 0 MLII"], [200])
+    segment(tmp_path, "c", ["16 100/mV 16 0 0 0 0 ECG1", "16 100/mV 16 0 0 0 0 ECG2"], [300, 400])
+    opened = open_record(master(tmp_path, "a 100", "b 100", "c 100", signals=2))
+    assert (opened.leads, opened.notes) == (("II", "MLII", "ECG1", "ECG2"), ())
+    nan = np.nan
+    expected = [[1, nan, nan], [2, 2, nan], [nan, nan, 3], [nan, nan, 4]]
+    np.testing.assert_allclose(opened.read(0, 300)[:, ::100], expected)
 
 
 def test_a_layout_gives_the_order_and_segments_what_they_hold(tmp_path: Path) -> None:

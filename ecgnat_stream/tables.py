@@ -22,6 +22,7 @@ from ecgnat_stream.words import NAME, cleaned
 
 __all__ = [
     "BEGINNING",
+    "TURN_ROUND",
     "Column",
     "Layout",
     "NoTableError",
@@ -54,6 +55,7 @@ _GROUPED = re.compile(r"[-+]?\d{1,3}(\.\d{3})+,\d+", re.ASCII)
 _UNIT_IN = re.compile(
     r"(?P<name>.*?)\s*(?:[\[(](?P<in>[^\])]*)[\])]|(?:[_/,]\s*(?P<after>[unµμm]V)|/\s*(?P<volts>V)))\s*", re.IGNORECASE
 )
+_BEATS = re.compile(r"(rr|r-r|nn|ibi|rri)([\s_-]*(interval|int|s|ms|sec|peaks?))*s?([\s_]*[(\[].*)?", re.IGNORECASE)
 _COMMENT = ("#", "%", "//")
 _UNIT_LIKE = frozenset((
     "", "cal", "raw", "uncal", "no units", "no unit", "nu", "unitless", "bpm", "mmhg", "%", "g", "m/(s^2)", "m/s^2", "deg/s",
@@ -79,6 +81,9 @@ _OTHERS = (
     (b"ARROW1", "is a Feather file"),
     *((bytes((0x80, version)), "is a pickle of Python") for version in range(2, 6)),
 )
+TURN_ROUND = "a row for each sample is needed; if its rows are leads, turn it round (in pandas df.T)"
+"""What to do with leads as rows."""
+
 _SAVE = "save its table as CSV, a row for each sample and a column for each lead"
 
 Kind = Literal["number", "text", "index", "time"]
@@ -230,12 +235,12 @@ def layout(begins: bytes, columns: int | None = None) -> Layout:
     text, encoding = decoded(begins)
     if "\0" in text:
         raise NoTableError("is no table of numbers: it is not text")
+    _refuse_other_text(text)
     lines = io.StringIO(text, newline=None).read().split("\n")
     if len(begins) >= BEGINNING:
         lines.pop()  # perhaps not whole
         if not lines:
-            raise NoTableError(f"has a line of more than {BEGINNING} characters: a row for each sample is needed")
-    _refuse_other_text(text)
+            raise NoTableError(f"has a line of more than {BEGINNING} characters: {TURN_ROUND}")
     return _Look(lines, encoding).layout(columns)
 
 
@@ -283,7 +288,7 @@ class _Look:
         kinds = [_kind([cells[column] for cells in tail], decimal) for column in range(width)]
         first = self._first(rows, kinds, decimal)
         if first is None:
-            raise NoTableError("is no table of numbers")
+            raise NoTableError(f"is no table of numbers{self._units_in_cells(rows)}")
         header, units = self._header(table, first, width)
         skip, data = first, [rows[at] for at in rows if at >= first]
         if not header and _is_count_header(data):
@@ -292,6 +297,20 @@ class _Look:
         elif not header:
             header = self._commented_names(first, width, delimiter)
         return self._described(data, kinds, header, units, delimiter, decimal, skip, unclear)
+
+    def _units_in_cells(self, rows: dict[int, list[str]]) -> str:
+        """Say where a cell holds a number with its unit; "" if none does."""
+        for at, cells in rows.items():
+            for column, cell in enumerate(cells):
+                match = re.fullmatch(r"[-+]?[\d.,]*\d\s*([^\W\d]{1,8})", cell)
+                if match and mv_per(match[1]) is not None:
+                    name = next(iter(rows.values()))[column]
+                    called = f"column {cleaned(name, NAME)}" if name[:1].isalpha() else f"column {column + 1}"
+                    return (
+                        f": line {at + 1} in its {called} holds {cell[:40]!r}, a number with its unit: write only numbers, and "
+                        f"the unit into the name of the column, as in II ({match[1]})"
+                    )
+        return ""
 
     def _could_be_decimals(self) -> bool:
         return all(re.fullmatch(r"\s*[-+]?\d+,\d+\s*", self._lines[at]) for at in self._full[len(self._full) // 2 :][-_ROWS:])
@@ -337,6 +356,8 @@ class _Look:
         block: list[list[str]] = []
         for at in reversed([at for at in table if at < first]):
             cells = table[at]
+            if len(cells) > width > 1 and "  " in self._lines[at].strip():  # names with blanks in them, between blanks
+                cells = [_bare(cell) for cell in re.split(r"\s{2,}|\t", self._lines[at].strip())]
             if len(cells) == width - 1 and width > 1:
                 cells = [*cells, ""] if self._trailing else ["", *cells]  # R names no column of the row names
             if len(cells) != width:
@@ -344,7 +365,7 @@ class _Look:
             block.insert(0, cells)
         units: list[str] = []
         while len(block) > 1 and all(_is_unit_like(cell) for cell in block[-1]):
-            last = block.pop()
+            last = [re.sub(r"^[(\[]\s*(.*?)\s*[)\]]$", r"\1", cell) for cell in block.pop()]
             units = last if not units or sum(mv_per(cell) is not None for cell in last) else units
         if width == 1 and block and is_ecg(cells_of(block[-1][0], ",")[0]) is not True and len(_pair(block[-1][0])) == 2:
             block = []  # a name and its value, as the lines above
@@ -421,13 +442,27 @@ class _Look:
         texts = [column for column in columns if column.kind == "text" and column.name]
         if not numbers:
             raise NoTableError("is no table of numbers" if texts else "holds no samples: its columns count its rows")
+        beats = [column.name for column in numbers if _BEATS.fullmatch(column.name)]
+        if beats and not any(is_ecg(column.name) for column in numbers):
+            raise NoTableError(
+                f"has a column {cleaned(beats[0], NAME)}, as tables with a heartbeat in each row have: a recording has a row for "
+                "each sample of the ECG"
+            )
+        for column, name in ((at, column.name) for at, column in enumerate(columns) if column.kind == "text" and column.name):
+            leads = {row[column] for row in data}
+            if len(leads) < len(data) and all(is_ecg(lead) is True for lead in leads):
+                raise NoTableError(
+                    f"has the names of leads in its column {cleaned(name, NAME)} (line {self._full[-1] + 1}: "
+                    f"{cleaned(data[-1][column], NAME)!r}), a row for each lead and sample: give each lead a column, in pandas "
+                    f"df.pivot(columns={cleaned(name, NAME)!r}, index=..., values=...)"
+                )
         known = any(is_ecg(column.name) or mv_per(column.unit) is not None for column in numbers)
         if texts and not known:
             raise NoTableError("is no table of numbers")
         if len(numbers) > _MOST_NAMELESS and not any(column.name for column in numbers):
             raise NoTableError(
                 f"has {len(columns)} columns of numbers without names, as tables that hold a heartbeat or a lead in each row: a "
-                "recording has a row for each sample and a column for each lead; if its rows are leads, turn it round"
+                f"recording has a row for each sample and a column for each lead: {TURN_ROUND}"
             )
 
 
@@ -453,6 +488,7 @@ def _kind(cells: Sequence[str], decimal: str) -> Kind:
 
 
 def _is_unit_like(cell: str) -> bool:
+    cell = cell.strip("()[] ")
     low = cell.lower()
     return mv_per(cell) is not None or low in _UNIT_LIKE or unit_s(cell) is not None or _CLOCK_LIKE.fullmatch(cell) is not None
 
@@ -508,7 +544,13 @@ def _refuse_unread_times(columns: Sequence[Column], clock: int | None, data: Seq
         return
     for at, column in enumerate(columns):
         if column.kind == "text" and is_time(column.name):
-            cell = next((row[at] for row in data if not is_missing(row[at])), "")
+            cells = [row[at] for row in data if not is_missing(row[at])]
+            cell = next((one for one in cells if not _POINT.fullmatch(one)), "")
+            if re.fullmatch(r"\d{1,3}([\s.,]\d{3})+([.,]\d+)?", cell):
+                raise NoTableError(
+                    f"has {cell!r} in its column {cleaned(column.name, NAME)}: numbers with separators between thousands are not "
+                    "read: save it without separators"
+                )
             raise NoTableError(
                 f"has a column {cleaned(column.name, NAME)}, called as times are, but it holds {cell[:40]!r}, which is no time "
                 "that is known: write it in s or as hh:mm:ss.mmm; or leave it out or rename it, and its holes are lost"

@@ -50,7 +50,8 @@ _TIMES = frozenset(
 _COUNTS = frozenset(("sample", "samples", "index", "idx", "nseq", "seq", "counter", "unnamed", "row", "frame", "abtastwert"))
 
 _RATES = (20.0, 20_000.0)
-"""Rates in Hz that tell the unit of a time without one: they are a factor of 1000 apart, so that one of s, ms, us and ns fits."""
+"""Rates in Hz that tell the unit of a time without one: they are a factor of 1000 apart, so that one of
+s, ms, us, ns and days fits."""
 
 _LOOKS, _LOOK = 64, 4096
 """Places, and rows at each, that tell how the times step."""
@@ -142,7 +143,7 @@ def timeline(
     total
         Its length.
     unit
-        Unit in s; without, s, ms, us or ns, by what rate comes out of it, and steps of 1 are a counter's.
+        Unit in s; without, s, ms, us, ns or days, by what rate comes out of it, and steps of 1 are a counter's.
     fs
         Rate in Hz that is given. Where the times agree with it, it sizes their holes.
     times
@@ -166,7 +167,7 @@ def timeline(
         return _of_counter(read, total, float(np.median(moving)))
     mean = _mean_step(read, total)
     if unit is None:
-        unit = next((one for one in (1.0, 1e-3, 1e-6, 1e-9) if _RATES[0] <= 1 / (one * mean) < _RATES[1]), 1.0)
+        unit = next((one for one in (1.0, 1e-3, 1e-6, 1e-9, 86_400.0) if _RATES[0] <= 1 / (one * mean) < _RATES[1]), 1.0)
     return _of_times(read, total, unit, steps, mean, fs)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ecgnat_devices.records.contents import Values, wrong
-from ecgnat_stream.tables import Layout, cells_of, is_comment, number
+from ecgnat_stream.tables import TURN_ROUND, Layout, cells_of, is_comment, is_missing, number
 from ecgnat_stream.timeline import TextTimes
 
 __all__ = ["Rows"]
@@ -21,7 +21,9 @@ _LINE = 2**16
 """Longest line."""
 
 _EMPTY = re.compile(r"(?<=[,;\t|])(?=[,;\t|\n])|^(?=[,;\t|])", re.MULTILINE)
-_GROUPED = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?")
+_GROUPED = re.compile(r"[-+]?\d{1,3}([,.'\N{RIGHT SINGLE QUOTATION MARK}\s]\d{3})+([.,]\d*)?")
+_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}\.\d{3}", re.ASCII)
+_BELOW = re.compile(r"[-+]?\d{1,3}", re.ASCII)
 
 
 class Rows:
@@ -46,6 +48,9 @@ class Rows:
         self._clock = layout.clock if layout.clock in columns and layout.clock not in self._numbers else None
         self._time = TextTimes((*layout.times, *self._last_times()))
         self._starts: list[tuple[int, int]] = []
+        # Columns in which points could stand between thousands: whether one holds a number below, and where one above.
+        points = layout.decimal == "." and layout.delimiter in (";", "\t")
+        self._thousands: dict[int, tuple[bool, int, str]] = dict.fromkeys(self._numbers if points else (), (False, 0, ""))
         self.cut_off = False
 
     def line_of(self, row: int) -> int:
@@ -68,9 +73,38 @@ class Rows:
             if values is None:
                 self._time.day = day
                 values = self._cell_by_cell(line, lines)
+            self._look_for_thousands(line, lines)
             self._starts.append((total, line))
             total += len(values)
             yield values
+        for at, (below, line, cell) in self._thousands.items():
+            if below and line:
+                name = self._layout.columns[at].name or f"{at + 1}"
+                raise wrong(
+                    self._path,
+                    f"has in line {line} in its column {name} {cell!r} among whole numbers below 1000: its point could stand "
+                    "before decimals or between thousands: save it without separators between thousands, or with the same number "
+                    "of decimals in all cells",
+                )
+
+    def _look_for_thousands(self, first: int, lines: Sequence[str]) -> None:
+        """Take note of columns that mix whole numbers with numbers of three digits behind the point, and hold no others."""
+        if not self._thousands:
+            return
+        rows = [(line, cells_of(text, self._layout.delimiter)) for line, text in enumerate(lines, first) if text]
+        for at in list(self._thousands):
+            below, place, example = self._thousands[at]
+            for line, cells in rows:
+                cell = cells[at] if at < len(cells) else ""
+                if _BELOW.fullmatch(cell):
+                    below = True
+                elif _THOUSANDS.fullmatch(cell):
+                    place, example = (place, example) if place else (line, cell)
+                elif not is_missing(cell):
+                    del self._thousands[at]
+                    break
+            else:
+                self._thousands[at] = below, place, example
 
     def _pieces(self) -> Iterator[tuple[int, list[str]]]:
         """Yield the number of a line and it with those after it."""
@@ -84,7 +118,7 @@ class Rows:
                 if not piece and lines[-1].strip(" ") and self._is_cut_off(lines[-1]):
                     self.cut_off = bool(lines.pop())
                 if len(rest) > _LINE or any(len(line) > _LINE for line in (lines if len(piece) > _LINE else ())):
-                    raise wrong(self._path, f"has a line of more than {_LINE} characters: a row for each sample is needed")
+                    raise wrong(self._path, f"has a line of more than {_LINE} characters: {TURN_ROUND}")
                 first, at = at, at + len(lines)
                 if skip:
                     cut = min(skip, len(lines))

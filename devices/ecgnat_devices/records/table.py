@@ -14,7 +14,7 @@ from ecgnat_devices.records.contents import MOST_SIGNALS, Asked, Contents, Signa
 from ecgnat_devices.records.rows import Rows
 from ecgnat_devices.records.runs import Run, read_runs
 from ecgnat_devices.records.scratch import Scratch
-from ecgnat_stream.tables import BEGINNING, Layout, NoTableError, layout
+from ecgnat_stream.tables import BEGINNING, TURN_ROUND, Layout, NoTableError, layout
 from ecgnat_stream.timeline import Timeline, TimelineError, is_time, timeline, unit_s
 from ecgnat_stream.words import NAME, cleaned
 
@@ -43,7 +43,7 @@ def open_table(path: Path, asked: Asked) -> Contents:
     if nameless and 3 < len(shown) > scratch.total:
         raise wrong(
             path,
-            f"has {scratch.total} rows and {len(shown)} columns: its rows look like leads; turn it round, a row for each sample",
+            f"has {scratch.total} rows and {len(shown)} columns: its rows look like leads: {TURN_ROUND}",
         )
     line, notes = _timeline(path, table, scratch, kept, rows, asked)
     notes += ("its last line is cut off and left out",) if rows.cut_off else ()

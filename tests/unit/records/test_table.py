@@ -283,6 +283,36 @@ def test_a_table_sorted_newest_first_is_refused_also_with_a_rate(kind: str, tmp_
         opened(tmp_path / "a.csv", text, fs=250, units="mV")
 
 
+RDSAMP = lines(lambda at: f"    0:{at / 250:06.3f}    {II[at]:6.3f}    {V1[at]:6.3f}")
+
+
+@pytest.mark.parametrize("clock", ["hh:mm:ss.mmm", "(mm:ss.mmm)", "(seconds)"])
+@pytest.mark.parametrize("names", ["       Elapsed time      II        V1", "   Elapsed time  II  V1"])
+def test_names_and_units_between_blanks_are_read(clock: str, names: str, tmp_path: Path) -> None:
+    record = opened(tmp_path / "a.txt", f"{names}\n    {clock}      (mV)      (mV)\n{RDSAMP}")
+    check(record, 250, II=II, V1=V1)
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+@pytest.mark.parametrize("far", [0, 200_000])
+def test_points_that_could_stand_between_thousands_are_refused(delimiter: str, far: int, tmp_path: Path) -> None:
+    """``far``: lines before the first of them, in another piece of the file than the beginning."""
+    before = "".join(f"{at % 900 - 450}{delimiter}{at % 7 / 8}\n" for at in range(far + 40))
+    text = f"II (uV){delimiter}V1 (uV)\n{before}1.370{delimiter}0.5\n" + f"-95{delimiter}0.5\n" * 20
+    with pytest.raises(
+        DeviceError, match=rf"line {far + 42} in its column II '1.370' among whole numbers .* between thousands: s"
+    ):
+        opened(tmp_path / "a.csv", text, fs=250)
+    for cells in ("1.37", "0.370", "1370"):  # one other number in the column, and the points are decimal
+        assert opened(tmp_path / "a.csv", f"{text}{cells}{delimiter}0.5\n", fs=250).leads == ("II", "V1")
+
+
+def test_days_of_a_spreadsheet_are_times(tmp_path: Path) -> None:
+    text = "time,II\n" + "".join(f"{44259.5 + row / 250 / 86_400:.10f},{row % 97}\n" for row in range(8000))
+    record = opened(tmp_path / "a.csv", text, units="mV")
+    assert (record.fs, record.total) == (250, 8000)
+
+
 def with_line(text: str, line: str, at: int = 30) -> str:
     rows = text.split("\n")
     return "\n".join([*rows[:at], line, *rows[at:]])
@@ -307,6 +337,14 @@ PLAIN = "time,II,V1\n" + lines(lambda at: f"{at / 250:.3f},{II[at]},{V1[at]}")
         ("II;V1\n" + lines(lambda at: f"1,{at + 100};2,{at + 200}"), "could stand before decimals or between thousands"),
         ("# Sampling rate: 360 Hz\n" + PLAIN, "states a rate of 360 Hz above its samples, but 250 Hz by its column time"),
         ("time,II\n" + lines(lambda at: f"{at / 250 + 1e9 * (at > 20):.3f},{at}"), "line 23, its column time: the time leaps by"),
+        ("time,rr_ms\n" + lines(lambda at: f"{at * 0.8:.1f},800"), "a column rr_ms, as tables with a heartbeat in each row"),
+        ("t,RR interval (ms)\n" + lines(lambda at: f"{at * 0.8:.1f},800"), "tables with a heartbeat in each row"),
+        ("index,lead,mV\n" + lines(lambda at: f"{at},{'II' if at < 25 else 'V1'},{II[at]}"), "column lead (line 51: 'V1'), a row"),
+        ("time,ECG\n" + lines(lambda at: f"{at / 250:.3f}s,{II[at]}mV"), "line 2 in its column ECG holds '-2.0mV', a number"),
+        ("temps (ms);II\n" + lines(lambda at: f"1\u202f{at + 100};{II[at]}"), "'1\\u202f100' in its column temps: numbers"),
+        (with_line(PLAIN, "0.116,1\u202f370,1"), "column II holds '1\\u202f370': numbers with separators between"),
+        ("II," + ",".join(f"{at % 9 / 8}" for at in range(20_000)), "a row for each sample is needed; if its rows are leads, t"),
+        ('{"II":{' + ",".join(f'"{at}":0.125' for at in range(20_000)), "is JSON"),
         ("Dear Anna,\nthis is no table.\n", "is no table of numbers"),
         ("path,label\na.csv,N\n", "is no table of numbers"),
         ("", "holds nothing"),

@@ -339,7 +339,7 @@ PLAIN = "time,II,V1\n" + lines(lambda at: f"{at / 250:.3f},{II[at]},{V1[at]}")
         ("time,II\n" + lines(lambda at: f"{at / 250 + 1e9 * (at > 20):.3f},{at}"), "line 23, its column time: the time leaps by"),
         ("time,rr_ms\n" + lines(lambda at: f"{at * 0.8:.1f},800"), "a column rr_ms, as tables with a heartbeat in each row"),
         ("t,RR interval (ms)\n" + lines(lambda at: f"{at * 0.8:.1f},800"), "tables with a heartbeat in each row"),
-        ("index,lead,mV\n" + lines(lambda at: f"{at},{'II' if at < 25 else 'V1'},{II[at]}"), "column lead (line 51: 'V1'), a row"),
+        ("index,lead,mV\n" + lines(lambda at: f"{at},{'II' if at < 25 else 'V1'},{II[at]}"), "column lead (line 51: 'V1'), a r"),
         ("time,ECG\n" + lines(lambda at: f"{at / 250:.3f}s,{II[at]}mV"), "line 2 in its column ECG holds '-2.0mV', a number"),
         ("temps (ms);II\n" + lines(lambda at: f"1\u202f{at + 100};{II[at]}"), "'1\\u202f100' in its column temps: numbers"),
         (with_line(PLAIN, "0.116,1\u202f370,1"), "column II holds '1\\u202f370': numbers with separators between"),

@@ -42,6 +42,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 MOST_BEDS = 1000
 """Beds of one process; the largest ward that was measured has 200."""
 
+_LONE_CR = re.compile(r"\r(?!\n)")
+
 LARGEST_FILE = 1_000_000
 """Bytes of a configuration file; that of 1000 beds has about 200,000."""
 
@@ -228,7 +230,14 @@ def read_table(path: str | os.PathLike[str]) -> dict[str, Any]:
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}; `ecgnat run --example` prints one to start from") from error
     try:
-        return tomllib.loads(text_of(content))
+        text = text_of(content)
+        if (lone := _LONE_CR.search(text)) is not None:
+            line = text.count("\n", 0, lone.start()) + 1
+            raise ConfigError(
+                f"a line break (line {line}) is a CR alone, as old editors of the Mac write it: save it with LF, "
+                "as Unix does (tr '\\r' '\\n')"
+            )
+        return tomllib.loads(text)
     except RecursionError as error:
         raise ConfigError(f"{path}: is not a configuration: tables within tables, more than can be read") from error
     except (ConfigError, ValueError) as error:  # not text, not TOML, or a number of more digits than Python reads

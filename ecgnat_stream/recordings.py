@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import gzip
 import os
 import re
+import stat
 import zlib
 from collections.abc import Iterable
 from os.path import isfile  # false too for a name that is too long, for which a Path raises
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ecgnat_stream.errors import DeviceError
+from ecgnat_stream.places import kind_of
 from ecgnat_stream.tables import BEGINNING, NoTableError, layout
 from ecgnat_stream.wfdb_header import NO_FILE, Header, read_header
 from ecgnat_stream.words import counted
@@ -27,6 +30,7 @@ __all__ = [
     "format_of",
     "header_of",
     "is_recording",
+    "no_file",
     "not_read",
     "suffix_of",
 ]
@@ -165,16 +169,44 @@ def _look_into(path: Path, suffix: str) -> str | None:
 
 def header_of(path: Path) -> Path | None:
     """Return the header of the WFDB record that a name stands for, or that a file of it belongs to; None if there is none."""
+    return next((header for header in _headers(path) if isfile(header)), None)
+
+
+def _headers(path: Path) -> list[Path]:
+    """Return where the header of a WFDB record may be that a name stands for, or that a file of it belongs to."""
     if not path.name:
-        return None  # "." and "/"
+        return []  # "." and "/"
     if path.suffix.lower() == ".hea":
         stems = [path.with_suffix("")]
     elif path.suffix and (path.suffix.lower() not in SINGLE_FILES or path.suffix.lower() in WFDB_SUFFIXES):
         stems = [path, path.with_suffix("")]
     else:
         stems = [path]
-    candidates = (stem.with_name(stem.name + suffix) for stem in stems for suffix in (".hea", ".HEA", ".Hea"))
-    return next((header for header in candidates if isfile(header)), None)
+    return [stem.with_name(stem.name + suffix) for stem in stems for suffix in (".hea", ".HEA", ".Hea")]
+
+
+def no_file(path: Path) -> str | None:
+    """Say what there is in place of a recording or of its header that is no file, and what to do; None if there is nothing."""
+    for place in (path, *_headers(path)):
+        kind = _other_kind(place)
+        if kind is not None and place != path:
+            return f"is no recording: its header {place.name} is no file but {kind}"
+        if kind in ("a folder", "a link to what is not there", "a loop of links"):
+            return f"is no file but {kind}: name a recording"
+        if kind is not None:
+            return f"is no file but {kind}, which cannot be read from any place: copy what it gives into a file"
+    return None
+
+
+def _other_kind(place: Path) -> str | None:
+    """Return what is at a place, unless that is a file or nothing."""
+    try:
+        mode = os.stat(place).st_mode
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ELOOP:
+            return "a loop of links"
+        return "a link to what is not there" if os.path.islink(place) else None
+    return None if stat.S_ISREG(mode) else kind_of(mode)
 
 
 def files_of(recording: Path) -> set[Path]:

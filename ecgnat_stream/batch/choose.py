@@ -13,7 +13,7 @@ import msgspec
 
 from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.places import path_of
-from ecgnat_stream.recordings import WFDB_SUFFIXES, find_recordings, header_of, is_recording, not_read
+from ecgnat_stream.recordings import WFDB_SUFFIXES, find_recordings, header_of, is_recording, no_file, not_read
 
 __all__ = ["Chosen", "RecordingFile", "choose"]
 
@@ -79,7 +79,7 @@ def _find(argument: str, paths: dict[Path, None], passed: dict[str, str], missin
     elif glob.has_magic(argument):
         _match(argument, paths, passed, missing)
     else:
-        missing[argument] = "there is no such file, folder or record"
+        missing[argument] = no_file(path) or "there is no such file, folder or record"
 
 
 def _match(pattern: str, paths: dict[Path, None], passed: dict[str, str], missing: dict[str, str]) -> None:

@@ -126,3 +126,11 @@ def test_the_documentation_is_that_of_the_settings() -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert module.PAGE.read_text(encoding="utf-8") == module.page(), "run python scripts/configuration_docs.py"
+
+
+@pytest.mark.parametrize(("content", "line"), [(b'site = "x"\runit = "y"\r', 1), (b'site = "x"\r\nunit = "y"\r# done', 2)])
+def test_line_breaks_of_the_old_mac_are_refused_with_the_cure(content: bytes, line: int, tmp_path: Path) -> None:
+    path = tmp_path / "ward.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"is not TOML: a line break \(line {line}\) is a CR alone.*save it with .*tr "):
+        load_config(path)

@@ -12,7 +12,7 @@ import pytest
 from ecgnat_devices.records import open_record
 from ecgnat_stream.batch.choose import choose
 from ecgnat_stream.errors import DeviceError
-from ecgnat_stream.recordings import files_of, find_recordings, header_of, suffix_of
+from ecgnat_stream.recordings import files_of, find_recordings, header_of, no_file, suffix_of
 
 
 @pytest.fixture
@@ -154,3 +154,32 @@ def test_files_and_segments_are_those_of_the_header_whatever_they_are_called(tmp
     assert find_recordings(tmp_path).recordings == [tmp_path / "rec.hea"]
     files = files_of(tmp_path / "rec.hea")
     assert {tmp_path / name for name in ("rec.hea", "my part 1.hea", "other.hea", "sub/my größe.dat", "x.dat")} <= files
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("pipe", "is no file but a pipe, which cannot be read from any place: copy what it gives into a file"),
+        ("pipe.csv", "is no file but a pipe, which cannot be read from any place: copy what it gives into a file"),
+        ("/dev/zero", "is no file but a device, which cannot be read from any place: copy what it gives into a file"),
+        ("loop", "is no file but a loop of links: name a recording"),
+        ("loop.edf", "is no file but a loop of links: name a recording"),
+        ("lost.edf", "is no file but a link to what is not there: name a recording"),
+        ("x", "is no recording: its header x.hea is no file but a folder"),
+        ("y", "is no recording: its header y.hea is no file but a pipe"),
+        ("y.dat", "is no recording: its header y.hea is no file but a pipe"),
+        ("z", "is no recording: its header z.hea is no file but a loop of links"),
+    ],
+)
+def test_what_is_no_file_is_called_what_it_is(name: str, said: str, tmp_path: Path) -> None:
+    for pipe in ("pipe", "pipe.csv", "y.hea"):
+        os.mkfifo(tmp_path / pipe)
+    for loop in ("loop", "loop.edf", "z.hea"):
+        (tmp_path / loop).symlink_to(loop)
+    (tmp_path / "lost.edf").symlink_to("gone.edf")
+    (tmp_path / "x.hea").mkdir()
+    with pytest.raises(DeviceError) as caught:
+        open_record(tmp_path / name)
+    assert str(caught.value) == f"{tmp_path / name}: {said}"
+    assert choose([str(tmp_path / name)]).missing == {str(tmp_path / name): said}
+    assert (no_file(tmp_path / "gone"), no_file(tmp_path / "w")) == (None, None)

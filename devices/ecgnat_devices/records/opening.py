@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from os.path import exists, isdir, isfile
+from os.path import isdir, isfile
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from ecgnat_devices.records.registry import reader
 from ecgnat_devices.records.scratch import Unpacked
 from ecgnat_stream.errors import ConfigError, DeviceError, InputError
 from ecgnat_stream.places import path_of
-from ecgnat_stream.recordings import Format, format_of, header_of, is_recording
+from ecgnat_stream.recordings import Format, format_of, header_of, is_recording, no_file
 from ecgnat_stream.signal import LEADS, MONITORED_FIRST, UV_RANGE, ecg_signals, is_ecg, mv_per, same_rate, twice
 from ecgnat_stream.suggest import proposal
 from ecgnat_stream.words import NAME, cleaned, counted
@@ -150,8 +150,8 @@ def _named(path: Path, file: Path) -> Iterator[None]:
 
 def _not_there(path: Path) -> str:
     """Say that there is no such recording, and propose one of the same folder, or a folder if that is not there."""
-    if exists(path):
-        return "is no file but a pipe or a device, which cannot be read from any place: copy what it gives into a file"
+    if why := no_file(path):
+        return why
     there = next(parent for parent in path.absolute().parents if isdir(parent))
     try:
         files = sorted(there.iterdir())

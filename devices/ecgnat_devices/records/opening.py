@@ -35,6 +35,9 @@ _SCALES = (1e-12, 1e12)
 _UNKNOWN_STEP_UV = 1.0
 """Resolution in microvolts of numbers without steps."""
 
+_LOOK = 1000
+"""Samples that are looked at to see whether they are whole numbers."""
+
 _OF_STEPS = ". Its whole numbers may be steps of a converter: then give scale too, for a step of 5 uV --units uV --scale 5"
 """What is added for numbers that are no voltage yet."""
 
@@ -165,7 +168,7 @@ def _not_there(path: Path) -> str:
 
 
 def _record(path: Path, contents: Contents, asked: Asked) -> OpenRecord:
-    _refuse_what_is_not_said(path, contents.signals, asked)
+    _refuse_what_is_not_said(path, contents, asked)
     names = _names(path, contents.signals, asked)
     rows = _choose(path, names, contents, asked)
     chosen = [contents.signals[row] for row in rows]
@@ -198,8 +201,9 @@ def _record(path: Path, contents: Contents, asked: Asked) -> OpenRecord:
     )
 
 
-def _refuse_what_is_not_said(path: Path, signals: Sequence[Signal], asked: Asked) -> None:
+def _refuse_what_is_not_said(path: Path, contents: Contents, asked: Asked) -> None:
     """Refuse a file that does not say what nobody gives, all of it in one message."""
+    signals = contents.signals
     if not signals:
         raise wrong(path, "describes no signals")
     nameless = len(signals) > 1 and not any(signal.name.strip() for signal in signals)
@@ -211,7 +215,6 @@ def _refuse_what_is_not_said(path: Path, signals: Sequence[Signal], asked: Asked
         "leads": f"--leads {example}" if nameless and asked.leads is None else "",
     }
     if lacks := [name for name, option in missing.items() if option]:
-        steps = any(signal.step is not None for signal in signals)
         how = {
             "fs": "fs in Hz",
             "units": "units (uV, mV or V)",
@@ -221,8 +224,16 @@ def _refuse_what_is_not_said(path: Path, signals: Sequence[Signal], asked: Asked
             path,
             f"does not say its {' and '.join(lacks)}: give {', '.join(how[name] for name in lacks)}; on the command line for "
             f"example {' '.join(filter(None, missing.values()))}"
-            + (_OF_STEPS if steps and missing["units"] and asked.scale == 1.0 else ""),
+            + (_OF_STEPS if missing["units"] and asked.scale == 1.0 and _holds_whole_numbers(contents) else ""),
         )
+
+
+def _holds_whole_numbers(contents: Contents) -> bool:
+    """Return whether a signal is stored as whole numbers, or holds only such in its first samples."""
+    looked = (contents.read([row], 0, min(signal.total, _LOOK)) for row, signal in enumerate(contents.signals[: len(LEADS)]))
+    there = (values[np.isfinite(values)] for values in looked)
+    whole = any(values.any() and bool(np.all(values == np.round(values))) for values in there)  # zeros alone tell nothing
+    return whole or any(signal.step is not None for signal in contents.signals)
 
 
 def _names(path: Path, signals: Sequence[Signal], asked: Asked) -> list[str]:

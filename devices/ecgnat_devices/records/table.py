@@ -103,7 +103,7 @@ def _timeline(
     except TimelineError as error:
         raise wrong(path, f"line {rows.line_of(error.row)}, {_called(table)}: {error}; {error.cure}") from error
     if line is None and scratch.total > 1:
-        return none, (f"{_called(table)} does not time its rows",)
+        return none, (f"{_called(table)} does not tell when its rows were sampled: it is not used",)
     return line or none, ()
 
 

@@ -453,3 +453,14 @@ def test_any_bytes_are_a_table_or_an_error(content: bytes, tmp_path: Path) -> No
         assert record.read(0, min(record.total, 100)).shape[1] == min(record.total, 100)
     except EcgnatError as error:
         assert "a.csv" in str(error)
+
+
+def test_whole_numbers_without_a_unit_may_be_steps_of_a_converter(tmp_path: Path) -> None:
+    said = "give scale too, for a step of 5 uV --units uV --scale 5"
+    (tmp_path / "a.csv").write_text("sample,MLII,V5\n" + "".join(f"{at},{at % 7},{at % 5}\n" for at in range(500)))
+    with pytest.raises(DeviceError) as caught:
+        open_record(tmp_path / "a.csv", fs=360)
+    assert str(caught.value).endswith(said)
+    (tmp_path / "b.csv").write_text("sample,MLII,V5\n" + "".join(f"{at},{at % 7 / 10},{at % 5 / 10}\n" for at in range(500)))
+    with pytest.raises(DeviceError, match=r"--units mV$"):
+        open_record(tmp_path / "b.csv", fs=360)

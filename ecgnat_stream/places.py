@@ -23,6 +23,7 @@ from ecgnat_stream.errors import ConfigError
 
 __all__ = [
     "BROKER_PORTS",
+    "NAMES_NOTHING",
     "Address",
     "address",
     "broker_address",
@@ -36,6 +37,9 @@ __all__ = [
 
 BROKER_PORTS = {"mqtt": 1883, "mqtts": 8883}
 """Schemes of a broker, and the port that each stands for (IANA)."""
+
+NAMES_NOTHING = "names nothing: is a variable of the shell empty? A dot is this folder"
+"""What is said of an empty text where a path belongs."""
 
 _VARIABLE = re.compile(r"(?:^|/)\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
 _BRACKETED = re.compile(r"\[([^\[\]]*)\](?::(.*))?")

@@ -10,7 +10,7 @@ from ecgnat_stream.clock import Clock
 
 __all__ = ["BlockSeconds", "Pace", "Speed"]
 
-Speed = Annotated[float, msgspec.Meta(gt=0)] | Literal["max"]
+Speed = Annotated[float, msgspec.Meta(ge=0.001, le=1_000_000.0)] | Literal["max"]
 """Multiple of real time, or "max": as fast as the receiver takes it."""
 
 BlockSeconds = Annotated[float, msgspec.Meta(gt=0, le=10)]

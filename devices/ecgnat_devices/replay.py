@@ -5,6 +5,7 @@ Samples are read in pieces in a thread of its own, so that neither a long record
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from types import TracebackType
@@ -21,6 +22,8 @@ from ecgnat_stream.sidethread import SideThread
 from ecgnat_stream.signal import SampleBlock, StreamInfo
 
 __all__ = ["ReplayDevice", "ReplayOptions"]
+
+_log = logging.getLogger(__name__)
 
 _PIECE_S = 60.0
 
@@ -64,7 +67,7 @@ class ReplayOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     start_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     stop_s: Annotated[float, msgspec.Meta(gt=0)] | None = None
     block_s: BlockSeconds = 0.1
-    block: Annotated[int, msgspec.Meta(gt=0)] | None = None
+    block: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
 
 
 class ReplayDevice:
@@ -80,6 +83,7 @@ class ReplayDevice:
         self._thread = SideThread(f"replay {options.path}")
         self._read: Callable[[int, int], Samples] | None = None
         self._fs, self._total = 0.0, 0
+        self._beyond = ""
 
     def open(self) -> tuple[StreamInfo, Callable[[int, int], Samples]]:
         """Open the recording and check it: what it holds, and the function that reads a part of it, as :class:`OpenRecord` does.
@@ -112,18 +116,22 @@ class ReplayDevice:
                 "(start_s and stop_s, --start and --stop)",
                 permanent=True,
             )
+        notes = record.notes
+        if options.stop_s is not None and round(options.stop_s * record.fs) > record.total:
+            self._beyond = f"--stop {options.stop_s:g} (stop_s): it ends at {record.total / record.fs:g} s"
+            notes = (*notes, self._beyond)
         left_out = f", without {', '.join(record.left_out)}" if record.left_out else ""
         info = StreamInfo(
             fs=record.fs,
             leads=record.leads,
-            device=f"replay {record.path.name}{left_out}{''.join(f'; {note}' for note in record.notes)}",
+            device=f"replay {record.path.name}{left_out}{''.join(f'; {note}' for note in notes)}",
             uv_per_lsb=record.uv_per_lsb,
             live=options.speed != "max",
             pace=1.0 if options.speed == "max" else options.speed,
             recorded=True,
             left_out=record.left_out,
             total=None if options.loop else stop - start,
-            notes=record.notes,
+            notes=notes,
         )
         self._total = stop - start
         return info, lambda first, last: record.read(start + first, start + last)
@@ -135,6 +143,8 @@ class ReplayDevice:
         except InputError as error:
             raise DeviceError(str(error), permanent=True) from error
         self._fs = info.fs
+        if self._beyond:
+            _log.warning("%s: %s", self._options.path, self._beyond)
         return info
 
     async def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from ecgnat_stream.errors import ConfigError
-from ecgnat_stream.places import path_of
+from ecgnat_stream.places import NAMES_NOTHING, path_of
 from ecgnat_stream.recordings import WFDB_SUFFIXES, find_recordings, header_of, is_recording, no_file, not_read
 
 __all__ = ["Chosen", "RecordingFile", "choose"]
@@ -56,7 +56,7 @@ def choose(arguments: Sequence[str]) -> Chosen:
     missing: dict[str, str] = {}
     for argument in arguments:
         if not argument.strip():
-            missing[repr(argument)] = "names nothing: is a variable of the shell empty? A dot is this folder"
+            missing[repr(argument)] = NAMES_NOTHING
             continue
         try:
             _find(argument, paths, passed, missing)

@@ -45,7 +45,7 @@ def _outcome(argv: Sequence[str] | None) -> int:
         known = parser()
         if completion.asked_by_the_shell():
             completion.answer_the_shell(known)
-        arguments = known.parse_args(argv)
+        arguments = known.parse_args(_help_asked(sys.argv[1:] if argv is None else argv))
         _check_folder()
         with logging_as_told(arguments):
             return _run(arguments)
@@ -73,6 +73,11 @@ def _outcome(argv: Sequence[str] | None) -> int:
         what = f"{error.filename}: " if error.filename is not None else ""
         print(f"ecgnat: {cleaned(f'{what}{error.strerror or error}', 1000)}", file=sys.stderr)
         return 1
+
+
+def _help_asked(words: Sequence[str]) -> Sequence[str]:
+    """Return ``help`` and ``help COMMAND`` as what they mean, ``--help``."""
+    return [*words[1:2], "--help"] if list(words[:1]) == ["help"] else words
 
 
 def _check_folder() -> None:

@@ -80,7 +80,9 @@ def add(commands: Any) -> None:
   ecgnat alarms alarms.db --follow --json | jq .       every alarm event from now on""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("database", type=a_path, metavar="DATABASE", help="the file that history.path names")
+    parser.add_argument(
+        "database", type=a_path, metavar="DATABASE", help="the file that --history, or history.path in a configuration, names"
+    )
     parser.add_argument(
         "--bed", metavar="PATTERN", help="site/unit/bed, * and ? allowed; without a slash the bed alone; '' the worker"
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ecgnat_stream import __version__
 from ecgnat_stream.cli.check import check_devices
 from ecgnat_stream.cli.logs import beside, kept_back, told
+from ecgnat_stream.cli.options import options_named
 from ecgnat_stream.cli.progress import progress_shown
 from ecgnat_stream.cli.streams import is_open
 from ecgnat_stream.errors import CheckpointError, ConfigError, SinkError
@@ -74,12 +75,12 @@ def monitor(config: Config, arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def named(configuration: Path | None) -> Iterator[None]:
-    """Put the file before what is said of its settings, where they come from one."""
+    """Put the file before what is said of its settings, where they come from one; else name the options."""
     try:
         yield
     except (ConfigError, SinkError) as error:
         if configuration is None:
-            raise
+            raise type(error)(options_named(str(error))) from error
         raise type(error)(f"{configuration}: {error}") from error
 
 
@@ -140,7 +141,10 @@ async def _run_monitor(config: Config, arguments: argparse.Namespace, guard: Gua
     finally:
         guard.leave()
     for what, why in instance.failures.items():
-        print(f"ecgnat: {cleaned(f'{what}: {why}', 1000)}", file=sys.stderr)
+        said = f"{what}: {why}"
+        if getattr(arguments, "config", None) is None:
+            said = options_named(said)
+        print(f"ecgnat: {cleaned(said, 1000)}", file=sys.stderr)
     return 1 if instance.failures else 0
 
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from ecgnat_stream.cli.completion import models
 from ecgnat_stream.errors import ConfigError
-from ecgnat_stream.places import broker_address, endpoint, path_of
+from ecgnat_stream.places import NAMES_NOTHING, broker_address, endpoint, path_of
 from ecgnat_stream.suggest import unknown
 
 __all__ = [
     "a_broker",
     "a_path",
+    "a_place",
+    "a_record",
+    "a_whole_number",
     "add_model",
     "add_output",
     "add_reading",
@@ -23,10 +27,25 @@ __all__ = [
     "an_endpoint",
     "check_part",
     "lead_map",
+    "options_named",
     "positive",
     "sink_tables",
     "stated_differently",
 ]
+
+_LONGEST_S = 1e9
+"""No recording is longer: 31 years."""
+
+_MOST_DIGITS = 18
+
+_OPTIONS = {
+    "record.directory": "--record",
+    "history.path": "--history",
+    "mqtt.url": "--mqtt",
+    "zmq.bind": "--zmq",
+    "model.name": "--model",
+}
+"""Settings that :func:`sink_tables` makes of an option."""
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
@@ -58,8 +77,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def add_reading(parser: argparse.ArgumentParser) -> None:
     """Add what is read of recordings, and how."""
-    parser.add_argument("--start", type=float, metavar="S", help="begin S seconds into the record")
-    parser.add_argument("--stop", type=float, metavar="S", help="end S seconds into the record")
+    parser.add_argument("--start", type=a_place, metavar="S", help="begin S seconds into the record")
+    parser.add_argument("--stop", type=a_place, metavar="S", help="end S seconds into the record")
     parser.add_argument("--fs", type=positive, metavar="HZ", help="sampling rate of files that state none, such as NPY")
     parser.add_argument(
         "--units", type=_units, metavar="UNIT", help="units of files that state none, such as CSV and NPY: uV, mV or V"
@@ -80,7 +99,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
 
 
 def check_part(arguments: argparse.Namespace) -> None:
-    """Refuse a part of a recording that has no beginning or no length.
+    """Refuse a part of a recording that has no length.
 
     Raises
     ------
@@ -88,8 +107,6 @@ def check_part(arguments: argparse.Namespace) -> None:
         Naming the option.
     """
     start, stop = arguments.start, arguments.stop
-    if start is not None and not 0 <= start < math.inf:
-        raise ConfigError(f"--start {start:g}: at least 0")
     if stop is not None and not stop > (start or 0.0):
         raise ConfigError(f"--stop {stop:g} is not after --start {start or 0.0:g}")
 
@@ -197,6 +214,43 @@ def positive(text: str) -> float:
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value
+
+
+def a_place(text: str) -> float:
+    """Return a place on a recording in s, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= _LONGEST_S:
+        raise argparse.ArgumentTypeError(f"{text!r} is no place on a recording: give seconds, from 0 to {_LONGEST_S:g}")
+    return value
+
+
+def a_whole_number(low: int, high: int) -> Callable[[str], int]:
+    """Return what reads a whole number between two bounds, for argparse."""
+
+    def read(text: str) -> int:
+        plain = re.fullmatch(rf"\s*[+-]?[0-9]{{1,{_MOST_DIGITS}}}\s*", text)
+        if plain is None or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
+        return int(text)
+
+    return read
+
+
+def a_record(text: str) -> str:
+    """Return the value of an argument that names a recording."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"{text!r}: {NAMES_NOTHING}")
+    return text
+
+
+def options_named(text: str) -> str:
+    """Return what is said of settings, for a person who has no configuration: with the options that they come from."""
+    for setting, option in _OPTIONS.items():
+        text = re.sub(rf"(?<![\w./-]){re.escape(setting)}(?![\w/-]|\.\w)", option, text)
+    return text
 
 
 def sink_tables(arguments: argparse.Namespace) -> dict[str, Any]:

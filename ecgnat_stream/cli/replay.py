@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ecgnat_stream.cli.check import check_devices
 from ecgnat_stream.cli.live import has_terminal, monitor
 from ecgnat_stream.cli.options import (
+    a_record,
+    a_whole_number,
     add_output,
     add_reading,
     add_sinks,
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["add"]
 
+_SPEEDS = (0.001, 1_000_000.0)
+"""Those of the adapter (``ecgnat_devices.pace.Speed``), which is not loaded for ``--help``."""
+
 
 def add(commands: Any) -> None:
     """Add ``ecgnat replay`` to the parser."""
@@ -40,23 +45,33 @@ def add(commands: Any) -> None:
   ecgnat replay adc.csv --fs 500 --units uV --scale 2.44 --leads II    steps of a converter, 2.44 uV each""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    replay.add_argument("records", nargs="+", metavar="RECORD", help="path of a record, with or without its ending")
+    replay.add_argument(
+        "records", nargs="+", type=a_record, metavar="RECORD", help="path of a record, with or without its ending"
+    )
     replay.add_argument(
         "--speed", type=_speed, default=1.0, metavar="X", help="1 is real time, 20 is faster, max as fast as possible"
     )
     add_reading(replay)
     replay.add_argument("--loop", action="store_true", help="begin again at the end")
-    replay.add_argument("--block", type=int, metavar="N", help="samples per block, as the simulated device delivers them")
+    replay.add_argument(
+        "--block", type=a_whole_number(1, 1_000_000), metavar="N", help="samples per block, as the simulated device delivers them"
+    )
     add_output(replay)
     add_sinks(replay)
     replay.set_defaults(command=_replay, stay=True, attended=True)
 
 
 def _speed(text: str) -> float | str:
+    if text.strip().lower() == "max":
+        return "max"
+    low, high = _SPEEDS
     try:
-        return text if text == "max" else positive(text)
+        speed = positive(text)
     except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number above 0 nor max") from None
+    if not low <= speed <= high:
+        raise argparse.ArgumentTypeError(f"{text!r} is not from {low:g} to {high:g}: give max for as fast as possible")
+    return speed
 
 
 def _replay(arguments: argparse.Namespace) -> int:

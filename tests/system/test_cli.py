@@ -16,7 +16,11 @@ import pytest
 import wfdb
 
 from ecgnat_stream import __version__, device
-from ecgnat_stream.cli import doctor, main
+from ecgnat_stream.cli import doctor, main, parser
+from ecgnat_stream.cli.options import options_named
+from ecgnat_stream.clock import ManualClock
+from ecgnat_stream.device import open_device
+from ecgnat_stream.errors import ConfigError
 
 COMMAND = [sys.executable, "-m", "ecgnat_stream.cli"]
 
@@ -158,6 +162,25 @@ def test_a_lead_can_be_named_by_hand(record: Path, untrained: Path, capsys: pyte
         (["replay", "nowhere/100"], 1, "nowhere/100: is no recording"),
         (["comand"], 2, "unknown command 'comand': did you mean command?"),
         (["--log-level", "error", "anlyse", "x"], 2, "did you mean analyse?"),
+        (["replay", "x", "--stop", "inf"], 2, "argument --stop: 'inf' is no place on a recording: give seconds, from 0 to 1e+09"),
+        (["replay", "x", "--start", "nan"], 2, "argument --start: 'nan' is no place on a recording"),
+        (["analyse", "x", "--start", "-1"], 2, "argument --start: '-1' is no place on a recording"),
+        (["replay", "x", "--start", "5", "--stop", "5"], 2, "--stop 5 is not after --start 5"),
+        (["replay", "x", "--block", "0"], 2, "argument --block: '0' is not a whole number from 1 to 1000000"),
+        (["replay", "x", "--block", "-1"], 2, "argument --block: '-1' is not a whole number from 1 to 1000000"),
+        (["replay", "x", "--block", "9" * 20], 2, "is not a whole number from 1 to 1000000"),
+        (["replay", "x", "--block", "1e3"], 2, "argument --block: '1e3' is not a whole number"),
+        (["replay", "x", "--speed", "1e-308"], 2, "argument --speed: '1e-308' is not from 0.001 to 1e+06: give max"),
+        (["replay", "x", "--speed", "1e308"], 2, "argument --speed: '1e308' is not from 0.001 to 1e+06: give max"),
+        (["replay", ""], 2, "'': names nothing: is a variable of the shell empty? A dot is this folder"),
+        (["replay", "x", " "], 2, "' ': names nothing: is a variable of the shell empty? A dot is this folder"),
+        (
+            ["demo", "--headless", "--seconds", "1", "--record", "/dev/null/x"],
+            1,
+            "ecgnat: --record: cannot write in '/dev/null/x'",
+        ),
+        (["alarms", "."], 1, ".: is a folder: name the file of an alarm history (that of --history, or of history.path"),
+        (["alarms", "nowhere.db"], 1, "nowhere.db: there is no such file: name the file of an alarm history"),
         (["replay", "x", "--units", "kV"], 2, "--units: 'kV' is no unit of an ECG"),
         (["demo", "--headless", "--seconds", "1", "--mqtt", "http://a"], 2, "argument --mqtt: scheme 'http' is not known"),
         (["demo", "--headless", "--seconds", "1", "--record", "/dev/null/x"], 1, "/dev/null/x"),
@@ -315,3 +338,31 @@ def test_networks_that_are_not_installed_are_named_with_the_way_to_them(
 def test_an_unknown_condition_is_refused_before_connecting(condition: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert ecgnat("command", "pause", "--bed", "a/b/c", "--condition", condition, "--mqtt", "mqtt://127.0.0.1:1") == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["help"], ["--help"]])
+def test_help_is_a_word_too(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert ecgnat(*words) == 0
+    assert "ecgnat replay mitdb/100 --speed 1" in capsys.readouterr().out
+    assert ecgnat("help", "replay") == 0
+    assert "ecgnat replay" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("word", ["max", "Max", "MAX"])
+def test_as_fast_as_possible_is_said_in_any_case(word: str) -> None:
+    assert parser().parse_args(["replay", "x", "--speed", word]).speed == "max"
+
+
+@pytest.mark.parametrize("speed", [0.001, 1_000_000.0])
+def test_the_speeds_of_the_option_are_those_of_the_adapter(speed: float) -> None:
+    assert parser().parse_args(["replay", "x", "--speed", f"{speed}"]).speed == speed
+    assert open_device("replay", {"path": "x", "speed": speed}, ManualClock())
+    for beyond in (speed / 2, speed * 2):
+        if not 0.001 <= beyond <= 1_000_000:
+            with pytest.raises(ConfigError, match="speed"):
+                open_device("replay", {"path": "x", "speed": beyond}, ManualClock())
+
+
+def test_options_stand_for_settings_and_paths_stay_as_they_are() -> None:
+    said = "record.directory: cannot write in '/a/record.directory': history.path is '/b/history.path.db'; mqtt.url."
+    assert options_named(said) == "--record: cannot write in '/a/record.directory': --history is '/b/history.path.db'; --mqtt."

@@ -67,6 +67,18 @@ def test_recordings_without_names_rate_or_unit_are_replayed(folder: Path, argume
         assert (meta["leads"], meta["used_as"]) == (["V1", "MLII"], ["V2", "II"])
 
 
+def test_a_stop_beyond_the_end_is_said_and_no_fault(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, said = replayed("whole", "--stop", "5000", "--start", "5")
+    assert code == 0
+    assert said.count("whole: --stop 5000 (stop_s): it ends at 20 s") == 1
+    code, _, said = replayed("whole", "--stop", "20")
+    assert (code, "--stop" in said) == (0, False)
+    with pytest.raises(SystemExit) as done:
+        main(["analyse", "whole", "--stop", "5000", "--no-diagnose"])
+    assert not done.value.code
+    assert "ecgnat: whole: --stop 5000 (stop_s): it ends at 20 s" in capsys.readouterr().err
+
+
 def test_a_wrong_unit_is_said_and_is_no_asystole(folder: Path) -> None:
     code, events, _ = replayed("two.npy", "--fs", "250", "--units", "uV", "--leads", "II,V1")
     alarms = [event for event in events if event["type"] == "alarm" and event["phase"] == "start"]

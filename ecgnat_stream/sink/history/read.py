@@ -159,7 +159,8 @@ class History:
         self._path = path
         with self._told():
             if not path.is_file():
-                what = "is no file: name the one that history.path names" if path.exists() else "there is no such file"
+                there = "is a folder" if path.is_dir() else "is no file" if path.exists() else "there is no such file"
+                what = f"{there}: name the file of an alarm history (that of --history, or of history.path in a configuration)"
                 raise SinkError(f"{path}: {what}")
         with self._told():
             self._connection = self._open()

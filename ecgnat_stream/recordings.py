@@ -9,7 +9,7 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from os.path import isfile  # false too for a name that is too long, for which a Path raises
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -85,11 +85,12 @@ class Found(NamedTuple):
     passed: dict[Path, str]
 
 
-def find_recordings(folder: Path) -> Found:
+def find_recordings(folder: Path, looked: Callable[[], None] | None = None) -> Found:
     """Return the recordings in a folder and below it, in the order of their names.
 
     WFDB records are found by their headers, without the segments of records that have several. A CSV or text file counts if it
     is a table of numbers. Kinds of files that :func:`not_read` knows are passed over, with a reason. Hidden files are left out.
+    ``looked`` is called for every file that was looked at.
     """
     found = Found([], {})
     segments: set[Path] = set()
@@ -101,6 +102,8 @@ def find_recordings(folder: Path) -> Found:
     for place, folders, files in os.walk(folder, onerror=refused):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
+            if looked is not None:
+                looked()
             path, suffix = Path(place, name), suffix_of(Path(name))
             if not name.startswith(".") and not is_recording(path):
                 others.append(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,11 +45,12 @@ class Chosen(NamedTuple):
     missing: dict[str, str]
 
 
-def choose(arguments: Sequence[str]) -> Chosen:
+def choose(arguments: Sequence[str], looked: Callable[[], None] | None = None) -> Chosen:
     """Return the recordings that files, folders and patterns stand for, in the order of the arguments.
 
     A folder is searched with all folders below it. A pattern (``*``, ``?``, ``[...]``, ``**``) that the shell has not replaced is
     matched here. A WFDB record counts once, whichever of its files are named.
+    ``looked`` is called for every file that was looked at in folders.
     """
     paths: dict[Path, None] = {}
     passed: dict[str, str] = {}
@@ -59,7 +60,7 @@ def choose(arguments: Sequence[str]) -> Chosen:
             missing[repr(argument)] = NAMES_NOTHING
             continue
         try:
-            _find(argument, paths, passed, missing)
+            _find(argument, paths, passed, missing, looked)
         except OSError as error:
             missing[argument] = f"cannot be read ({error.strerror})"
         except ConfigError as error:
@@ -67,29 +68,33 @@ def choose(arguments: Sequence[str]) -> Chosen:
     return Chosen([_recording(path, name) for path, name in _named(list(paths)).items()], passed, missing)
 
 
-def _find(argument: str, paths: dict[Path, None], passed: dict[str, str], missing: dict[str, str]) -> None:
+def _find(
+    argument: str, paths: dict[Path, None], passed: dict[str, str], missing: dict[str, str], looked: Callable[[], None] | None
+) -> None:
     path = path_of(argument)
     header = header_of(path)
     if path.is_dir():
-        found = find_recordings(path)
+        found = find_recordings(path, looked)
         paths |= dict.fromkeys(_absolute(found.recordings))
         passed |= {str(one): why for one, why in found.passed.items()}
     elif header is not None or path.is_file():
         paths |= dict.fromkeys(_absolute([header or path]))
     elif glob.has_magic(argument):
-        _match(argument, paths, passed, missing)
+        _match(argument, paths, passed, missing, looked)
     else:
         missing[argument] = no_file(path) or "there is no such file, folder or record"
 
 
-def _match(pattern: str, paths: dict[Path, None], passed: dict[str, str], missing: dict[str, str]) -> None:
+def _match(
+    pattern: str, paths: dict[Path, None], passed: dict[str, str], missing: dict[str, str], looked: Callable[[], None] | None
+) -> None:
     matches = [Path(match) for match in sorted(glob.glob(str(path_of(pattern)), recursive=True))]
     before = len(paths)
     known = False
     others: list[Path] = []
     for match in matches:
         if match.is_dir():
-            found = find_recordings(match)
+            found = find_recordings(match, looked)
             known = known or bool(found.recordings)
             paths |= dict.fromkeys(_absolute(found.recordings))
             passed |= {str(one): why for one, why in found.passed.items()}

@@ -9,14 +9,39 @@ from types import TracebackType
 from typing import Self, TextIO
 
 from ecgnat_stream.batch.choose import RecordingFile
+from ecgnat_stream.words import counted
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "Searching"]
 
 _EVERY_S = 10.0
 """Time between two lines where there is no terminal, s."""
 
 _LEAST_BYTES = 10_000
 """What a recording costs beside its samples, as if it were so many bytes more."""
+
+_SEARCH_S = 2.0
+"""A search that is over sooner says nothing, s."""
+
+
+class Searching:
+    """Tells that folders are being searched: call it for every file that was looked at.
+
+    Once after :data:`_SEARCH_S`; on a terminal every :data:`_EVERY_S` from then on.
+    """
+
+    def __init__(self, stream: TextIO, now: Callable[[], float] = time.monotonic) -> None:
+        self._stream, self._now = stream, now
+        self._due: float | None = now() + _SEARCH_S
+        self._count = 0
+
+    def __call__(self) -> None:
+        """Take one more file."""
+        self._count += 1
+        if self._due is None or self._now() < self._due:
+            return
+        self._due = self._now() + _EVERY_S if self._stream.isatty() else None
+        files = counted(self._count, "file")
+        print(f"ecgnat: searching for recordings: {files} looked at so far", file=self._stream, flush=True)
 
 
 class Progress:

@@ -88,11 +88,12 @@ def _analyse(arguments: argparse.Namespace) -> int:
         If there is nothing to analyse, for options that do not fit, and for a place that cannot be written.
     """
     from ecgnat_stream.batch.choose import choose
+    from ecgnat_stream.batch.progress import Searching
     from ecgnat_stream.batch.targets import check_targets
 
     began = time.monotonic()
     _check(arguments)
-    chosen = choose(arguments.paths)
+    chosen = choose(arguments.paths, Searching(sys.stderr))
     _tell_passed(chosen)
     if not chosen.recordings:
         raise ConfigError(_nothing(arguments.paths, chosen))

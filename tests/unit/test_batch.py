@@ -19,7 +19,7 @@ from ecgnat_stream.batch import pool
 from ecgnat_stream.batch.choose import RecordingFile, choose
 from ecgnat_stream.batch.lines import Lines
 from ecgnat_stream.batch.pool import Pool, Share, batches
-from ecgnat_stream.batch.progress import Progress
+from ecgnat_stream.batch.progress import Progress, Searching
 from ecgnat_stream.batch.table import COLUMNS, as_csv, as_tables
 from ecgnat_stream.batch.targets import check_targets
 from ecgnat_stream.batch.work import Order, Result, write_whole
@@ -324,3 +324,27 @@ def test_a_file_is_written_whole_or_the_reason_is_told(tmp_path: Path) -> None:
     write_whole(Path("/dev/null"), b"gone")
     assert Path("/dev/null").is_char_device()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "link.csv"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("stream", "counts"), [(io.StringIO(), [2]), (Terminal(), [2, 4])])
+def test_a_long_search_says_that_it_searches_and_how_many_files_it_has_seen(
+    stream: io.StringIO, counts: list[int], tmp_path: Path
+) -> None:
+    times = iter([0.0, *(1.9, 2.0, 2.0), 11.9, 12.0, 12.0, 13.0])
+    for number in range(5):
+        (tmp_path / f"{number}.csv").write_text("no table\n")
+    choose([str(tmp_path)], Searching(stream, lambda: next(times)))
+    lines = [f"ecgnat: searching for recordings: {count} files looked at so far" for count in counts]
+    assert stream.getvalue().splitlines() == lines
+
+
+def test_a_short_search_says_nothing(tmp_path: Path) -> None:
+    stream = Terminal()
+    (tmp_path / "a.csv").write_text("no table\n")
+    choose([str(tmp_path)], Searching(stream, lambda: 0.0))
+    assert stream.getvalue() == ""

@@ -77,10 +77,9 @@ def test_good_and_bad_files_of_every_kind(tmp_path: Path, untrained: Path, capsy
 
     shown = capsys.readouterr()
     rows = {row["name"]: row for row in table(out / "f.csv")}
-    good = {"one/a", "two/a", "two/ä &<i>#'", "nothing"}
+    good = {"one/a", "two/a", "two/ä &<i>#'", "nothing", "foreign"}
     wrong = {
         "single": "1 sample",
-        "foreign": "unknown lead name 'liver'",
         "volts": "no heart",
         "norate": "does not say its fs",
         "torn": "no readable EDF",
@@ -90,8 +89,13 @@ def test_good_and_bad_files_of_every_kind(tmp_path: Path, untrained: Path, capsy
     for name, why in wrong.items():
         assert why in rows[name]["error"]
         assert why in shown.err
+    told = "its signal liver has a name that is no lead: it is left out"
+    assert told in rows["foreign"]["notes"]
+    assert told in shown.err
+    assert told in (out / "pages" / "records" / "foreign.html").read_text(encoding="utf-8")
     assert "splits.csv is no table of numbers" in shown.err
-    assert "4 of 9 recordings analysed" in shown.err
+    assert "splits.csv</b> is no table of numbers" in (out / "pages" / "index.html").read_text(encoding="utf-8")
+    assert "5 of 9 recordings analysed" in shown.err
     assert int(rows["one/a"]["beats"]) == pytest.approx(15, abs=2)
     assert float(rows["one/a"]["heart_rate_mean_bpm"]) == pytest.approx(75, abs=2)
     assert rows["nothing"]["unusable_share"] == "1.0"

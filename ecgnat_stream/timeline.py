@@ -104,6 +104,11 @@ class Timeline:
     holes: tuple[tuple[int, int], ...]
     doubles: tuple[int, ...] = ()
 
+    @property
+    def vague(self) -> bool:
+        """Whether there are times, but too coarse to say the rate."""
+        return self.fs is None and self.within > 0
+
     def agrees(self, fs: float) -> bool:
         """Return whether a rate is the one of these times, as far as they can say."""
         return self.fs is None or abs(fs - self.fs) <= self.within * self.fs

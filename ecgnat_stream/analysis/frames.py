@@ -31,8 +31,8 @@ class OfFrame(NamedTuple):
     left_out: list[str]
 
 
-def of_frame(source: Any, fs: float | None, leads: Sequence[str] | None, units: str | None) -> OfFrame:
-    """Read a table.
+def of_frame(source: Any, fs: float | None, leads: Sequence[str] | None, units: str | None, strict: bool = True) -> OfFrame:
+    """Read a table; without ``strict`` one that says another rate or unit than what is given keeps its own.
 
     Raises
     ------
@@ -58,8 +58,8 @@ def of_frame(source: Any, fs: float | None, leads: Sequence[str] | None, units: 
     samples = [column for at in chosen if (column := values[at]) is not None]
     stated = [mv_per(said[at][1]) for at in chosen]
     if any(factor is not None for factor in stated):
-        samples, units = _in_mv([str(columns[at]) for at in chosen], samples, stated, units), "mV"
-    stacked, fs = _placed(source, np.stack(samples), fs)
+        samples, units = _in_mv([str(columns[at]) for at in chosen], samples, stated, units, strict), "mV"
+    stacked, fs = _placed(source, np.stack(samples), fs, strict)
     left_out = [str(columns[at]) for at in values if at not in chosen]
     return OfFrame(stacked, fs, leads, units, left_out)
 
@@ -84,18 +84,18 @@ def _number(value: Any) -> float:
 
 
 def _in_mv(
-    names: Sequence[str], samples: Sequence[NDArray[Any]], stated: Sequence[float | None], units: str | None
+    names: Sequence[str], samples: Sequence[NDArray[Any]], stated: Sequence[float | None], units: str | None, strict: bool
 ) -> list[NDArray[Any]]:
     given = mv_per(units or "")
     for name, factor in zip(names, stated, strict=True):
         if factor is None and given is None:
             raise InputError(f"column {name!r} of the table has no unit, but others have: give units, or leads")
-        if factor is not None and given is not None and factor != given:
+        if strict and factor is not None and given is not None and factor != given:
             raise InputError(f"column {name!r} of the table states its unit, but units is {units}: leave units out")
     return [values * (given if factor is None else factor) for values, factor in zip(samples, stated, strict=True)]
 
 
-def _placed(source: Any, samples: NDArray[Any], fs: float | None) -> tuple[NDArray[Any], float | None]:
+def _placed(source: Any, samples: NDArray[Any], fs: float | None, strict: bool) -> tuple[NDArray[Any], float | None]:
     """Return samples with NaN where rows are missing, and their rate."""
     found = _times(source)
     if found is None or len(found[1]) != samples.shape[1]:
@@ -108,6 +108,8 @@ def _placed(source: Any, samples: NDArray[Any], fs: float | None) -> tuple[NDArr
     if line is None:
         return samples, fs
     if fs is not None and not line.agrees(fs):
+        if not strict:
+            return _placed(source, samples, None, strict)
         raise InputError(f"the table states a rate of {line.fs:g} Hz ({what}), but fs is {fs:g}: leave fs out")
     rate = line.fs if fs is None else fs
     return (insert_holes(samples.astype(np.float64), line) if line.holes else samples), rate

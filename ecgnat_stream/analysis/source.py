@@ -166,7 +166,7 @@ def _of_object(source: Any, fs: float | None, leads: Sequence[str] | None, units
     if hasattr(source, "sig_name") and hasattr(source, "p_signal"):
         return _of_wfdb(source, fs, leads, units, strict)
     if hasattr(source, "columns") and hasattr(source, "__getitem__"):
-        return _of_table(source, fs, leads, units)
+        return _of_table(source, fs, leads, units, strict)
     return _of_array(source, fs, leads, units)
 
 
@@ -200,9 +200,9 @@ def _name(path: Path) -> str:
     return as_text(Path(name).stem if Path(name).suffix.lower() in (*SINGLE_FILES, *WFDB_SUFFIXES) else name)
 
 
-def _of_table(source: Any, fs: float | None, leads: Sequence[str] | None, units: str | None) -> Recording:
+def _of_table(source: Any, fs: float | None, leads: Sequence[str] | None, units: str | None, strict: bool) -> Recording:
     """Read a table: a column is a lead, but for those that time the rows, and for text."""
-    table = of_frame(source, fs, leads, units)
+    table = of_frame(source, fs, leads, units, strict)
     recording = _of_array(table.samples, table.fs, table.leads, table.units)
     if not table.left_out:
         return recording

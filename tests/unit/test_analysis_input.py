@@ -272,6 +272,17 @@ def test_coarse_times_and_an_index_with_a_hole_are_holes_of_a_data_frame() -> No
             open_source(frame.iloc[::-1], fs=250)
 
 
+def test_a_table_of_several_keeps_the_rate_and_unit_that_it_says() -> None:
+    samples = beating()[0]
+    table = Table({"time": np.arange(3000) / 500, "II (uV)": samples * 1e3})
+    recording = open_source(table, fs=250, units="mV", strict=False)
+    assert recording.info.fs == 500
+    np.testing.assert_allclose(recording.read(0, 3000)[0], samples, rtol=1e-5, atol=1e-6)
+    for given in ({"fs": 250.0}, {"units": "mV"}):
+        with pytest.raises(InputError, match=r"states a rate of 500 Hz|states its unit"):
+            open_source(table, **given)  # type: ignore[arg-type]
+
+
 def test_a_column_called_as_times_that_cannot_be_read_is_named() -> None:
     table = Table(time=np.array(["first", "second", "third"] * 100), II=np.zeros(300))
     with pytest.raises(InputError, match="column 'time' of the table is called as times are, but holds 'first'"):

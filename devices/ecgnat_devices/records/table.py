@@ -126,6 +126,10 @@ def _runs(path: Path, line: Timeline, scratch: Scratch, kept: Sequence[int], tab
 
 
 def _rate(path: Path, table: Layout, line: Timeline, asked: Asked) -> tuple[float | None, str]:
+    if line.vague and asked.fs is None and table.fs is None:
+        raise wrong(
+            path, f"{_called(table)} holds stamps too coarse to say its rate: give fs in Hz, on the command line --fs 250"
+        )
     if line.fs is None:
         return table.fs, ""
     if asked.fs is not None and line.agrees(asked.fs):

@@ -256,6 +256,21 @@ def test_times_coarser_than_the_rows_give_the_rate_and_their_holes_are_gaps(name
         open_record(tmp_path / "a.csv", units="mV", fs=100)
 
 
+def test_stamps_too_coarse_for_a_rate_need_fs_which_then_counts(tmp_path: Path) -> None:
+    text = "time,II\n" + "".join(f"10:{row // 15_000:02},{row % 97}\n" for row in range(45_000) if not 16_000 <= row < 17_000)
+    with pytest.raises(DeviceError, match="its column time holds stamps too coarse to say its rate: give fs"):
+        opened(tmp_path / "a.csv", text, units="mV")
+    assert open_record(tmp_path / "a.csv", units="mV", fs=250).fs == 250
+
+
+def test_a_table_that_says_its_rate_keeps_it_beside_others_that_do_not(tmp_path: Path) -> None:
+    for head, row in (("time,II", "{:.3f},{}"), ("# fs: 500\nindex,II", "{},{}")):
+        text = f"{head}\n" + "".join(row.format(at / 500 if "." in row else at, at % 97) + "\n" for at in range(1000))
+        assert opened(tmp_path / "a.csv", text, units="mV", fs=250, strict=False).fs == 500
+        with pytest.raises(InputError, match=r"a rate of 500 Hz.*, but fs is 250"):
+            opened(tmp_path / "a.csv", text, units="mV", fs=250)
+
+
 def test_a_column_called_as_times_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
     text = "Time,II\n" + lines(lambda at: f"at {at} ticks,{II[at]}")
     with pytest.raises(DeviceError, match=r"has a column Time, called as times are, but it holds 'at 0 ticks'.* rename it"):

@@ -18,7 +18,7 @@ from ecgnat_stream.analysis.source import Recording
 from ecgnat_stream.bus import Published
 from ecgnat_stream.clock import SystemClock
 from ecgnat_stream.config import Config
-from ecgnat_stream.device import LinkState
+from ecgnat_stream.device import OPENING, LinkState
 from ecgnat_stream.errors import EcgnatError
 from ecgnat_stream.events import Event
 from ecgnat_stream.model import Prediction, Predictor
@@ -101,7 +101,8 @@ def monitor_recordings(
 
 def _parts(ward: Ward, row: int, recording: Recording) -> Iterator[_Item]:
     """Yield what a device that replays the recording would say, in parts that the ward takes."""
-    yield LinkState("connecting", session=1)
+    recorded = recording.info.recorded
+    yield LinkState("connecting", OPENING if recorded else "", 1, recorded)
     yield recording.info
     yield LinkState("online", session=1)
     piece = round(_PIECE_S * recording.info.fs)

@@ -25,7 +25,11 @@ from ecgnat_stream.settings import Settings, Within
 from ecgnat_stream.signal import SampleBlock, StreamInfo
 from ecgnat_stream.words import cleaned, counted
 
-__all__ = ["LinkState", "SuperviseConfig", "supervise", "try_device"]
+__all__ = ["OPENING", "LinkState", "SuperviseConfig", "supervise", "try_device"]
+
+OPENING = "the recording is being opened"
+"""What is said of a recording until its first sample is there."""
+
 
 _log = logging.getLogger(__name__)
 
@@ -334,7 +338,7 @@ class _Link:
             self._recorded = getattr(device, "recorded", False) is True
             return device
         finally:
-            self._say("connecting", "the recording is being opened" if self._recorded else "")
+            self._say("connecting", OPENING if self._recorded else "")
 
     def _note(self, error: BaseException) -> None:
         """Take what came out of an adapter: a lost connection, unless this link is being closed."""

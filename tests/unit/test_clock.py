@@ -226,7 +226,7 @@ def test_the_history_counts_no_time_that_only_the_wall_clock_saw() -> None:
                     watched.note(alarm)
             watched.note(Vitals(bed="a/b/c", time=time, heart_rate_bpm=None))
         lengths = [
-            (datetime.fromisoformat(stopped) - datetime.fromisoformat(started)).total_seconds()
-            for (_, started, *_), stopped in watched.due().items()
+            (datetime.fromisoformat(stretch.stopped) - datetime.fromisoformat(started)).total_seconds()
+            for (_, started), stretch in watched.due().items()
         ]
         assert lengths == [4.0, 4.0]

@@ -176,8 +176,8 @@ def test_one_recording_needs_no_other_process_and_an_unknown_signal_is_told(
     assert "--lead EGC1=...: no recording has an ECG signal 'EGC1'; did you mean ECG1?" in said
     assert "--lead FOO=...: no recording has an ECG signal 'FOO': there are ECG1, V1" in said
     assert "--lead ECG1" not in said
-    write(tmp_path / "foreign", heart(12), ("II", "liver"))
-    assert analyse(tmp_path / "foreign", "--model", untrained, "--no-diagnose") == 1
+    write(tmp_path / "foreign", heart(12), ("spleen", "liver"))
+    assert analyse(tmp_path / "foreign", "--model", untrained, "--no-diagnose", "--lead", "spleen=") == 1
     shown = capsys.readouterr()
     assert (shown.out + shown.err).count("unknown lead name 'liver'") == 1
     assert str(tmp_path) not in shown.err

@@ -13,6 +13,9 @@ __all__ = ["Refusals"]
 
 _log = logging.getLogger(__name__)
 
+_UNSAID = 0x80
+"""Unspecified error: what paho says of a connection that went without a word of the broker."""
+
 _NO_REFUSALS = {0x88, 0x89, 0x8B, 0x8D, 0x8E, 0x9C, 0x9D}
 """Reasons to end a connection that say nothing against us: not there, busy, ending, silence, taken over, elsewhere."""
 
@@ -63,7 +66,7 @@ class Refusals:
 
     def ended(self, connection: str, code: int | None) -> None:
         """Note that the broker has ended a connection, with its reason if it gave one."""
-        if code is None or code < REFUSED:
+        if code is None or code <= _UNSAID:
             return
         if code in _NO_REFUSALS:
             _log.warning("the broker has ended %s: %s", connection, reason(code))

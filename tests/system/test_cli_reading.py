@@ -136,7 +136,7 @@ def test_a_single_recording_is_strict_and_several_keep_their_own(folder: Path, c
         (["--units", "mm"], "'mm' is no unit of an ECG: give uV, mV or V"),
         (["--scale", "0"], "'0' is no size of a step: give a number that is not 0"),
         (["--scale", "nan"], "'nan' is no size of a step"),
-        (["--start", "-3"], "--start -3: at least 0"),
+        (["--start", "-3"], "argument --start: '-3' is no place on a recording"),
         (["--start", "5", "--stop", "5"], "--stop 5 is not after --start 5"),
         (["--lead", "A=II", "--lead", "A=V1"], "--lead A: is said to be II and V1"),
         (["--lead", "A=IX"], "unknown lead 'IX'"),

@@ -9,6 +9,11 @@ from pathlib import Path
 import pytest
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name bytes by their length: all workers of a run must find the same names, and packed bytes hold the time of day."""
+    return f"{len(val)}bytes" if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """Return the folder of the recorded databases, or skip."""

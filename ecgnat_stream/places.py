@@ -27,6 +27,7 @@ __all__ = [
     "Address",
     "address",
     "broker_address",
+    "cache_folder",
     "endpoint",
     "file_bytes",
     "kind_of",
@@ -83,6 +84,18 @@ def path_of(text: str | os.PathLike[str]) -> Path:
         raise ConfigError(f"{written}: {why}: write the whole path, or ./{name} for what is called so")
     assert left is not None
     raise ConfigError(f"{written}: the environment has no {left[1] or left[2]}: set it, or write the whole path")
+
+
+def cache_folder(name: str) -> Path:
+    """Return where this account keeps what can be made again (XDG Base Directory Specification); it need not be there yet.
+
+    Raises
+    ------
+    ConfigError
+        Where the account has no home folder.
+    """
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if os.path.isabs(base) else path_of("~/.cache")) / "ecgnat-stream" / name
 
 
 class Address(NamedTuple):

@@ -44,6 +44,16 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_checkpoint(tmp_path_factory.mktemp("weights") / "untrained", network, ModelCard(model=model))
 
 
+@pytest.fixture(params=["numpy", "numba"])
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run a test twice: with the plain code of the stages, and with their compiled kernels, where numba is installed."""
+    name: str = request.param
+    if name == "numba":
+        pytest.importorskip("numba")
+    monkeypatch.setenv("ECGNAT_KERNELS", "on" if name == "numba" else "off")
+    return name
+
+
 @pytest.fixture
 def free_port() -> int:
     """Return a port on loopback that nobody listens at."""

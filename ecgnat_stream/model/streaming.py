@@ -5,30 +5,138 @@ A window of 10 s that is moved on by one second computes nine tenths of its toke
 convolution and through ``kernel_size - 1`` earlier keys and values of each attention, ``dilation`` apart. These are kept for each
 bed, and what comes out is the encoder's output over the whole record up to rounding.
 
-Beds lie side by side in contiguous tensors ``[bed, ...]``. A step takes the beds that have a new token, at whatever phase each of
-them is; none sees another.
+:class:`StepNetwork` is the step as a module whose state is given to it, in tensors ``[bed, ...]`` that it changes in place: it
+can be compiled, exported and captured in a graph. :class:`StreamingEcgNat` keeps these tensors. A step takes the beds that have
+new tokens, at whatever phase each of them is; none sees another.
 
-Keys and values lie in rings. A neighbourhood is a set: its order does not matter to attention, so that nothing is ever moved.
-Where a step brings whole residue classes of the dilation (nano: 8, 4, 2 and 1 tokens, dilations 8, 4, 2, 1), each class has a
-ring of its own with the neighbours and hardly anything else in it.
+Keys and values lie in rings of the neighbours alone. A neighbourhood is a set: its order does not matter to attention, so that
+nothing is ever moved. Where a token of 0.32 s brings whole residue classes of the dilation (nano: 8, 4, 2 and 1 tokens, dilations
+8, 4, 2, 1), each class has a ring of its own.
 
-Shapes: B bed of a step, N token of a step, E width, H head, K head dim, G residue class, Q token of a class and step, S slot.
+Shapes: B bed of a step, N token, E width, H head, K head dim, G residue class, Q new token of a class, S slot of a ring.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.model.ecgnat import Downsampler, EcgNat, NatLayer, PaddedConv
-from ecgnat_stream.model.network import NetworkOutput
+from ecgnat_stream.model.heads import WindowHead
+from ecgnat_stream.model.network import Network, NetworkOutput
 from ecgnat_stream.model.preprocess import TOKEN, prepare
 from ecgnat_stream.signal import LEADS
 
-__all__ = ["StreamingEcgNat"]
+__all__ = ["StepNetwork", "StreamingEcgNat", "can_stream"]
+
+_SPARE = 1
+"""Rows of the state in front of the beds: what fills up a step to a fixed number of beds is written there, and never read."""
+
+_WINDOW = 32
+"""Tokens that statements look at, 10 s."""
+
+
+def can_stream(network: Network) -> bool:
+    """Return whether a network can go token by token: it must not look ahead."""
+    return isinstance(network, EcgNat) and network.config.is_causal
+
+
+class StepNetwork(nn.Module):
+    """One step of some beds: new samples and what is remembered in, logits out; what is remembered is changed in place.
+
+    The weights are copies in the order in which a step reads them: scales of normalisation and attention lie in the maps behind
+    and before them.
+
+    Parameters
+    ----------
+    network
+        In its causal form, without BatchNorm (:func:`~ecgnat_stream.model.predict.fold_batch_norm`).
+    statements
+        Whether the statements about the last 10 s are made too; they need memory of their own.
+
+    Raises
+    ------
+    ConfigError
+        For a network that looks ahead.
+    """
+
+    def __init__(self, network: EcgNat, *, statements: bool = False) -> None:
+        super().__init__()
+        config = network.config
+        if not config.is_causal:
+            raise ConfigError(
+                f"the network {config.name} looks ahead: only a causal one, such as ecgnat-nano-causal, can go token by token"
+            )
+        network.eval()
+        parts: list[nn.Module] = [_ConvStep(part) if isinstance(part, PaddedConv) else _Pointwise(part) for part in network.stem]
+        self.ends: list[int] = []
+        for stage, layers in enumerate(network.stages):
+            if stage:
+                down = network.downsamplers[stage - 1]
+                assert isinstance(down, Downsampler)
+                parts += [_ConvStep(down.conv), _Pointwise(down.norm)]
+            assert isinstance(layers, nn.ModuleList)
+            parts += [_LayerStep(layer, 8 >> stage) for layer in layers if isinstance(layer, NatLayer)]
+            self.ends.append(len(parts))
+        self.parts = nn.ModuleList(parts)
+        self.rhythm_head, self.beat_head = network.rhythm_head, network.beat_head
+        self.window_head, self.screen_head = network.window_head, network.screen_head
+        self.width, self.statements = network.embedding_dim, statements
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return name and shape of what is remembered of each bed, in the order in which :meth:`forward` takes it."""
+        shapes: dict[str, tuple[int, ...]] = {"taken": ()}
+        for name, part in self.parts.named_children():
+            if isinstance(part, _ConvStep):
+                shapes[f"{name}.tail"] = part.shape
+            elif isinstance(part, _LayerStep):
+                shapes |= {f"{name}.keys": part.shape, f"{name}.values": part.shape}
+        return shapes | ({"last": (_WINDOW, self.width)} if self.statements else {})
+
+    def forward(self, samples: Tensor, rows: Tensor, taken: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """Take the next samples of some beds.
+
+        Parameters
+        ----------
+        samples
+            ``(B, 12, 32 n)`` mV at 100 Hz, NaN where a lead or a sample is missing.
+        rows
+            ``(B,)`` int64, rows of the state, each once (but for one that nobody reads).
+        taken, state
+            ``(beds,)`` int64 tokens that each bed has taken, and the rest of :meth:`shapes`, ``(beds, ...)`` each; all 0 for a
+            bed without a past.
+
+        Returns
+        -------
+        tuple
+            Logits of rhythm ``(B, n, C)`` and beats ``(B, 4 n, 2 + C)``; with statements, window and screening ``(B, C)`` too,
+            tokens before the beginning left out.
+        """
+        at = _Place(rows, taken.index_select(0, rows), samples.shape[-1] // TOKEN)
+        rest = iter(state)
+        tokens = prepare(samples, "fixed").transpose(1, 2)
+        features = []
+        for number, part in enumerate(self.parts, 1):
+            tokens = part(tokens, at, rest)
+            if number in self.ends:
+                features.append(tokens)
+        rhythm, beat = self.rhythm_head(tokens), self.beat_head(features[1], tokens)
+        said = (rhythm, beat, *self._state(tokens, at, rest)) if self.statements else (rhythm, beat)
+        taken.index_copy_(0, rows, at.taken + at.count)
+        return said
+
+    def _state(self, tokens: Tensor, at: _Place, rest: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
+        last = next(rest)
+        kept = min(at.count, _WINDOW)
+        slots = (at.taken[:, None] + torch.arange(at.count - kept, at.count, device=tokens.device)) % _WINDOW
+        last[at.rows[:, None], slots] = tokens[:, at.count - kept :]
+        seen = torch.arange(_WINDOW, device=tokens.device) < (at.taken + at.count)[:, None]
+        window, screen = (_stated(head, last.index_select(0, at.rows), seen) for head in (self.window_head, self.screen_head))
+        return window, screen
 
 
 class StreamingEcgNat:
@@ -37,50 +145,61 @@ class StreamingEcgNat:
     Parameters
     ----------
     network
-        In its causal form; put into eval mode.
+        In its causal form, as :class:`StepNetwork` takes it; or such a step, which several may share.
     beds
         How many beds there are; all begin without a past.
-    tokens
-        Rhythm tokens of 0.32 s per step.
-    window
-        Rhythm tokens that the statements about the window look at, 10 s.
+    statements
+        See :class:`StepNetwork`.
+    run
+        What runs the step: the step itself, or what was made of it by a compiler.
 
     Raises
     ------
-    ValueError
-        For a network that is not causal.
+    ConfigError
+        For a network that looks ahead.
     """
 
-    def __init__(self, network: EcgNat, beds: int, tokens: int = 1, window: int = 32) -> None:
-        config = network.config
-        if not config.is_causal:
-            raise ValueError(f"{config.name} looks ahead: only a causal network can go token by token")
-        self.network, self.beds, self.tokens = network.eval(), beds, tokens
-        self.device = next(network.parameters()).device
-        self._stem = [_ConvTail(part, beds) if isinstance(part, PaddedConv) else part for part in network.stem]
-        self._stages: list[list[_ConvTail | _NormConv | _AttentionRing]] = []
-        for stage, layers in enumerate(network.stages):
-            count = tokens << (3 - stage)
-            parts: list[_ConvTail | _NormConv | _AttentionRing] = []
-            if stage:
-                down = network.downsamplers[stage - 1]
-                assert isinstance(down, Downsampler)
-                parts.append(_NormConv(down, beds))
-            for layer in layers:  # type: ignore[attr-defined]
-                assert isinstance(layer, NatLayer)
-                parts.append(_AttentionRing(layer, beds, count))
-            self._stages.append(parts)
-        self._last = torch.zeros(beds, window, network.embedding_dim, device=self.device)
-        self.steps = torch.zeros(beds, dtype=torch.long, device=self.device)
-        """Steps that each bed has taken since it began."""
+    def __init__(
+        self,
+        network: EcgNat | StepNetwork,
+        beds: int,
+        *,
+        statements: bool = False,
+        run: Callable[..., tuple[Tensor, ...]] | None = None,
+    ) -> None:
+        self.network = network if isinstance(network, StepNetwork) else StepNetwork(network, statements=statements)
+        self._run = run or self.network
+        self.device = next(self.network.parameters()).device
+        self._state = {name: self._zeros(name, shape, beds + _SPARE) for name, shape in self.network.shapes().items()}
+
+    def _zeros(self, name: str, shape: tuple[int, ...], rows: int) -> Tensor:
+        kind = torch.long if name == "taken" else torch.float32
+        return torch.zeros(rows, *shape, dtype=kind, device=self.device)
+
+    @property
+    def beds(self) -> int:
+        """How many beds there are."""
+        return len(self._state["taken"]) - _SPARE
+
+    @property
+    def taken(self) -> Tensor:
+        """``(beds,)`` tokens that each bed has taken since it began."""
+        return self._state["taken"][_SPARE:]
 
     @property
     def state_bytes(self) -> int:
         """Bytes that are kept for each bed."""
-        return sum(tensor[0].nbytes for tensor in self._state().values())
+        return sum(tensor[0].nbytes for tensor in self._state.values())
+
+    def grow(self, beds: int) -> None:
+        """Make room for more beds; those that are there go on."""
+        with torch.inference_mode():
+            for name, tensor in self._state.items():
+                more = self._zeros(name, tuple(tensor.shape[1:]), beds + _SPARE - len(tensor))
+                self._state[name] = torch.cat([tensor, more])
 
     @torch.inference_mode()
-    def step(self, rows: Tensor, samples: Tensor) -> NetworkOutput:
+    def step(self, rows: Tensor, samples: Tensor, size: int | None = None) -> NetworkOutput:
         """Take the next samples of some beds.
 
         Parameters
@@ -88,42 +207,43 @@ class StreamingEcgNat:
         rows
             ``(B,)`` int64, beds, each once.
         samples
-            ``(B, 12, 32 * tokens)`` mV at 100 Hz, NaN where a lead or a sample is missing.
+            ``(B, 12, 32 n)`` mV at 100 Hz, NaN where a lead or a sample is missing.
+        size
+            To how many beds the step is filled up, so that it has one of few shapes; None leaves it as it is.
 
         Returns
         -------
         NetworkOutput
-            Rhythm ``(B, tokens, C)`` and beats ``(B, 4 tokens, 2 + C)`` of the new tokens; window and screening ``(B, C)`` over
-            the last tokens, those before the beginning left out.
+            Rhythm ``(B, n, C)`` and beats ``(B, 4 n, 2 + C)`` of the new tokens; window and screening ``(B, C)`` over the last
+            10 s if asked for, else ``(B, 0)``.
 
         Raises
         ------
         ValueError
-            For samples of another shape.
+            For samples of another shape, or beds that are not there.
         """
-        wanted = (len(rows), len(LEADS), TOKEN * self.tokens)
-        if tuple(samples.shape) != wanted:
-            raise ValueError(f"want samples {wanted}, got {tuple(samples.shape)}")
-        at = _Place(rows, self.steps[rows], whole=len(rows) == self.beds and bool((rows == torch.arange(self.beds)).all()))
-        x = prepare(samples.to(self.device), self.network.config.scaling)
-        for part in self._stem:
-            x = part.step(x, at) if isinstance(part, _ConvTail) else part(x)
-        tokens, features = x.transpose(1, 2), []
-        for layers in self._stages:
-            for layer in layers:
-                tokens = layer.step(tokens, at)
-            features.append(tokens)
-        self.steps[rows] += 1
-        return self._read(features, at)
+        count = len(rows)
+        if samples.ndim != 3 or samples.shape[:2] != (count, len(LEADS)) or samples.shape[2] % TOKEN or 0 in samples.shape:
+            raise ValueError(f"want samples ({count}, {len(LEADS)}, n * {TOKEN}), got {tuple(samples.shape)}")
+        if int(rows.min()) < 0 or int(rows.max()) >= self.beds:
+            raise ValueError(f"want beds from 0 to {self.beds - 1}, got {int(rows.min())} to {int(rows.max())}")
+        rows, samples = rows + _SPARE, samples.float()
+        if size is not None and size > count:
+            rows = torch.cat([rows, rows.new_zeros(size - count)])
+            samples = torch.cat([samples, samples.new_full((size - count, *samples.shape[1:]), torch.nan)])
+        said = self._run(samples.to(self.device), rows.to(self.device), *self._state.values())
+        none = said[0].new_empty(count, 0)
+        return NetworkOutput(*(part[:count] for part in said), *([none] * (4 - len(said))))
 
     def reset(self, rows: Tensor) -> None:
         """Let beds begin anew, without a past."""
-        for tensor in self._state().values():
-            tensor[rows] = 0
+        with torch.inference_mode():
+            for tensor in self._state.values():
+                tensor[rows.to(self.device) + _SPARE] = 0
 
     def save(self, row: int) -> dict[str, Tensor]:
         """Return all that is remembered of a bed, to be given to :meth:`restore` of another process."""
-        return {name: tensor[row].clone() for name, tensor in self._state().items()}
+        return {name: tensor[row + _SPARE].cpu().clone() for name, tensor in self._state.items()}
 
     def restore(self, row: int, state: Mapping[str, Tensor]) -> None:
         """Let a bed go on where another one stood.
@@ -133,137 +253,137 @@ class StreamingEcgNat:
         ValueError
             If the state is that of another network.
         """
-        mine = self._state()
-        if {name: tensor.shape for name, tensor in state.items()} != {name: tensor.shape[1:] for name, tensor in mine.items()}:
-            raise ValueError("the state is that of a network of another shape, or of steps of another length")
-        for name, tensor in state.items():
-            mine[name][row] = tensor
-
-    def _read(self, features: list[Tensor], at: _Place) -> NetworkOutput:
-        last, network = features[-1], self.network
-        window = self._last.shape[1]
-        slots = (at.steps[:, None] * self.tokens + torch.arange(self.tokens, device=self.device)) % window
-        self._last[at.rows[:, None], slots] = last
-        kept = self._last if at.whole else self._last[at.rows]
-        seen = torch.arange(window, device=self.device) < ((at.steps + 1) * self.tokens)[:, None]
-        statements = [_summary(head.norm(kept), seen) for head in (network.window_head, network.screen_head)]
-        return NetworkOutput(
-            network.rhythm_head(last),
-            network.beat_head(features[1], last),
-            network.window_head.linear(statements[0]),
-            network.screen_head.linear(statements[1]),
-        )
-
-    def _state(self) -> dict[str, Tensor]:
-        state = {"steps": self.steps, "last": self._last}
-        parts = [*self._stem, *(part for parts in self._stages for part in parts)]
-        for place, part in enumerate(parts):
-            if isinstance(part, _ConvTail | _NormConv | _AttentionRing):
-                state |= {f"{place}.{name}": tensor for name, tensor in part.state().items()}
-        return state
+        if {name: tuple(tensor.shape) for name, tensor in state.items()} != self.network.shapes():
+            raise ValueError("the state is that of a network of another shape")
+        with torch.inference_mode():
+            for name, tensor in state.items():
+                self._state[name][row + _SPARE] = tensor.to(self.device)
 
 
-@dataclass(frozen=True, slots=True)
 class _Place:
-    """Which beds take a step, and how many each has taken. ``whole``: all of them in their order, so that nothing is copied."""
+    """Which beds take a step, how many tokens each has taken, and how many it takes; masks are made once for all layers."""
 
-    rows: Tensor
-    steps: Tensor
-    whole: bool
+    def __init__(self, rows: Tensor, taken: Tensor, count: int) -> None:
+        self.rows, self.taken, self.count = rows, taken, count
+        self._masks: dict[tuple[int, int, int], Tensor] = {}
 
-    def of(self, tensor: Tensor) -> Tensor:
-        return tensor if self.whole else tensor[self.rows]
-
-
-class _ConvTail:
-    """A convolution ``(B, C, T)`` that keeps the end of its input."""
-
-    def __init__(self, conv: nn.Conv1d, beds: int) -> None:
-        self.conv = conv
-        tail = conv.kernel_size[0] - conv.stride[0]
-        self.tail = torch.zeros(beds, conv.in_channels, tail, device=conv.weight.device)
-
-    def step(self, x: Tensor, at: _Place) -> Tensor:
-        x = torch.cat([at.of(self.tail), x], dim=-1)
-        self.tail[at.rows] = x[..., x.shape[-1] - self.tail.shape[-1] :]
-        return nn.functional.conv1d(x, self.conv.weight, self.conv.bias, self.conv.stride)
-
-    def state(self) -> dict[str, Tensor]:
-        return {"tail": self.tail}
+    def mask(self, per_token: int, dilation: int, slots: int) -> Tensor:
+        """Say what new tokens see of a ring and of each other, as an additive mask ``(B, 1, Q, S + Q)``."""
+        key = (per_token, dilation, slots)
+        if key not in self._masks:
+            device = self.rows.device
+            new = torch.arange(per_token * self.count, device=device)
+            first = (self.taken * per_token)[:, None]  # rank of the first new token within its class
+            age = (first - 1 - torch.arange(slots, device=device)) % slots  # 0 for the last token before it
+            behind = age[:, None] + 1 + new[:, None]
+            sees = (behind % dilation == 0) & (behind <= slots) & (age < first)[:, None]
+            between = new[:, None] - new
+            among = (between >= 0) & (between % dilation == 0) & (between <= slots)
+            seen = torch.cat([sees, among.expand(len(self.rows), -1, -1)], dim=-1)
+            self._masks[key] = torch.where(seen, 0.0, float("-inf"))[:, None]
+        return self._masks[key]
 
 
-class _NormConv:
-    """A downsampler ``(B, N, E)`` that keeps its last token."""
+class _Pointwise(nn.Module):
+    """A part that looks at each token alone."""
 
-    def __init__(self, down: Downsampler, beds: int) -> None:
-        self.conv, self.norm = _ConvTail(down.conv, beds), down.norm
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(part.normalized_shape) if isinstance(part, nn.LayerNorm) else None
+        if self.norm is not None:
+            self.norm.load_state_dict(part.state_dict())
+        elif not isinstance(part, nn.GELU | nn.Identity):
+            raise ConfigError(f"{type(part).__name__} in the stem: fold BatchNorm into the convolutions first")
+        self.bends = isinstance(part, nn.GELU)
 
-    def step(self, tokens: Tensor, at: _Place) -> Tensor:
-        out: Tensor = self.norm(self.conv.step(tokens.transpose(1, 2), at).transpose(1, 2))
-        return out
+    def forward(self, tokens: Tensor, at: _Place, state: Iterator[Tensor]) -> Tensor:
+        if self.norm is not None:
+            out: Tensor = self.norm(tokens)
+            return out
+        return F.gelu(tokens) if self.bends else tokens
 
-    def state(self) -> dict[str, Tensor]:
-        return self.conv.state()
+
+class _ConvStep(nn.Module):
+    """A convolution of tokens ``(B, N, C)`` that keeps the end of its input."""
+
+    def __init__(self, conv: nn.Conv1d) -> None:
+        super().__init__()
+        self.reach, self.stride = conv.kernel_size[0], conv.stride[0]
+        self.shape = (self.reach - self.stride, conv.in_channels)
+        self.weight = nn.Parameter(conv.weight.detach().permute(0, 2, 1).reshape(conv.out_channels, -1).clone(), False)
+        self.bias = None if conv.bias is None else nn.Parameter(conv.bias.detach().clone(), False)
+
+    def forward(self, tokens: Tensor, at: _Place, state: Iterator[Tensor]) -> Tensor:
+        tail = next(state)
+        x = torch.cat([tail.index_select(0, at.rows), tokens], dim=1)
+        batch, length, channels = x.shape
+        tail.index_copy_(0, at.rows, x[:, length - self.shape[0] :])
+        count = (length - self.reach) // self.stride + 1
+        seen = x.as_strided((batch, count, self.reach * channels), (length * channels, self.stride * channels, 1))
+        return F.linear(seen, self.weight, self.bias)
 
 
-class _AttentionRing:
+class _LayerStep(nn.Module):
     """A layer ``(B, N, E)`` that keeps keys and values of the tokens that its next ones will see."""
 
-    def __init__(self, layer: NatLayer, beds: int, count: int) -> None:
-        self.layer, self.count = layer, count
-        device = layer.qkv.weight.device
-        by_class = count % layer.dilation == 0
+    def __init__(self, layer: NatLayer, per_token: int) -> None:
+        super().__init__()
+        by_class = per_token % layer.dilation == 0
         self.classes = layer.dilation if by_class else 1
-        self.per_class = count // self.classes
-        dilation = 1 if by_class else layer.dilation
-        self.blocks = -(-(layer.kernel_size - 1) * dilation // self.per_class) + 1
-        self.seen = _seen(layer.kernel_size, dilation, self.per_class, self.blocks).to(device)
-        head_dim = layer.qkv.in_features // layer.num_heads
-        shape = (beds, layer.num_heads, self.classes, self.blocks * self.per_class, head_dim)
-        self.keys, self.values = torch.zeros(shape, device=device), torch.zeros(shape, device=device)
-        self.scale = head_dim**-0.5
+        self.per_token = per_token // self.classes
+        self.dilation = 1 if by_class else layer.dilation
+        self.slots = (layer.kernel_size - 1) * self.dilation
+        self.heads, self.width = layer.num_heads, layer.qkv.in_features
+        head_dim = self.width // self.heads
+        self.shape = (self.heads, self.classes, self.slots, head_dim)
+        self.qkv = _normed(layer.norm1, layer.qkv)
+        with torch.no_grad():
+            self.qkv.weight[: self.width] *= head_dim**-0.5
+            self.qkv.bias[: self.width] *= head_dim**-0.5
+        wide, _, narrow = layer.mlp
+        assert isinstance(wide, nn.Linear)
+        self.proj, self.wide, self.narrow = layer.proj, _normed(layer.norm2, wide), narrow
+        self.eps = layer.norm1.eps, layer.norm2.eps
 
-    def step(self, tokens: Tensor, at: _Place) -> Tensor:
-        layer = self.layer
-        tokens = tokens + layer.proj(self._attend(layer.norm1(tokens), at))
-        out: Tensor = tokens + layer.mlp(layer.norm2(tokens))
+    def forward(self, tokens: Tensor, at: _Place, state: Iterator[Tensor]) -> Tensor:
+        normed = F.layer_norm(tokens, (self.width,), eps=self.eps[0])
+        tokens = tokens + self.proj(self._attend(self.qkv(normed), at, next(state), next(state)))
+        normed = F.layer_norm(tokens, (self.width,), eps=self.eps[1])
+        out: Tensor = tokens + self.narrow(F.gelu(self.wide(normed)))
         return out
 
-    def _attend(self, tokens: Tensor, at: _Place) -> Tensor:
-        batch, count, dim = tokens.shape
-        qkv = self.layer.qkv(tokens).view(batch, self.per_class, self.classes, 3, self.layer.num_heads, -1)
-        query, key, value = qkv.permute(3, 0, 4, 2, 1, 5)  # (B, H, G, Q, K)
-        phase = at.steps % self.blocks
-        slots = phase[:, None] * self.per_class + torch.arange(self.per_class, device=phase.device)
-        self.keys[at.rows[:, None], :, :, slots] = key.permute(0, 3, 1, 2, 4)
-        self.values[at.rows[:, None], :, :, slots] = value.permute(0, 3, 1, 2, 4)
-        entry = torch.where(at.steps < self.blocks, at.steps, self.blocks + phase)
-        logits = query @ at.of(self.keys).transpose(-1, -2) * self.scale + self.seen[entry][:, None, None]
-        mixed = logits.softmax(dim=-1) @ at.of(self.values)
-        out: Tensor = mixed.permute(0, 3, 2, 1, 4).reshape(batch, count, dim)
+    def _attend(self, qkv: Tensor, at: _Place, keys: Tensor, values: Tensor) -> Tensor:
+        batch, count, _ = qkv.shape
+        new = count // self.classes
+        parts = qkv.view(batch, new, self.classes, 3, self.heads, -1)
+        query, key, value = parts.permute(3, 0, 4, 2, 1, 5)  # (B, H, G, Q, K)
+        seen_keys = torch.cat([keys.index_select(0, at.rows), key], dim=3)
+        seen_values = torch.cat([values.index_select(0, at.rows), value], dim=3)
+        kept = min(new, self.slots)
+        ranks = (at.taken * self.per_token)[:, None] + torch.arange(new - kept, new, device=qkv.device)
+        place = at.rows[:, None], slice(None), slice(None), ranks % self.slots
+        keys[place] = parts[:, new - kept :, :, 1].transpose(2, 3)
+        values[place] = parts[:, new - kept :, :, 2].transpose(2, 3)
+        mask = at.mask(self.per_token, self.dilation, self.slots)
+        logits = query @ seen_keys.transpose(-1, -2) + mask[:, None]
+        mixed = logits.softmax(dim=-1) @ seen_values
+        out: Tensor = mixed.permute(0, 3, 2, 1, 4).reshape(batch, count, self.width)
         return out
 
-    def state(self) -> dict[str, Tensor]:
-        return {"keys": self.keys, "values": self.values}
+
+def _normed(norm: nn.LayerNorm, linear: nn.Linear) -> nn.Linear:
+    """Return a linear map with the scale and shift of the normalisation before it in it."""
+    out = nn.Linear(linear.in_features, linear.out_features, device=linear.weight.device)
+    with torch.no_grad():
+        out.weight.copy_(linear.weight * norm.weight)
+        out.bias.copy_(linear.weight @ norm.bias + (0 if linear.bias is None else linear.bias))
+    return out.requires_grad_(False)
 
 
-def _seen(kernel_size: int, dilation: int, per_class: int, blocks: int) -> Tensor:
-    """Say which slots the tokens of a step see, as an additive mask ``(2 * blocks, Q, S)``.
-
-    The first half is for a bed's first steps, when older slots are empty; then the ring turns, one block a step.
-    """
-    steps = torch.arange(2 * blocks)
-    age = (steps[:, None] - torch.arange(blocks)) % blocks  # (steps, block): how many steps ago a block was written
-    written = age <= steps[:, None]
-    behind = age[:, :, None] * per_class - torch.arange(per_class)  # (steps, block, slot in it): tokens before the step's first
-    behind = (behind[:, None] + torch.arange(per_class)[:, None, None]).flatten(2)  # (steps, Q, S)
-    sees = (behind >= 0) & (behind % dilation == 0) & (behind <= (kernel_size - 1) * dilation)
-    sees &= written.repeat_interleave(per_class, 1)[:, None]
-    return torch.zeros(sees.shape).masked_fill_(~sees, float("-inf"))
-
-
-def _summary(tokens: Tensor, seen: Tensor) -> Tensor:
-    """Return mean and maximum over the tokens ``(B, P, E)`` that are there ``(B, P)``, ``(B, 2 E)``."""
-    there = seen[..., None]
+def _stated(head: WindowHead, tokens: Tensor, seen: Tensor) -> Tensor:
+    """Return a head's logits ``(B, C)`` of the tokens ``(B, P, E)`` that are there ``(B, P)``."""
+    tokens, there = head.norm(tokens), seen[..., None]
     mean = (tokens * there).sum(dim=1) / there.sum(dim=1)
-    return torch.cat([mean, tokens.masked_fill(~there, float("-inf")).amax(dim=1)], dim=-1)
+    most = tokens.masked_fill(~there, float("-inf")).amax(dim=1)
+    logits: Tensor = head.linear(torch.cat([mean, most], dim=-1))
+    return logits

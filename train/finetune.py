@@ -4,7 +4,8 @@
     python -m train.finetune --cache runs/cache --out runs/probe --init runs/pretrained/checkpoint --probe --mix screen
 
 ``loss = contrast * SupCon + (1 - contrast) * (cross-entropies of what each database states)``, after arXiv 2605.13194. The
-learning rate falls by ``--layer-decay`` from the heads to the stem; ``--probe`` freezes the encoder. Writes ``OUT/checkpoint``,
+learning rate falls by ``--layer-decay`` from the heads to the stem; ``--probe`` freezes the encoder; with ``--teacher`` the
+answers of another network are learned beside what is stated (:mod:`train.fit.teacher`). Writes ``OUT/checkpoint``,
 ``OUT/log.jsonl``, ``OUT/tensorboard``; resumes from ``OUT/last.pt``.
 """
 
@@ -30,6 +31,7 @@ from train.data.sample import BEAT_HIDDEN, BEAT_OTHER, MIXES, Cache, Sampler, as
 from train.fit.baselines import TRAINED, build
 from train.fit.finetuning import Finetuning, load_encoder, parameter_groups
 from train.fit.loop import World, add_arguments, budget_of, processes, run
+from train.fit.teacher import Teacher
 
 __all__ = ["finetune", "validate"]
 
@@ -131,7 +133,8 @@ def finetune(arguments: argparse.Namespace, world: World) -> Finetuning:
         )
     if arguments.init is not None:
         load_encoder(network, arguments.init, arguments.heads)
-    module = Finetuning(network, arguments.contrast, arguments.probe)
+    teacher = _teacher(arguments, beats)
+    module = Finetuning(network, arguments.contrast, arguments.probe, teacher=teacher)
     splits = ("train", "holdout") if arguments.holdout else ("train",)
     records = [record for record in cache.records if record.split in splits]
     if arguments.fraction < 1:
@@ -161,6 +164,21 @@ def finetune(arguments: argparse.Namespace, world: World) -> Finetuning:
     return trained
 
 
+def _teacher(arguments: argparse.Namespace, beats: bool) -> Teacher | None:
+    """Return the network of ``--teacher``.
+
+    Raises
+    ------
+    ValueError
+        If the network that learns has other tokens, or not all heads.
+    """
+    if arguments.teacher is None:
+        return None
+    if beats or arguments.arch == "xresnet1d101" or arguments.mix != "monitor":
+        raise ValueError(f"--teacher: it teaches ecgnat or full all heads (--mix monitor), not {arguments.arch} {arguments.mix}")
+    return Teacher(arguments.teacher)
+
+
 def options() -> argparse.ArgumentParser:
     """Return the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -168,6 +186,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="folder of this run")
     parser.add_argument("--init", type=Path, help="checkpoint whose encoder to begin with")
     parser.add_argument("--heads", action="store_true", help="take the heads of --init too")
+    parser.add_argument("--teacher", type=Path, help="checkpoint whose answers to learn from beside what is stated")
     parser.add_argument("--arch", default="ecgnat", choices=TRAINED, help="network; full and xresnet1d101 are baselines")
     parser.add_argument("--size", default="nano", help="size of the network: nano, tiny, mini, small or paper")
     parser.add_argument("--causal", action="store_true", help="the causal form")

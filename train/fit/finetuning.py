@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from ecgnat_stream.model import HEADS, Network
 from train.fit.losses import bag_loss, beat_loss, contrastive_loss, labels_of, partial_label_loss, screen_loss, window_loss
+from train.fit.teacher import Teacher, distillation_losses
 
 __all__ = ["Finetuning", "load_encoder", "parameter_groups"]
 
@@ -36,12 +37,23 @@ class Finetuning(nn.Module):
         The encoder stays as it is; only the heads learn.
     exclusive
         Whether the statements of the window head exclude each other: cross-entropy in place of one binary one per class.
+    teacher
+        Says of the same windows what the network is to say, see :mod:`train.fit.teacher`; its losses are added to those of the
+        statements with the same weights.
     """
 
     beat_weights: Tensor
 
-    def __init__(self, network: Network, contrast: float = 0.5, probe: bool = False, exclusive: bool = False) -> None:
+    def __init__(
+        self,
+        network: Network,
+        contrast: float = 0.5,
+        probe: bool = False,
+        exclusive: bool = False,
+        teacher: Teacher | None = None,
+    ) -> None:
         super().__init__()
+        self._teacher = teacher
         self.network, self.contrast, self.probe, self.exclusive = network, contrast, probe, exclusive
         self.register_buffer("beat_weights", torch.tensor(BEAT_WEIGHTS), persistent=False)
         dim = network.embedding_dim
@@ -70,7 +82,12 @@ class Finetuning(nn.Module):
             losses["rhythm"] = partial_label_loss(output.rhythm.float(), batch["sets"])
             losses["bag"] = bag_loss(output.rhythm.float(), batch["bag"])
             losses["beat"] = beat_loss(output.beat.float(), batch["beat"], batch["place"], self.beat_weights)
-        total = torch.stack([WEIGHTS.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
+        weights = WEIGHTS
+        if self._teacher is not None:
+            taught = distillation_losses(output, self._teacher.answer(batch["windows"]), batch["windows"])
+            losses |= {f"teacher_{name}": loss for name, loss in taught.items()}
+            weights = WEIGHTS | {f"teacher_{name}": WEIGHTS.get(name, 1.0) for name in taught}
+        total = torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
         if self.contrast > 0:
             embeddings = F.normalize(self.projection(self.network.pool(features)).float(), dim=1)
             losses["contrast"] = contrastive_loss(embeddings, *labels_of(batch))

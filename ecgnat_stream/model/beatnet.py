@@ -12,7 +12,7 @@ K head dim, C class, P rhythm token of 0.32 s.
 from __future__ import annotations
 
 import math
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import torch
@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from ecgnat_stream.codes import BEATS, RHYTHMS, SCREENS
 from ecgnat_stream.model.heads import RhythmHead
-from ecgnat_stream.model.network import HEADS, Count, Gap, Network, NetworkOutput, Rate, Ratio, initialise, stochastic_depth
+from ecgnat_stream.model.network import HEADS, BeatNetwork, Count, Gap, NetworkOutput, Rate, Ratio, initialise, stochastic_depth
 from ecgnat_stream.model.preprocess import TOKEN
 from ecgnat_stream.model.tokens import TOKEN_SAMPLES, TOKEN_SECONDS, BeatTokens, beat_logits, beat_tokens, to_grid
 from ecgnat_stream.signal import LEADS
@@ -145,11 +145,8 @@ class Attended(NamedTuple):
     leads: Tensor
 
 
-class BeatNet(Network):
+class BeatNet(BeatNetwork):
     """Morphology, lead and rhythm encoder, four heads."""
-
-    needs_beats: ClassVar[bool] = True
-    static: ClassVar[bool] = False
 
     def __init__(self, config: BeatNetConfig) -> None:
         super().__init__()
@@ -183,11 +180,19 @@ class BeatNet(Network):
         weights
             Also return the rhythm encoder's attention; slower.
         """
+        return self.relate(self.encode_tokens(x), x, weights)
+
+    def encode_tokens(self, x: BeatTokens) -> tuple[Tensor, ...]:
+        """Return the leads of every beat ``(B, N, L, D)``, the beat ``(B, N, D)`` and its lead weights ``(B, N, L)``."""
         there = x.lead & x.beat[..., None]
         leads = self.lead_encoder.normalise(self.morphology(x, there), x.amplitude, there)
-        heard = there.any(dim=2)
+        return leads, *self.lead_encoder(leads, there)
+
+    def relate(self, own: tuple[Tensor, ...], x: BeatTokens, weights: bool = False) -> BeatFeatures:
+        """Run the rhythm encoder over the beats."""
+        leads, pooled, lead_weights = own
+        heard = (x.lead & x.beat[..., None]).any(dim=2)
         heard = torch.where(heard.any(dim=1, keepdim=True), heard, x.beat)
-        pooled, lead_weights = self.lead_encoder(leads, there)
         beats, rhythm_weights = self.rhythm_encoder(pooled, x, heard, weights)
         return BeatFeatures(beats, leads, lead_weights, rhythm_weights, heard, x)
 

@@ -14,7 +14,7 @@ Shapes: B batch, N beat, L lead (12), S token in a flat list, E width, H head, K
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 import torch
@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from ecgnat_stream.codes import BEATS, RHYTHMS, SCREENS
 from ecgnat_stream.model.hug import GROUPS, Hug
-from ecgnat_stream.model.network import Count, Gap, Network, NetworkOutput, Rate, Ratio, initialise, stochastic_depth
+from ecgnat_stream.model.network import BeatNetwork, Count, Gap, NetworkOutput, Rate, Ratio, initialise, stochastic_depth
 from ecgnat_stream.model.preprocess import TOKEN
 from ecgnat_stream.model.tokens import TOKEN_SAMPLES, TOKEN_SECONDS, BeatTokens, beat_logits, beat_tokens, to_grid
 from ecgnat_stream.signal import LEADS
@@ -177,12 +177,10 @@ def allowed(
     return seen & there[:, None] | torch.eye(beat.shape[1], dtype=torch.bool, device=beat.device)
 
 
-class Clear(Network):
+class Clear(BeatNetwork):
     """Token embedding, transformer blocks with the sparse mask, four heads."""
 
     config: ClearConfig
-    needs_beats: ClassVar[bool] = True
-    static: ClassVar[bool] = False
 
     def __init__(self, config: ClearConfig) -> None:
         super().__init__()
@@ -221,17 +219,26 @@ class Clear(Network):
 
     def embed(self, x: BeatTokens) -> Tensor:
         """Return what every token is before it saw any other, ``(B, N, L, E)``; also of those that are not there."""
-        side = x.amplitude[..., None]
-        if self.config.rr:
-            side = torch.cat([side, x.rr[:, :, None].expand(-1, -1, _L, -1)], dim=-1)
-        waves = self.wave(torch.cat([x.waves, x.valid.to(x.waves.dtype)], dim=-1))
-        of_beat = self.time(time_code(x.at)) + self.fixed * x.fixed[..., None]
-        out: Tensor = waves + self.side(side) + of_beat[:, :, None] + self.lead
-        return out
+        return self._placed(self.encode_tokens(x)[0], x)
 
-    def encode(self, x: BeatTokens) -> ClearFeatures:
+    def encode_tokens(self, x: BeatTokens) -> tuple[Tensor, ...]:
+        """Return wave, voltage and lead of every token, ``(B, N, L, E)``: all that does not change with the window.
+
+        Its time in the window, and its RR interval over their mean, do; and with them all blocks, from the first one on.
+        """
+        waves = self.wave(torch.cat([x.waves, x.valid.to(x.waves.dtype)], dim=-1))
+        return (waves + x.amplitude[..., None] * self.side.weight[:, 0] + self.lead,)
+
+    def _placed(self, tokens: Tensor, x: BeatTokens) -> Tensor:
+        """Add to tokens ``(B, N, L, E)`` where they lie in the window."""
+        of_beat = self.time(time_code(x.at)) + self.fixed * x.fixed[..., None]
+        if self.config.rr:
+            of_beat = of_beat + F.linear(x.rr, self.side.weight[:, 1:])
+        return tokens + of_beat[:, :, None]
+
+    def relate(self, own: tuple[Tensor, ...], x: BeatTokens) -> ClearFeatures:
         """Return the features of every CLS and of every token, 0 where ``x.lead`` or ``x.beat`` is False."""
-        return ClearFeatures(*self.see(x, x.lead & x.beat[..., None]), x)
+        return ClearFeatures(*self._mixed(self._placed(own[0], x), x.lead & x.beat[..., None]), x)
 
     def see(self, x: BeatTokens, visible: Tensor) -> tuple[Tensor, Tensor]:
         """Return the CLS tokens ``(B, L, E)`` and the visible tokens, ``(B, N, L, E)``, 0 elsewhere.
@@ -241,7 +248,9 @@ class Clear(Network):
         visible
             ``(B, N, L)`` bool; the others are left out, as if they did not exist.
         """
-        tokens = self.embed(x)
+        return self._mixed(self.embed(x), visible)
+
+    def _mixed(self, tokens: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
         flat = tokens.flatten(1, 2)
         if self.config.attention == "sparse":
             grid = Grid(visible)

@@ -15,7 +15,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-__all__ = ["HEADS", "Count", "Gap", "Network", "NetworkOutput", "Rate", "Ratio", "initialise", "stochastic_depth"]
+__all__ = ["HEADS", "BeatNetwork", "Count", "Gap", "Network", "NetworkOutput", "Rate", "Ratio", "initialise", "stochastic_depth"]
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 """A width or a number of parts in a configuration."""
@@ -113,6 +113,28 @@ class Network(nn.Module, ABC):
     def level(self, name: str) -> int:
         """Return how far below the heads a parameter lies, 0 for the heads; for learning rates that fall with depth."""
         return 0 if name.startswith(HEADS) else 1
+
+
+class BeatNetwork(Network):
+    """A network whose tokens are heartbeats: what a token says alone is told apart from what the tokens say together.
+
+    The former never changes once the beat is over, so that :class:`~ecgnat_stream.model.beat_streaming.StreamingBeats` keeps it.
+    """
+
+    needs_beats: ClassVar[bool] = True
+    static: ClassVar[bool] = False
+
+    @abstractmethod
+    def encode_tokens(self, x: Any) -> tuple[Tensor, ...]:
+        """Return what depends on ``waves``, ``valid``, ``lead``, ``amplitude`` and ``beat`` of each token alone, ``(B, N, ...)``."""
+
+    @abstractmethod
+    def relate(self, own: tuple[Tensor, ...], x: Any) -> Any:
+        """Return the features for what :meth:`encode_tokens` gave; of ``x`` neither ``waves`` nor ``valid`` are looked at."""
+
+    def encode(self, x: Any) -> Any:
+        """Return the features that the heads read."""
+        return self.relate(self.encode_tokens(x), x)
 
 
 def initialise(module: nn.Module) -> None:

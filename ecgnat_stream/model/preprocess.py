@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ecgnat_stream.signal import LEADS, MODEL_FS, TOKEN_S
 
-__all__ = ["IN_CHANNELS", "TOKEN", "Scaling", "prepare", "window_scale"]
+__all__ = ["IN_CHANNELS", "SCALE_BLOCK", "TOKEN", "Scaling", "block_deviations", "prepare", "scale_of", "window_scale"]
 
 Scaling = Literal["window", "fixed"]
 
@@ -28,10 +28,12 @@ IN_CHANNELS = 2 * len(LEADS) + 1
 TOKEN = round(TOKEN_S * MODEL_FS)
 """Samples per rhythm token: the stride of the last stage (MODELS: 4 in the stem, three downsamplers)."""
 
+SCALE_BLOCK = MODEL_FS
+"""Samples of a block whose standard deviation counts for the amplitude, 1 s: one or more beats."""
+
 _FIXED_MV = 0.25
 _FLOOR_MV = 0.1  # a flat line must stay flat: standard deviations of living ECG on test strips lie between 0.1 and 0.5 mV
 _LIMIT = 20.0  # in scaled units; keeps a defibrillation spike from saturating the network
-_BLOCK = MODEL_FS  # 1 s: one or more beats
 _QUANTILE = 0.75  # of the blocks: neither two noisy seconds in ten nor a pause set the scale
 
 
@@ -82,17 +84,30 @@ def window_scale(values: Tensor, valid: Tensor) -> Tensor:
     Tensor
         ``(B, 1, 1)``.
     """
-    batch, leads, length = values.shape
-    blocks = max(length // _BLOCK, 1)
-    span = min(length, blocks * _BLOCK)
-    x = values[..., length - span :].reshape(batch, leads, blocks, -1)
-    there = valid[..., length - span :].reshape(batch, leads, blocks, -1)
+    length = values.shape[2]
+    blocks = max(length // SCALE_BLOCK, 1)
+    span = min(length, blocks * SCALE_BLOCK)
+    return scale_of(block_deviations(values[..., length - span :], valid[..., length - span :], blocks))
+
+
+def block_deviations(values: Tensor, valid: Tensor, blocks: int) -> Tensor:
+    """Return the standard deviation of every block, ``(B, 12, blocks)``; NaN where less than half of it is there.
+
+    Parameters
+    ----------
+    values, valid
+        ``(B, 12, T)``, 0 where not valid; T a multiple of ``blocks``.
+    """
+    x, there = values.unflatten(2, (blocks, -1)), valid.unflatten(2, (blocks, -1))
     count = there.sum(dim=-1)
     mean = x.sum(dim=-1) / count.clamp(min=1)
     variance = (x.square().sum(dim=-1) / count.clamp(min=1) - mean.square()).clamp(min=0)
-    deviation = torch.where(count >= x.shape[-1] // 2, variance.sqrt(), torch.nan)
-    per_lead = _quantile(deviation, _QUANTILE)
-    per_window = _quantile(per_lead, 0.5).nan_to_num(_FLOOR_MV)
+    return torch.where(count >= x.shape[-1] // 2, variance.sqrt(), torch.nan)
+
+
+def scale_of(deviations: Tensor) -> Tensor:
+    """Return one amplitude in mV for the deviations of blocks ``(B, 12, blocks)``, ``(B, 1, 1)``; see :func:`window_scale`."""
+    per_window = _quantile(_quantile(deviations, _QUANTILE), 0.5).nan_to_num(_FLOOR_MV)
     return per_window.clamp(min=_FLOOR_MV)[:, None, None]
 
 

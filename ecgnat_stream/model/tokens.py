@@ -29,6 +29,8 @@ __all__ = [
     "beat_logits",
     "beat_tokens",
     "check_beats",
+    "cut_waves",
+    "token_bounds",
     "to_grid",
 ]
 
@@ -131,28 +133,40 @@ def beat_tokens(windows: Tensor, beats: Tensor, gap_s: float = TOKEN_SECONDS) ->
     at, order, beat = at[:, :kept], order[:, :kept], beat[:, :kept]
     rr = intervals.gather(1, order[..., None].expand(-1, -1, intervals.shape[2]))
     fixed = beat & (order >= peaks.shape[1])
-    bounds = _bounds(at, beat, fixed, length)
+    bounds = token_bounds(at, beat, fixed, length)
     at = torch.where(beat, at, 0.0)
 
     windows = windows.float()
-    values = torch.where(there, windows, 0.0).clamp(-_LIMIT_MV, _LIMIT_MV)
-    scale = window_scale(values, there)
-    scaled = torch.where(there, (values / scale).clamp(-_LIMIT, _LIMIT), torch.nan)
+    scale = window_scale(torch.where(there, windows, 0.0).clamp(-_LIMIT_MV, _LIMIT_MV), there)
     start = at.round().long()
-    padded = pad(scaled, (R_AT, TOKEN_SAMPLES), value=torch.nan)
+    padded = pad(windows, (R_AT, TOKEN_SAMPLES), value=torch.nan)
     row = torch.arange(len(windows), device=windows.device)[:, None]
     cut = padded.unfold(2, TOKEN_SAMPLES, 1).transpose(1, 2)[row, start]
     sample = start[..., None] - R_AT + torch.arange(TOKEN_SAMPLES, device=windows.device)
     inside = (sample >= bounds[..., :1]) & (sample < bounds[..., 1:])
-    valid = torch.isfinite(cut) & inside[:, :, None]
-    waves = torch.where(valid, cut, 0.0)
+    return BeatTokens(*cut_waves(cut, inside, scale[..., None]), beat, at / MODEL_FS, rr, bounds, fixed, length)
 
+
+def cut_waves(cut: Tensor, inside: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return what a token tells of its own samples: ``waves``, ``valid``, ``lead`` and ``amplitude`` of :class:`BeatTokens`.
+
+    Parameters
+    ----------
+    cut
+        ``(..., 12, 96)`` mV around the R peak, NaN or infinite = missing.
+    inside
+        ``(..., 96)`` samples that the token speaks for.
+    scale
+        ``(..., 1, 1)`` mV, see :func:`~ecgnat_stream.model.preprocess.window_scale`.
+    """
+    valid = torch.isfinite(cut) & inside[..., None, :]
+    waves = (torch.where(valid, cut, 0.0).clamp(-_LIMIT_MV, _LIMIT_MV) / scale).clamp(-_LIMIT, _LIMIT)
     count = valid.sum(dim=-1)
     lead = (count > 0) & (2 * count >= inside.sum(dim=-1)[..., None])
-    highest = torch.where(valid, cut, -torch.inf).amax(dim=-1)
-    lowest = torch.where(valid, cut, torch.inf).amin(dim=-1)
-    amplitude = torch.where(lead, ((highest - lowest) * scale).clamp(min=_FLOOR_MV), 1.0).log()
-    return BeatTokens(waves, valid, lead, amplitude, beat, at / MODEL_FS, rr, bounds, fixed, length)
+    highest = torch.where(valid, waves, -torch.inf).amax(dim=-1)
+    lowest = torch.where(valid, waves, torch.inf).amin(dim=-1)
+    amplitude = torch.where(lead, ((highest - lowest) * scale[..., 0]).clamp(min=_FLOOR_MV), 1.0).log()
+    return waves, valid, lead, amplitude
 
 
 def check_beats(beats: Tensor) -> None:
@@ -189,7 +203,7 @@ def _tiles(peaks: Tensor, length: int, least: float) -> Tensor:
     return torch.where(tile < count[..., None], middle, torch.inf).flatten(1)
 
 
-def _bounds(at: Tensor, beat: Tensor, fixed: Tensor, length: int) -> Tensor:
+def token_bounds(at: Tensor, beat: Tensor, fixed: Tensor, length: int) -> Tensor:
     """Return ``(B, N, 2)`` as ``BeatTokens.bounds``, the first from 0, the last to the window's end."""
     first, behind = _reach(at)
     between = (at[:, 1:] + at[:, :-1]) / 2

@@ -143,8 +143,8 @@ class StreamingBeats:
         bounds = token_bounds(at.float(), beat, fixed, self.window)
         at_s = (torch.where(beat, at, 0.0) / MODEL_FS).float()
         empty = torch.zeros(*beat.shape, _L, 0)
-        parts = (empty, empty.bool(), lead, torch.zeros(lead.shape), beat, at_s, rr, bounds, fixed)
-        tokens = BeatTokens(*(part.to(self.device) for part in parts), self.window)
+        tokens = BeatTokens(empty, empty.bool(), lead, torch.zeros(lead.shape), beat, at_s, rr, bounds, fixed, self.window)
+        tokens = _moved(tokens, self.device)
         there = tokens.beat & ~nothing.to(self.device)[:, None]
         on_device = rows.to(self.device)[:, None], place.to(self.device)
         own = (part[on_device] for part in self._own)
@@ -200,10 +200,10 @@ class StreamingBeats:
         """Return tokens as rows of one beat each, of which the network looks at what does not depend on others."""
         beat = torch.ones(len(cut.row), 1, dtype=torch.bool)
         at = torch.zeros(beat.shape)
-        waves, valid, lead, amplitude = (part[:, None] for part in (cut.waves, cut.valid, cut.lead, cut.amplitude))
-        bounds = torch.zeros(*beat.shape, 2, dtype=torch.long)
-        parts = (waves, valid, lead, amplitude, beat, at, at[..., None].expand(-1, -1, 4), bounds, cut.fixed[:, None])
-        return BeatTokens(*(part.to(self.device) for part in parts), TOKEN_SAMPLES)
+        rr, bounds = torch.zeros(*beat.shape, 4), torch.zeros(*beat.shape, 2, dtype=torch.long)
+        waves, valid, lead, amplitude, fixed = (x[:, None] for x in (cut.waves, cut.valid, cut.lead, cut.amplitude, cut.fixed))
+        tokens = BeatTokens(waves, valid, lead, amplitude, beat, at, rr, bounds, fixed, TOKEN_SAMPLES)
+        return _moved(tokens, self.device)
 
     @torch.inference_mode()
     def _encode_nothing(self) -> tuple[Tensor, ...]:
@@ -217,6 +217,12 @@ class StreamingBeats:
         kept = {"count": self.count, "at": self._at, "begin": self._begin, "before": self._before, "fixed": self._fixed}
         own = {f"own.{number}": part for number, part in enumerate(self._own)}
         return {**kept, "lead": self._lead, **own, **{f"stream.{name}": part for name, part in self.stream.state().items()}}
+
+
+def _moved(tokens: BeatTokens, device: torch.device) -> BeatTokens:
+    parts = [part.to(device) for part in tokens if isinstance(part, Tensor)]
+    waves, valid, lead, amplitude, beat, at, rr, bounds, fixed = parts
+    return BeatTokens(waves, valid, lead, amplitude, beat, at, rr, bounds, fixed, tokens.length)
 
 
 def _intervals(at: Tensor, before: Tensor, is_beat: Tensor) -> Tensor:

@@ -234,7 +234,8 @@ class Clear(BeatNetwork):
         of_beat = self.time(time_code(x.at)) + self.fixed * x.fixed[..., None]
         if self.config.rr:
             of_beat = of_beat + F.linear(x.rr, self.side.weight[:, 1:])
-        return tokens + of_beat[:, :, None]
+        placed: Tensor = tokens + of_beat[:, :, None]
+        return placed
 
     def relate(self, own: tuple[Tensor, ...], x: BeatTokens) -> ClearFeatures:
         """Return the features of every CLS and of every token, 0 where ``x.lead`` or ``x.beat`` is False."""

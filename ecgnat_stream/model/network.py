@@ -126,7 +126,10 @@ class BeatNetwork(Network):
 
     @abstractmethod
     def encode_tokens(self, x: Any) -> tuple[Tensor, ...]:
-        """Return what depends on ``waves``, ``valid``, ``lead``, ``amplitude`` and ``beat`` of each token alone, ``(B, N, ...)``."""
+        """Return what depends on a token's own ``waves``, ``valid``, ``lead``, ``amplitude`` and ``beat`` alone, ``(B, N, ...)``.
+
+        Nothing else of ``x`` is looked at.
+        """
 
     @abstractmethod
     def relate(self, own: tuple[Tensor, ...], x: Any) -> Any:

@@ -98,7 +98,8 @@ def block_deviations(values: Tensor, valid: Tensor, blocks: int) -> Tensor:
     values, valid
         ``(B, 12, T)``, 0 where not valid; T a multiple of ``blocks``.
     """
-    x, there = values.unflatten(2, (blocks, -1)), valid.unflatten(2, (blocks, -1))
+    shape = (*values.shape[:2], blocks, values.shape[2] // blocks)
+    x, there = values.reshape(shape), valid.reshape(shape)
     count = there.sum(dim=-1)
     mean = x.sum(dim=-1) / count.clamp(min=1)
     variance = (x.square().sum(dim=-1) / count.clamp(min=1) - mean.square()).clamp(min=0)

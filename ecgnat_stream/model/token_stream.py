@@ -1,7 +1,8 @@
 """Heartbeats cut out of streams, each once: :mod:`ecgnat_stream.model.tokens` for beds whose samples come bit by bit.
 
-In: the next samples of some beds, and the R peaks that became known. Out: the tokens that became complete. A beat is complete when
-the next one is known, or when none can come that near. What comes out does not depend on how the samples were cut into steps.
+In: the next samples of some beds, and the R peaks that became known. Out: the tokens that became complete. A beat is complete
+when the next one is known, or when none can come that near. What comes out does not depend on how the samples were cut into
+steps.
 
 Three things differ from a window's tokens. The amplitude is that of the ten seconds before the token's end, not that of a window
 which goes on behind it. A beat keeps the samples that it had when it was cut: no window's edge takes any. A stretch without beats

@@ -30,8 +30,8 @@ __all__ = [
     "beat_tokens",
     "check_beats",
     "cut_waves",
-    "token_bounds",
     "to_grid",
+    "token_bounds",
 ]
 
 TOKEN_SAMPLES = 96

@@ -10,6 +10,8 @@ from ecgnat_stream.condition import condition_record
 from ecgnat_stream.fibrillation import FEATURES, FibrillationConfig, FibrillationDetector
 from ecgnat_stream.signal import FRAME, FRAME_S, FS, LEADS
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 II, V1, V5 = (LEADS.index(lead) for lead in ("II", "V1", "V5"))
 
 
@@ -197,6 +199,38 @@ def test_a_bed_does_not_hang_on_the_others_bit_for_bit():
         all_of = score.process(rows, np.full(beds, k), part, ~np.isnan(part).all(axis=2)).score
     assert np.array_equal(all_of[13:16], kept, equal_nan=True)
     assert np.isfinite(all_of[1:]).any()
+
+
+def test_the_kernels_measure_what_the_plain_code_does():
+    pytest.importorskip("numba")
+    rng = np.random.default_rng(6)
+    beds, frames = 12, 45
+    t = np.arange(frames * FRAME) / FS
+    y = np.empty((beds, 12, len(t)), np.float32)
+    for bed in range(beds):
+        for lead in range(12):
+            beating = heart(rng.uniform(40, 200), len(t) / FS) * rng.choice([0.0, 1.0])
+            wave = rng.choice([0.0, 0.3]) * np.sin(2 * np.pi * rng.uniform(3, 8) * t)
+            y[bed, lead] = beating + wave + rng.choice([0.0, 0.01, 0.3]) * rng.normal(size=len(t))
+        y[bed, rng.permutation(12)[: bed % 12]] = np.nan
+        y[bed, :, rng.integers(0, len(t), 60)] = np.nan
+        gap = rng.integers(0, len(t))
+        y[bed, :, gap : gap + 250] = np.nan
+    y[0, 0], y[1] = 0.0, np.round(y[1], 1)
+    plain, compiled = (FibrillationDetector(beds, kernels=kernels) for kernels in (False, True))
+    again = [FibrillationDetector(beds, kernels=kernels) for kernels in (False, True)]
+    rows, measured = rng.permutation(beds), 0
+    for k in range(frames):
+        part = y[:, :, k * FRAME : (k + 1) * FRAME]
+        good = ~np.isnan(part).all(axis=2)
+        number = np.full(beds, k)
+        expected, got = (detector.measure(rows, number, part, good) for detector in (plain, compiled))
+        assert np.array_equal(got.swing, expected.swing, equal_nan=True)
+        assert np.allclose(got.features, expected.features, rtol=0, atol=1e-12, equal_nan=True)
+        expected_score, score = (detector.process(rows, number, part, good).score for detector in again)
+        assert np.allclose(score, expected_score, rtol=0, atol=1e-6, equal_nan=True)
+        measured += np.isfinite(expected.swing).sum()
+    assert measured > 20 * beds
 
 
 def test_beds_may_be_at_different_frames():

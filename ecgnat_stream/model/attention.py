@@ -1,4 +1,4 @@
-"""1-D neighborhood attention behind one function: plain reference, CPU fast path, natten on CUDA.
+"""1-D neighborhood attention behind one function: plain reference, banded CPU path, natten on CUDA.
 
 Windows as in NATTEN (arXiv 2204.07143, 2209.15001): dilation ``d`` splits the tokens into ``d`` residue classes; inside its
 class every query sees the ``kernel_size`` nearest tokens, shifted inwards at the ends so that it always has exactly that many.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +19,14 @@ from torch.nn import functional as F
 
 __all__ = ["Backend", "choose_backend", "fit_kernel", "neighborhood_attention", "neighbours"]
 
-Backend = Literal["reference", "masked", "natten"]
+Backend = Literal["reference", "masked", "banded", "natten"]
+
+_BLOCK = 16
+"""Queries per block of the banded form: 16 see 28 keys of which 13 are theirs. 8 and 32 take 1.1 to 1.4 times as long."""
+
+_DENSE_TOKENS, _DENSE_BATCH_TOKENS = 64, 512
+"""Up to so many tokens of a residue class, or of a batch, one product of all with all is faster than blocks (measured for batches
+of 1 to 64 windows of 10 s: docs/measured/networks.md)."""
 
 
 def neighborhood_attention(
@@ -41,8 +48,9 @@ def neighborhood_attention(
     query, key, value
         ``(B, L, H, K)``.
     backend
-        "reference" gathers neighbours by the definition, "masked" is scaled dot product attention under a cached mask,
-        "natten" its fused kernels. None takes :func:`choose_backend`.
+        "reference" gathers neighbours by the definition, "masked" is scaled dot product attention of all tokens under a cached
+        mask, "banded" multiplies blocks of queries with the keys near them, "natten" calls its fused kernels. None takes
+        :func:`choose_backend`.
 
     Raises
     ------
@@ -61,13 +69,17 @@ def neighborhood_attention(
         return _gathered(query, key, value, kernel_size, dilation, is_causal)
     if backend == "natten" and kernel_size >= 2 and kernel_size * dilation <= length:
         return _natten(query, key, value, kernel_size, dilation, is_causal)
+    if backend == "banded":
+        return _banded(query, key, value, kernel_size, dilation, is_causal)
     if backend in ("masked", "natten"):  # natten refuses a window longer than the sequence
         return _masked(query, key, value, kernel_size, dilation, is_causal)
-    raise ValueError(f"unknown attention back end {backend!r}: one of reference, masked, natten")
+    raise ValueError(f"unknown attention back end {backend!r}: one of reference, masked, banded, natten")
 
 
 def choose_backend(device: torch.device) -> Backend:
-    """Name the fastest back end for a device: natten on CUDA where it is installed, else masked."""
+    """Name the fastest back end for a device: natten on CUDA where it is installed, else masked; banded on a CPU."""
+    if device.type == "cpu":
+        return "banded"
     return "natten" if device.type == "cuda" and find_spec("natten") is not None else "masked"
 
 
@@ -121,6 +133,75 @@ def _mask(length: int, kernel_size: int, dilation: int, is_causal: bool, device:
         seen = torch.zeros(length, length + 1, dtype=torch.bool)
         seen.scatter_(1, torch.where(exists, index, length), True)
         return torch.zeros(length, length, dtype=dtype).masked_fill_(~seen[:, :length], float("-inf")).to(device)
+
+
+def _banded(query: Tensor, key: Tensor, value: Tensor, kernel_size: int, dilation: int, is_causal: bool) -> Tensor:
+    """Attend in blocks of queries, each over the band of keys that its windows cover; residue classes lie side by side."""
+    batch, length, heads, head_dim = query.shape
+    ranks = -(-length // dilation)
+    in_blocks = ranks > _DENSE_TOKENS and batch * ranks > _DENSE_BATCH_TOKENS
+    if not in_blocks and dilation == 1:
+        return _masked(query, key, value, kernel_size, dilation, is_causal)
+    band = _band(length, kernel_size, dilation, is_causal, _BLOCK if in_blocks else ranks)
+    missing = band.ranks * dilation - length
+
+    def by_class(x: Tensor) -> Tensor:  # (B, L, H, K) -> (B, H, residue, rank, K)
+        x = F.pad(x, (0, 0, 0, 0, 0, missing)) if missing else x
+        return x.view(batch, band.ranks, dilation, heads, head_dim).permute(0, 3, 2, 1, 4)
+
+    query, key, value = by_class(query), by_class(key), by_class(value)
+    mask = band.mask.to(query.device, query.dtype)
+    if in_blocks:
+        query = (query * head_dim**-0.5).reshape(batch, heads, dilation, len(band.starts), _BLOCK, head_dim)
+        key, value = (torch.stack([x[:, :, :, start : start + band.width] for start in band.starts], dim=3) for x in (key, value))
+        out = ((query @ key.transpose(-1, -2)) + mask).softmax(dim=-1) @ value
+    else:
+        query, key, value = (x.reshape(batch * heads, dilation, band.ranks, head_dim) for x in (query, key, value))
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask.transpose(0, 1))
+    out = out.view(batch, heads, dilation, band.ranks, head_dim).permute(0, 3, 2, 1, 4)
+    return out.reshape(batch, band.ranks * dilation, heads, head_dim)[:, :length]
+
+
+class _Band(NamedTuple):
+    """Blocks of queries of a residue class, and the keys that each block needs.
+
+    Parameters
+    ----------
+    ranks
+        Tokens of the longest class, rounded up to whole blocks.
+    starts, width
+        First key of every block, and how many there are.
+    mask
+        Additive, ``(residue, block, query, key)``: 0 for a neighbour, -inf else; 0 throughout for queries that do not exist. One
+        for all residues where they have equally many tokens.
+    """
+
+    ranks: int
+    starts: tuple[int, ...]
+    width: int
+    mask: Tensor
+
+
+@lru_cache(maxsize=128)
+def _band(length: int, kernel_size: int, dilation: int, is_causal: bool, block: int) -> _Band:
+    ranks = -(-(-(-length // dilation)) // block) * block
+    index, exists = neighbours(length, kernel_size, dilation, is_causal)
+    with torch.inference_mode(False):  # a band first built while predicting must still serve training
+        seen = torch.zeros(dilation, ranks, ranks + 1, dtype=torch.bool)
+        tokens = torch.arange(length)
+        columns = torch.where(exists, index // dilation, ranks)
+        seen[(tokens % dilation)[:, None], (tokens // dilation)[:, None], columns] = True
+        seen = seen[..., :ranks].view(dilation, ranks // block, block, ranks)
+        needed = seen.any(dim=2).any(dim=0)  # (block, key)
+        first = needed.int().argmax(dim=1)
+        width = int((ranks - needed.flip(1).int().argmax(dim=1) - first).max())
+        starts = first.clamp(max=ranks - width)
+        columns = (starts[:, None] + torch.arange(width))[None, :, None].expand(dilation, -1, block, -1)
+        seen = seen.gather(3, columns)
+        seen |= ~seen.any(dim=3, keepdim=True)
+        mask = torch.zeros(seen.shape).masked_fill_(~seen, float("-inf"))
+        mask = mask[:1].clone() if length % dilation == 0 else mask
+    return _Band(ranks, tuple(starts.tolist()), width, mask)
 
 
 def _natten(query: Tensor, key: Tensor, value: Tensor, kernel_size: int, dilation: int, is_causal: bool) -> Tensor:

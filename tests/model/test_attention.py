@@ -13,28 +13,30 @@ natten = pytest.importorskip("natten", reason="natten is the oracle")
 
 CASES = [
     (length, kernel_size, dilation)
-    for length in (26, 63, 64)
-    for kernel_size, dilation in ((2, 1), (5, 1), (13, 1), (6, 2), (7, 3), (13, 2), (5, 5))
+    for length in (26, 63, 64, 131, 256)
+    for kernel_size, dilation in ((2, 1), (5, 1), (13, 1), (6, 2), (7, 3), (13, 2), (5, 5), (3, 8))
 ]
 
 
 def heads(length: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    query, key, value = torch.randn(3, 2, length, 2, 8, generator=generator).unbind(0)
+    query, key, value = torch.randn(3, 4, length, 2, 8, generator=generator).unbind(0)
     return query, key, value
 
 
 @pytest.mark.parametrize("is_causal", [False, True])
 @pytest.mark.parametrize(("length", "kernel_size", "dilation"), CASES)
-def test_reference_masked_and_natten_agree(length: int, kernel_size: int, dilation: int, is_causal: bool) -> None:
+def test_every_back_end_agrees_with_natten(length: int, kernel_size: int, dilation: int, is_causal: bool) -> None:
     query, key, value = heads(length)
     reference = neighborhood_attention(query, key, value, kernel_size, dilation, is_causal, "reference")
     masked = neighborhood_attention(query, key, value, kernel_size, dilation, is_causal, "masked")
+    banded = neighborhood_attention(query, key, value, kernel_size, dilation, is_causal, "banded")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # natten's CPU path warns that it is not the fused one
         oracle = natten.na1d(query, key, value, kernel_size=kernel_size, dilation=dilation, is_causal=is_causal)
     torch.testing.assert_close(reference, oracle, atol=2e-6, rtol=1e-5)
     torch.testing.assert_close(masked, reference, atol=2e-6, rtol=1e-5)
+    torch.testing.assert_close(banded, reference, atol=2e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("head_dim", [4, 8, 12])
@@ -46,15 +48,17 @@ def test_natten_takes_any_head_dim(head_dim: int) -> None:
     torch.testing.assert_close(fused, neighborhood_attention(query, key, value, 13, 2, backend="reference"), atol=2e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("length", [40, 430])
 @pytest.mark.parametrize("is_causal", [False, True])
-def test_gradients_agree(is_causal: bool) -> None:
+def test_gradients_agree(is_causal: bool, length: int) -> None:
     gradients = []
-    for backend in ("reference", "masked"):
-        leaves = [x.clone().requires_grad_() for x in heads(40)]
+    for backend in ("reference", "masked", "banded"):
+        leaves = [x.clone().requires_grad_() for x in heads(length)]
         neighborhood_attention(*leaves, 7, 3, is_causal, backend).square().sum().backward()
         gradients.append([leaf.grad for leaf in leaves])
-    for reference, masked in zip(*gradients, strict=True):
+    for reference, masked, banded in zip(*gradients, strict=True):
         torch.testing.assert_close(masked, reference, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(banded, reference, atol=1e-5, rtol=1e-4)
 
 
 def test_neighbours_at_the_ends_are_shifted_not_lost() -> None:
@@ -114,12 +118,12 @@ def test_errors_print_the_values(kernel_size: int, dilation: int, backend: str |
 
 def test_unequal_shapes_are_refused() -> None:
     query, key, value = heads(8)
-    with pytest.raises(ValueError, match=r"\(2, 7, 2, 8\)"):
+    with pytest.raises(ValueError, match=r"\(4, 7, 2, 8\)"):
         neighborhood_attention(query, key[:, :7], value, 3)
 
 
 def test_a_cpu_never_runs_natten() -> None:
-    assert choose_backend(torch.device("cpu")) == "masked"
+    assert choose_backend(torch.device("cpu")) == "banded"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

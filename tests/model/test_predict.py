@@ -130,7 +130,7 @@ def test_batches_are_padded_to_few_sizes(checkpoint: Path, monkeypatch: pytest.M
 
 def test_describe_says_what_runs(predictor: Predictor) -> None:
     said = predictor.describe()
-    for part in ("nano", "1.29 M", "masked attention", "eager", "thread"):
+    for part in ("nano", "1.29 M", "banded attention", "eager", "thread"):
         assert part in said
 
 

@@ -139,7 +139,8 @@ def _banded(query: Tensor, key: Tensor, value: Tensor, kernel_size: int, dilatio
     """Attend in blocks of queries, each over the band of keys that its windows cover; residue classes lie side by side."""
     batch, length, heads, head_dim = query.shape
     ranks = -(-length // dilation)
-    in_blocks = ranks > _DENSE_TOKENS and batch * ranks > _DENSE_BATCH_TOKENS
+    small = not torch.compiler.is_exporting() and batch * ranks <= _DENSE_BATCH_TOKENS  # an exported graph fits every batch
+    in_blocks = ranks > _DENSE_TOKENS and not small
     if not in_blocks and dilation == 1:
         return _masked(query, key, value, kernel_size, dilation, is_causal)
     band = _band(length, kernel_size, dilation, is_causal, _BLOCK if in_blocks else ranks)
@@ -184,7 +185,8 @@ class _Band(NamedTuple):
 
 @lru_cache(maxsize=128)
 def _band(length: int, kernel_size: int, dilation: int, is_causal: bool, block: int) -> _Band:
-    ranks = -(-(-(-length // dilation)) // block) * block
+    longest = -(-length // dilation)
+    ranks = -(-longest // block) * block
     index, exists = neighbours(length, kernel_size, dilation, is_causal)
     with torch.inference_mode(False):  # a band first built while predicting must still serve training
         seen = torch.zeros(dilation, ranks, ranks + 1, dtype=torch.bool)

@@ -133,7 +133,7 @@ class StepNetwork(nn.Module):
         last = next(rest)
         kept = min(at.count, _WINDOW)
         slots = (at.taken[:, None] + torch.arange(at.count - kept, at.count, device=tokens.device)) % _WINDOW
-        last[at.rows[:, None], slots] = tokens[:, at.count - kept :]
+        last[at.rows[:, None], slots] = tokens[:, at.count - kept :].to(last.dtype)
         seen = torch.arange(_WINDOW, device=tokens.device) < (at.taken + at.count)[:, None]
         window, screen = (_stated(head, last.index_select(0, at.rows), seen) for head in (self.window_head, self.screen_head))
         return window, screen
@@ -152,6 +152,8 @@ class StreamingEcgNat:
         See :class:`StepNetwork`.
     run
         What runs the step: the step itself, or what was made of it by a compiler.
+    kept
+        In which floating point numbers the past is kept; half as wide, it takes half the memory.
 
     Raises
     ------
@@ -166,20 +168,26 @@ class StreamingEcgNat:
         *,
         statements: bool = False,
         run: Callable[..., tuple[Tensor, ...]] | None = None,
+        kept: torch.dtype = torch.float32,
     ) -> None:
         self.network = network if isinstance(network, StepNetwork) else StepNetwork(network, statements=statements)
-        self._run = run or self.network
+        self._run, self._kept = run or self.network, kept
         self.device = next(self.network.parameters()).device
         self._state = {name: self._zeros(name, shape, beds + _SPARE) for name, shape in self.network.shapes().items()}
 
     def _zeros(self, name: str, shape: tuple[int, ...], rows: int) -> Tensor:
-        kind = torch.long if name == "taken" else torch.float32
+        kind = torch.long if name == "taken" else self._kept
         return torch.zeros(rows, *shape, dtype=kind, device=self.device)
 
     @property
     def beds(self) -> int:
         """How many beds there are."""
         return len(self._state["taken"]) - _SPARE
+
+    @property
+    def state(self) -> tuple[Tensor, ...]:
+        """What :class:`StepNetwork` takes, ``(1 + beds, ...)`` each; row 0 belongs to no bed. :meth:`grow` makes others."""
+        return tuple(self._state.values())
 
     @property
     def taken(self) -> Tensor:
@@ -317,7 +325,7 @@ class _ConvStep(nn.Module):
         tail = next(state)
         x = torch.cat([tail.index_select(0, at.rows), tokens], dim=1)
         batch, length, channels = x.shape
-        tail.index_copy_(0, at.rows, x[:, length - self.shape[0] :])
+        tail.index_copy_(0, at.rows, x[:, length - self.shape[0] :].to(tail.dtype))
         count = (length - self.reach) // self.stride + 1
         seen = x.as_strided((batch, count, self.reach * channels), (length * channels, self.stride * channels, 1))
         return F.linear(seen, self.weight, self.bias)
@@ -362,8 +370,8 @@ class _LayerStep(nn.Module):
         kept = min(new, self.slots)
         ranks = (at.taken * self.per_token)[:, None] + torch.arange(new - kept, new, device=qkv.device)
         place = at.rows[:, None], slice(None), slice(None), ranks % self.slots
-        keys[place] = parts[:, new - kept :, :, 1].transpose(2, 3)
-        values[place] = parts[:, new - kept :, :, 2].transpose(2, 3)
+        keys[place] = parts[:, new - kept :, :, 1].transpose(2, 3).to(keys.dtype)
+        values[place] = parts[:, new - kept :, :, 2].transpose(2, 3).to(values.dtype)
         mask = at.mask(self.per_token, self.dilation, self.slots)
         logits = query @ seen_keys.transpose(-1, -2) + mask[:, None]
         mixed = logits.softmax(dim=-1) @ seen_values

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,10 +81,12 @@ class ContactCheck:
         Number of rows (beds).
     flat_s
         A lead constant for this long is flat.
+    kernels
+        The compiled kernels, if they are to be used.
     """
 
-    def __init__(self, rows: int, flat_s: float) -> None:
-        self._flat_s = flat_s
+    def __init__(self, rows: int, flat_s: float, kernels: ModuleType | None = None) -> None:
+        self._flat_s, self._kernels = flat_s, kernels
         shape = (rows, len(LEADS))
         self._still = np.zeros(shape, np.int32)
         self._railed = np.zeros(shape, np.int32)
@@ -108,6 +111,8 @@ class ContactCheck:
         span
             ``(R, 12)`` peak-to-peak amplitude of the conditioned frame, mV, NaN where there is none.
         """
+        if self._kernels is not None:
+            return self._look(self._kernels, rows, raw, span, fs)
         lines = raw.reshape(-1, raw.shape[2])
         frame = lines.T.copy()
         extremes = np.stack([np.fmax.reduce(frame, axis=0), np.fmin.reduce(frame, axis=0)])
@@ -133,6 +138,15 @@ class ContactCheck:
             clipped=self._clipped(rows, cut, extremes, height),
             hum_mv=self._hums(rows, lines[delivered], delivered, fs),
         )
+
+    def _look(
+        self, kernels: ModuleType, rows: NDArray[np.intp], raw: NDArray[np.float32], span: NDArray[np.float32], fs: float | None
+    ) -> Contact:
+        flags, hum_mv = np.empty((4, *span.shape), bool), np.empty(span.shape, np.float32)
+        state = self._still, self._railed, self._hum, self._cut_at, self._cuts
+        kernels.look(rows, raw, span, self._flat_s, *_interleaved(raw.shape[2], fs), *state, flags, hum_mv)
+        missing, flat, saturated, clipped = flags
+        return Contact(missing, flat, saturated, clipped, hum_mv)
 
     def _hums(
         self, rows: NDArray[np.intp], lines: NDArray[np.float32], delivered: NDArray[np.intp] | slice, fs: float | None
@@ -183,6 +197,15 @@ def _probes(length: int, fs: float) -> NDArray[np.float32]:
     waves = np.array([[bell * wave(2.0 * np.pi * hz * t) for hz in _HUM_HZ] for wave in (np.cos, np.sin)])
     level: NDArray[np.float32] = (waves - bell * waves.sum(axis=2, keepdims=True) / bell.sum()).astype(np.float32)
     return level
+
+
+@cache
+def _interleaved(length: int, fs: float | None) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return the probes as ``(n, 2 F)``, and which frequencies of mains can be measured."""
+    below = np.array([fs is not None and hz < _HUM_NYQUIST * fs for hz in _HUM_HZ[:-1]])
+    if fs is None:
+        return np.empty((0, 2 * len(_HUM_HZ)), np.float32), below
+    return np.ascontiguousarray(_probes(length, fs).reshape(2 * len(_HUM_HZ), length).T), below
 
 
 def _edges(

@@ -9,13 +9,15 @@ with the noise of a working input is asystole, not a fault; only an exactly cons
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgnat_stream.compiled import kernels_wanted
 from ecgnat_stream.quality.contact import ContactCheck
-from ecgnat_stream.quality.features import FEATURES, Features, shipped_weights, weigh
+from ecgnat_stream.quality.features import FEATURES, Features, layers, shipped_weights, weigh
 from ecgnat_stream.settings import Settings, Within
 from ecgnat_stream.signal import LEADS
 
@@ -122,13 +124,20 @@ class QualityEstimator:
     ----------
     rows
         Number of rows (beds).
+    kernels
+        Whether to use the compiled kernels; if left out, as :func:`~ecgnat_stream.compiled.kernels_wanted` says.
     """
 
-    def __init__(self, rows: int, config: QualityConfig | None = None) -> None:
+    def __init__(self, rows: int, config: QualityConfig | None = None, kernels: bool | None = None) -> None:
         self.config = config or QualityConfig()
         self._weights = shipped_weights()
-        self._contact = ContactCheck(rows, self.config.flat_s)
-        self._features = Features(rows)
+        self._kernels: ModuleType | None = None
+        if kernels_wanted() if kernels is None else kernels:
+            from ecgnat_stream.quality import kernels as compiled
+
+            self._kernels = compiled
+        self._contact = ContactCheck(rows, self.config.flat_s, self._kernels)
+        self._features = Features(rows, self._kernels)
         self._swing = np.zeros((rows, len(LEADS)), np.float32)
         self._noisy = np.zeros((rows, len(LEADS)), bool)
         self._best = np.full(rows, -1, np.intp)
@@ -170,11 +179,38 @@ class QualityEstimator:
         """
         if delivered is None:
             delivered = np.ones(lead_off.shape, bool)
+        if self._kernels is not None:
+            return self._weigh_up(self._kernels, rows, raw, y, lead_off, fs, delivered)
         if len(rows) <= _AT_ONCE:
             return QualityFrame(*self._process(rows, raw, y, lead_off, fs, delivered))
         parts = [slice(start, start + _AT_ONCE) for start in range(0, len(rows), _AT_ONCE)]
         judged = [self._process(rows[part], raw[part], y[part], lead_off[part], fs, delivered[part]) for part in parts]
         sqi, state, usable, best = (np.concatenate(values) for values in zip(*judged, strict=True))
+        return QualityFrame(sqi, state, usable, best)
+
+    def _weigh_up(
+        self,
+        kernels: ModuleType,
+        rows: NDArray[np.intp],
+        raw: NDArray[np.float32],
+        y: NDArray[np.float32],
+        lead_off: NDArray[np.bool_],
+        fs: float | None,
+        delivered: NDArray[np.bool_],
+    ) -> QualityFrame:
+        rows, raw, y = np.ascontiguousarray(rows), np.ascontiguousarray(raw), np.ascontiguousarray(y)
+        lead_off, delivered = np.ascontiguousarray(lead_off), np.ascontiguousarray(delivered)
+        measured, span = self.measure(rows, y)
+        contact = self._contact.process(rows, raw, span, fs)
+        shape, config = span.shape, self.config
+        sqi, state = np.empty(shape, np.float32), np.empty(shape, np.int8)
+        usable, best = np.empty(len(rows), bool), np.empty(len(rows), np.intp)
+        kernels.weigh_up(
+            *(rows, measured.transpose(1, 2, 0), span, contact.missing, contact.flat, contact.saturated, contact.clipped),
+            *(contact.hum_mv, lead_off, delivered, self._features.count, *layers(self._weights)),
+            *(config.range_mv, config.max_noise, config.mains_mv, self._swing, self._noisy, self._best),
+            *(sqi, state, usable, best),
+        )
         return QualityFrame(sqi, state, usable, best)
 
     def _process(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import resources
+from types import ModuleType
 
 import msgspec
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from ecgnat_stream.signal import LEADS
 
-__all__ = ["FEATURES", "Features", "QualityWeights", "shipped_weights", "weigh"]
+__all__ = ["FEATURES", "Features", "QualityWeights", "layers", "shipped_weights", "weigh"]
 
 FEATURES = (
     "below 2.5 Hz", "above 2.5 Hz", "slope", "bend", "burst low", "burst high", "burst slope", "burst bend",
@@ -82,9 +83,12 @@ class Features:
     ----------
     rows
         Number of rows (beds).
+    kernels
+        The compiled kernels, if they are to be used.
     """
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, kernels: ModuleType | None = None) -> None:
+        self._kernels = kernels
         shape = (rows, len(LEADS))
         self._powers = np.ones((rows, _MEMORY, 8, len(LEADS)), np.float32)
         self._tail = np.full((*shape, _TAIL), np.nan, np.float32)
@@ -108,9 +112,15 @@ class Features:
 
         Returns
         -------
-        ``(F, R, 12)`` what is weighed, see :data:`FEATURES`, and ``(R, 12)`` the frame's peak-to-peak amplitude, mV, or NaN.
+        ``(F, R, 12)`` what is weighed, see :data:`FEATURES`, and ``(R, 12)`` the frame's peak-to-peak amplitude, mV, or NaN. What
+        is measured of a lead without a sample in the frame means nothing.
         """
         shape = y.shape[:2]
+        if self._kernels is not None:
+            measured, span = np.empty((*shape, len(FEATURES)), np.float32), np.empty(shape, np.float32)
+            state = self._powers, self._tail, self._peaks, self._frames, self.count
+            self._kernels.measure(rows, y, *state, measured, span)
+            return measured.transpose(2, 0, 1), span
         wave = np.concatenate([self._tail[rows], y], axis=2).reshape(-1, _TAIL + y.shape[2]).T.copy()
         self._tail[rows] = y[:, :, -_TAIL:]
         frame = wave[_TAIL:]
@@ -183,7 +193,7 @@ def weigh(weights: QualityWeights, measured: NDArray[np.float32]) -> tuple[NDArr
 
     Sums in a fixed order, one feature and one hidden unit after the other, so that no lead's rounding depends on the others.
     """
-    mean, spread, hidden, out = _layers(weights)
+    mean, spread, hidden, out = layers(weights)
     shape = measured.shape[1:]
     scaled = np.ones((len(mean) + 1, 1, int(np.prod(shape))), np.float32)
     part = scaled[1:, 0]
@@ -197,7 +207,7 @@ def weigh(weights: QualityWeights, measured: NDArray[np.float32]) -> tuple[NDArr
 
 
 @cache
-def _layers(weights: QualityWeights) -> tuple[NDArray[np.float32], ...]:
+def layers(weights: QualityWeights) -> tuple[NDArray[np.float32], ...]:
     """Return mean and spread ``(F, 1)``, then per layer an offset and the weights of its inputs, ``(1 + inputs, outputs, 1)``."""
     mean, spread = (np.array(values, np.float32)[:, None] for values in (weights.mean, weights.spread))
     hidden = np.column_stack([weights.bias, weights.hidden]).astype(np.float32).T.copy()

@@ -11,6 +11,8 @@ from ecgnat_stream.quality import FEATURES, STATES, QualityEstimator, weigh
 from ecgnat_stream.quality.features import shipped_weights
 from ecgnat_stream.signal import FRAME, FRAME_S, FS, LEADS
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 RNG = np.random.default_rng(4)
 RATE = 250
 T = np.arange(24 * RATE) / RATE
@@ -253,6 +255,50 @@ def test_a_row_does_not_depend_on_the_others():
             for copy in (row, 156 + row):
                 np.testing.assert_array_equal(one[1].sqi[0], among.sqi[copy])
                 np.testing.assert_array_equal(one[1].state[0], among.state[copy])
+
+
+def faulty(beds: int, length: int) -> np.ndarray:
+    """Return ``(beds, 12, length)`` at 250 Hz with every fault that has a name, in all combinations that come."""
+    rng = np.random.default_rng(8)
+    t = np.arange(length) / RATE
+    x = np.empty((beds, 12, length), np.float32)
+    for bed in range(beds):
+        for lead in range(12):
+            ecg = rng.choice([0.0, 1.0, 1.0]) * beats(t * rng.uniform(0.6, 2.0) + rng.random())
+            humming = rng.choice([0.0, 0.0, 0.4]) * np.sin(2 * np.pi * rng.choice([5.0, 50.0, 60.0]) * t)
+            walk = rng.choice([0.0, 0.001, 0.002, 0.08]) * np.cumsum(rng.normal(size=length))
+            x[bed, lead] = ecg + humming + walk + rng.choice([0.0, 0.01, 0.3]) * rng.normal(size=length)
+        x[bed, rng.permutation(12)[: bed % 12]] = np.nan
+        x[bed, :, rng.integers(0, length, 40)] = np.nan
+        gap = rng.integers(0, length)
+        x[bed, :, gap : gap + 300] = np.nan
+    x[1], x[2], x[3, :6] = np.clip(x[1], -0.3, 0.5), np.clip(20 * x[2], -5, 5), 0.3
+    x[4, :, length // 2 :], x[5] = 12.0, np.round(x[5], 1)
+    return x
+
+
+def test_the_kernels_judge_as_the_plain_code_does():
+    pytest.importorskip("numba")
+    beds, frames = 14, 60
+    x, rows, rng = faulty(beds, frames * RATE // 5 + RATE), np.arange(14)[::-1].copy(), np.random.default_rng(1)
+    conditioner = Conditioner(RATE, beds)
+    plain, compiled, *listening = (QualityEstimator(beds, kernels=kernels) for kernels in (False, True, False, True))
+    seen = set()
+    for k in range(frames):
+        number = np.full(beds, k)
+        start, n = conditioner.needed(number)
+        raw = np.ascontiguousarray(x[:, :, RATE // 2 + start[0] : RATE // 2 + start[0] + n])
+        y = conditioner.process(rows, number, raw)
+        off, delivered = rng.random((beds, 12)) < 0.02, rng.random((beds, 12)) < 0.9
+        expected, got = (one.process(rows, raw, y, off, RATE if k % 9 else None, delivered) for one in (plain, compiled))
+        for field in ("state", "usable", "best"):
+            np.testing.assert_array_equal(getattr(got, field), getattr(expected, field), err_msg=f"{field} of frame {k}")
+        np.testing.assert_allclose(got.sqi, expected.sqi, rtol=0, atol=1e-5)
+        (measured, span), (again, span_again) = (one.measure(rows, y) for one in listening)
+        np.testing.assert_array_equal(span_again, span)
+        np.testing.assert_allclose(again[:, ~np.isnan(span)], measured[:, ~np.isnan(span)], rtol=0, atol=1e-5)
+        seen.update(STATES[code] for code in np.unique(got.state))
+    assert seen == set(STATES)
 
 
 def test_rows_may_start_at_different_times_and_come_in_any_order():

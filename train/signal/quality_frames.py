@@ -44,7 +44,7 @@ class Listening(QualityEstimator):
     """Keeps what is weighed of every row."""
 
     def __init__(self, rows: int) -> None:
-        super().__init__(rows)
+        super().__init__(rows, kernels=False)
         self.last = np.zeros((len(FEATURES), rows, 12), np.float32)
 
     def measure(self, rows: NDArray[np.intp], y: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -1,6 +1,6 @@
 """Compiled kernels: when the signal stages run as machine code (numba), and where that code is kept.
 
-A stage that has kernels has them in a module ``kernels`` in its own folder, and imports it in its constructor, only if
+A stage that has kernels has them in a module or folder ``kernels`` of its own, and imports it in its constructor, only if
 :func:`kernels_wanted`. The plain numpy code beside it is the reference: it runs where numba is missing or nothing was prepared,
 so that a start never compiles. A kernel takes constants from its own folder and from ``signal`` alone: these, and the versions
 of what compiled them, name the folder of the code.
@@ -172,15 +172,16 @@ def _digest() -> str:
     content = hashlib.sha256()
     for part in (sys.version, platform.machine(), *(f"{name} {version(name)}" for name in ("numba", "llvmlite", "numpy"))):
         content.update(part.encode())
-    folders = sorted({path.parent for path in _sources()})
-    for path in (Path(__file__), _PACKAGE / "signal.py", *(path for folder in folders for path in sorted(folder.glob("*.py")))):
+    stages = sorted({_PACKAGE / path.relative_to(_PACKAGE).parts[0] for path in _sources()})
+    for path in (Path(__file__), _PACKAGE / "signal.py", *(path for stage in stages for path in sorted(stage.rglob("*.py")))):
         content.update(path.read_bytes())
     return content.hexdigest()[:16]
 
 
 def _sources() -> Iterator[Path]:
     """Return the modules of kernels."""
-    return iter(sorted(_PACKAGE.rglob("kernels.py")))
+    yield from sorted(_PACKAGE.glob("*/kernels.py"))
+    yield from sorted(path for path in _PACKAGE.glob("*/kernels/*.py") if path.stem != "__init__")
 
 
 def _processor() -> str:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ecgnat_stream.beats.detector import BeatFrame, rank
 from ecgnat_stream.beats.gallery import FEATURES, SPAN, Gallery
+from ecgnat_stream.compiled import kernels_wanted
 from ecgnat_stream.signal import FRAME, LEADS
 
 __all__ = ["LIMIT", "BeatClassifier", "BeatWeights", "Regression", "log_odds", "read_weights"]
@@ -112,6 +113,7 @@ class BeatClassifier:
         self._weights = weights or read_weights()
         self._signal = np.full((rows, _KEPT, len(LEADS), FRAME), np.nan, np.float32)
         self._gallery = Gallery(rows)
+        self._compiled = _Compiled(self._weights) if kernels_wanted() else None
         self.reset(np.arange(rows))
 
     def reset(self, rows: NDArray[np.intp]) -> None:
@@ -159,7 +161,12 @@ class BeatClassifier:
             return labels
         place = np.zeros(len(self._signal), np.intp)
         place[rows] = np.arange(len(rows))
-        wave, weight = self._cut(beats, frames[place[beats.row]], sqi[place[beats.row]])
+        frame, sqi = frames[place[beats.row]], sqi[place[beats.row]]
+        if self._compiled is not None:
+            return self._compiled.classes(
+                self._signal, self._gallery, beats, frame, sqi, paced, features=self.features, ventricular=self.ventricular
+            )
+        wave, weight = self._cut(beats, frame, sqi)
         order = rank(beats.row)
         usable = (weight > 0.0).any(axis=1)
         for turn in range(int(order.max()) + 1):
@@ -189,6 +196,41 @@ class BeatClassifier:
         there = kept[:, None] & np.isfinite(wave).all(axis=2)
         weight = np.where(there & (sqi > _MIN_SQI), sqi, 0.0).astype(np.float64)
         return np.where(there[:, :, None], wave, np.float32(0.0)), weight
+
+
+class _Compiled:
+    """The same by :mod:`ecgnat_stream.beats.kernels.shapes`."""
+
+    def __init__(self, weights: BeatWeights) -> None:
+        from ecgnat_stream.beats.kernels import shapes
+
+        self._kernel = shapes.beat_classes
+        by = weights.ventricular, weights.supraventricular, weights.broad
+        self._fitted = np.array([weights.centre, weights.scale, *(one.weights for one in by)])
+        self._offsets = np.array([one.offset for one in by])
+
+    def classes(
+        self,
+        signal: NDArray[np.float32],
+        gallery: Gallery,
+        beats: BeatFrame,
+        frame: NDArray[np.int64],
+        sqi: NDArray[np.floating],
+        paced: NDArray[np.bool_] | None,
+        *,
+        features: NDArray[np.float64],
+        ventricular: NDArray[np.float32],
+    ) -> NDArray[np.str_]:
+        count = len(beats.row)
+        weight = np.where(sqi > _MIN_SQI, sqi, 0.0).astype(np.float64)
+        labels = np.full(count, ord("Q"), np.uint32)
+        of = np.zeros(count, bool) if paced is None else paced
+        state = gallery.state
+        self._kernel(
+            beats.row, frame, beats.at, beats.rr_ms, weight, of, count, signal, *state,
+            self._fitted, self._offsets, features, ventricular, labels,
+        )  # fmt: skip
+        return labels.view("<U1")
 
 
 def log_odds(features: NDArray[np.float64], weights: BeatWeights) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -128,6 +128,14 @@ class Gallery:
         self._last_shape[rows] = 0
         self._rr[rows] = np.nan
 
+    @property
+    def state(self) -> tuple[NDArray[np.generic], ...]:
+        """Everything that is known, for whoever measures in its place (:mod:`ecgnat_stream.beats.kernels.shapes`)."""
+        return (
+            self._shape, self._has, self._count, self._mean, self._size, self._rr, self._usual_rr, self._last, self._last_shape,
+            self._after, self._clean, self.seen,
+        )  # fmt: skip
+
     def measure(
         self, row: NDArray[np.intp], rr_ms: NDArray[np.float64], wave: NDArray[np.float32], weight: NDArray[np.float64]
     ) -> NDArray[np.float64]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
 
 from ecgnat_stream.beats.judge import FLOOR, NEVER, POINTS, Judge, Peaks
+from ecgnat_stream.compiled import kernels_wanted
 from ecgnat_stream.settings import Settings, Within
 from ecgnat_stream.signal import FRAME, FS, LEADS
 
@@ -196,6 +197,7 @@ class QrsDetector:
             busy=np.zeros(rows),
             odds=np.full(rows, -np.inf),
         )
+        self._compiled = _Compiled(self) if judge is None and kernels_wanted() else None
         self.reset(np.arange(rows))
 
     def reset(self, rows: NDArray[np.intp]) -> None:
@@ -220,6 +222,8 @@ class QrsDetector:
         sqi
             ``(R, 12)`` quality index 0..1 per lead; 0 for what is missing.
         """
+        if self._compiled is not None:
+            return self._compiled.beats(rows, frames, y, sqi)
         self._signal[rows, frames % _KEPT] = _fill(y)
         slots, weights = self._choose(rows, sqi)
         recent = self._recent(rows, frames, slots)
@@ -328,6 +332,39 @@ class QrsDetector:
             self._missed.odds[beats.row] = -np.inf
 
 
+class _Compiled:
+    """The same by :mod:`ecgnat_stream.beats.kernels.peaks`, on the state of a detector."""
+
+    def __init__(self, detector: QrsDetector) -> None:
+        from ecgnat_stream.beats.kernels import peaks
+
+        self._kernel = peaks.beats
+        most = peaks.MOST * len(detector._signal)  # memory that is never touched is never taken
+        self._out = (
+            np.empty(most, np.int64), np.empty(most), np.empty(most, np.int64), np.empty(most, np.float32), np.empty(most),
+        )  # fmt: skip
+        config, judge, missed = detector.config, detector._judge, detector._missed
+        wavelet = np.ascontiguousarray(detector._wavelet[:, : 2 * _REACH + 1, 0])
+        settings = np.array(
+            [config.floor_mv, config.refractory_s, config.threshold, config.min_sqi, FLOOR * config.floor_mv], np.float64
+        )
+        state = detector._signal, detector._envelope, detector._slots
+        self._given = (wavelet, judge.by, settings, *state, *missed[1:], *judge.state)
+
+    def beats(
+        self, rows: NDArray[np.intp], frames: NDArray[np.int64], y: NDArray[np.float32], sqi: NDArray[np.floating]
+    ) -> BeatFrame:
+        y, sqi = np.ascontiguousarray(y, np.float32), np.ascontiguousarray(sqi, np.float32)
+        number = self._kernel(rows, frames, y, sqi, *self._given, *self._out)
+        if not number:
+            return _NO_BEATS
+        row, at, lead, amplitude, rr_ms = (part[:number].copy() for part in self._out)
+        if (row[1:] < row[:-1]).any():
+            order = np.argsort(row, kind="stable")
+            row, at, lead, amplitude, rr_ms = row[order], at[order], lead[order], amplitude[order], rr_ms[order]
+        return BeatFrame(row, at, lead, amplitude, rr_ms)
+
+
 def _telling(usual: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.intp]:
     """Return which chosen lead ``(C,)`` places a peak: the first one, unless beats are usually small in it beside another."""
     size = np.where(weights > 0.0, usual, np.float32(0.0))
@@ -375,6 +412,12 @@ def refine(raw: NDArray[np.float32], fs: float, expected: NDArray[np.float64], r
     """
     half = max(1, round(_REFINE_S * fs))
     reach = max(1, round(reach_s * fs))
+    if kernels_wanted():
+        from ecgnat_stream.beats.kernels import peaks
+
+        placed = np.empty(len(expected))
+        peaks.places(np.ascontiguousarray(raw, np.float32), np.ascontiguousarray(expected, np.float64), reach, half, placed)
+        return placed
     centre = np.round(expected).astype(np.int64)
     span = np.arange(-reach - half, reach + half + 1)
     inside = (centre + span[0] >= 0) & (centre + span[-1] < raw.shape[1])

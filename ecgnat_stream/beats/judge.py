@@ -159,6 +159,18 @@ class Judge:
         self._usual[rows] = 0.0
         self._size[rows] = 0.0
 
+    @property
+    def by(self) -> NDArray[np.float64]:
+        """The weights of :data:`PARTS`."""
+        return self._weights
+
+    @property
+    def state(self) -> tuple[NDArray[np.generic], ...]:
+        """Everything that is known, for whoever judges in its place (:mod:`ecgnat_stream.beats.kernels.peaks`)."""
+        return (
+            self.rr, self.last, self.last_at, self._level, self._noise, self._height, self._count, self._usual, self._size,
+        )  # fmt: skip
+
     def odds(self, peaks: Peaks) -> NDArray[np.float64]:
         """Return the log-odds ``(C,)`` that peaks of different rows are QRS complexes."""
         parts = self.weigh(peaks)

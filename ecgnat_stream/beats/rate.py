@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgnat_stream.beats.detector import NEVER, BeatFrame, rank
+from ecgnat_stream.compiled import kernels_wanted
 from ecgnat_stream.signal import FRAME, FS
 
 __all__ = ["HeartRate"]
@@ -21,6 +22,11 @@ class HeartRate:
     def __init__(self, rows: int) -> None:
         self._rr = np.full((rows, 12), np.nan)
         self._last = np.full(rows, NEVER, np.int64)
+        self._compiled = None
+        if kernels_wanted():
+            from ecgnat_stream.beats.kernels import peaks
+
+            self._compiled = peaks.heart_rates
 
     def reset(self, rows: NDArray[np.intp]) -> None:
         """Forget everything about ``rows``."""
@@ -31,6 +37,10 @@ class HeartRate:
         self, rows: NDArray[np.intp], frames: NDArray[np.int64], beats: BeatFrame, usable: NDArray[np.bool_]
     ) -> NDArray[np.float64]:
         """Return ``(R,)`` the heart rate of ``rows`` in bpm at the end of their frames, NaN for none."""
+        if self._compiled is not None:
+            rates = np.empty(len(rows))
+            self._compiled(rows, frames, usable, beats.row, beats.at, beats.rr_ms, self._rr, self._last, rates)
+            return rates
         order = rank(beats.row)
         for turn in range(int(order.max(initial=-1)) + 1):
             of = order == turn

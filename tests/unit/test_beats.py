@@ -8,6 +8,8 @@ from ecgnat_stream.beats.detector import refine
 from ecgnat_stream.condition import condition_record
 from ecgnat_stream.signal import FRAME, FS, LEADS
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 RNG = np.random.default_rng(8)
 
 

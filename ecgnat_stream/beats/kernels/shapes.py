@@ -135,7 +135,7 @@ def _lay(
     product: Any,
     power: Any,
 ) -> None:
-    """Lay a beat over the shapes: ``alike``, ``place``, ``size`` ``(K,)`` and ``leads`` ``(K, L)``; the rest is working memory."""
+    """Lay a beat over the shapes: ``alike``, ``place``, ``size`` ``(K,)`` and ``leads`` ``(K, L)``; the rest is scratch."""
     dot = np.empty((_L, _K, _M))
     beat_power = np.empty((_L, _M))
     shape_power = np.zeros((_L, _K))

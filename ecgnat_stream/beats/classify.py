@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -204,7 +205,7 @@ class _Compiled:
     def __init__(self, weights: BeatWeights) -> None:
         from ecgnat_stream.beats.kernels import shapes
 
-        self._kernel = shapes.beat_classes
+        self._kernel: Any = shapes.beat_classes
         by = weights.ventricular, weights.supraventricular, weights.broad
         self._fitted = np.array([weights.centre, weights.scale, *(one.weights for one in by)])
         self._offsets = np.array([one.offset for one in by])
@@ -225,10 +226,10 @@ class _Compiled:
         weight = np.where(sqi > _MIN_SQI, sqi, 0.0).astype(np.float64)
         labels = np.full(count, ord("Q"), np.uint32)
         of = np.zeros(count, bool) if paced is None else paced
-        state = gallery.state
         self._kernel(
-            beats.row, frame, beats.at, beats.rr_ms, weight, of, count, signal, *state,
-            self._fitted, self._offsets, features, ventricular, labels,
+            np.ascontiguousarray(beats.row, np.int64), np.ascontiguousarray(frame, np.int64),
+            np.ascontiguousarray(beats.at, np.float64), np.ascontiguousarray(beats.rr_ms, np.float64), weight, of, count,
+            signal, *gallery.state, self._fitted, self._offsets, features, ventricular, labels,
         )  # fmt: skip
         return labels.view("<U1")
 

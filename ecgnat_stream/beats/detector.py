@@ -8,7 +8,7 @@ order of time, by :class:`~ecgnat_stream.beats.judge.Judge`. Nothing is decided 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -338,11 +338,10 @@ class _Compiled:
     def __init__(self, detector: QrsDetector) -> None:
         from ecgnat_stream.beats.kernels import peaks
 
-        self._kernel = peaks.beats
+        self._kernel: Any = peaks.beats
         most = peaks.MOST * len(detector._signal)  # memory that is never touched is never taken
-        self._out = (
-            np.empty(most, np.int64), np.empty(most), np.empty(most, np.int64), np.empty(most, np.float32), np.empty(most),
-        )  # fmt: skip
+        self._row, self._at, self._lead = np.empty(most, np.int64), np.empty(most), np.empty(most, np.int64)
+        self._amplitude, self._rr_ms = np.empty(most, np.float32), np.empty(most)
         config, judge, missed = detector.config, detector._judge, detector._missed
         wavelet = np.ascontiguousarray(detector._wavelet[:, : 2 * _REACH + 1, 0])
         settings = np.array(
@@ -354,15 +353,16 @@ class _Compiled:
     def beats(
         self, rows: NDArray[np.intp], frames: NDArray[np.int64], y: NDArray[np.float32], sqi: NDArray[np.floating]
     ) -> BeatFrame:
-        y, sqi = np.ascontiguousarray(y, np.float32), np.ascontiguousarray(sqi, np.float32)
-        number = self._kernel(rows, frames, y, sqi, *self._given, *self._out)
+        number = self._kernel(
+            np.ascontiguousarray(rows, np.int64), np.ascontiguousarray(frames, np.int64),
+            np.ascontiguousarray(y, np.float32), np.ascontiguousarray(sqi, np.float32),
+            *self._given, self._row, self._at, self._lead, self._amplitude, self._rr_ms,
+        )  # fmt: skip
         if not number:
             return _NO_BEATS
-        row, at, lead, amplitude, rr_ms = (part[:number].copy() for part in self._out)
-        if (row[1:] < row[:-1]).any():
-            order = np.argsort(row, kind="stable")
-            row, at, lead, amplitude, rr_ms = row[order], at[order], lead[order], amplitude[order], rr_ms[order]
-        return BeatFrame(row, at, lead, amplitude, rr_ms)
+        row = self._row[:number]
+        of = np.argsort(row, kind="stable")
+        return BeatFrame(row[of], self._at[of], self._lead[of], self._amplitude[of], self._rr_ms[of])
 
 
 def _telling(usual: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.intp]:

@@ -39,7 +39,11 @@ class HeartRate:
         """Return ``(R,)`` the heart rate of ``rows`` in bpm at the end of their frames, NaN for none."""
         if self._compiled is not None:
             rates = np.empty(len(rows))
-            self._compiled(rows, frames, usable, beats.row, beats.at, beats.rr_ms, self._rr, self._last, rates)
+            self._compiled(
+                np.ascontiguousarray(rows, np.int64), np.ascontiguousarray(frames, np.int64), np.ascontiguousarray(usable, bool),
+                np.ascontiguousarray(beats.row, np.int64), np.ascontiguousarray(beats.at, np.float64),
+                np.ascontiguousarray(beats.rr_ms, np.float64), self._rr, self._last, rates,
+            )  # fmt: skip
             return rates
         order = rank(beats.row)
         for turn in range(int(order.max(initial=-1)) + 1):

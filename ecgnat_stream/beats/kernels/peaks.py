@@ -147,7 +147,7 @@ def _cosines(shape: Any, usual: Any, slots: Any, weights: Any, size: Any, alike:
 
 
 @kernel("float64(float64, float64, float64)")
-def _clip(value: float, low: float, high: float) -> float:
+def _clip(value: Any, low: float, high: float) -> Any:
     return min(max(value, low), high)
 
 
@@ -169,7 +169,7 @@ def _odds(
     slots: Any,
     weights: Any,
     shape: Any,
-) -> float:
+) -> Any:
     """Return the log-odds that a peak is a QRS complex: the parts of ``Judge.weigh``, weighted, and patience."""
     size, alike, heard = np.empty(_S, np.float32), np.empty(2, np.float32), np.empty(_S, np.float32)
     total = _ZERO

@@ -273,7 +273,7 @@ def _intervals(kept_rr: Any, rr_ms: float, usual_rr: float, rhythm: Any, about: 
 
 
 @kernel("boolean(float32[:, :, ::1], int64, float64, float64[::1], float64[:, ::1], float64[::1])")
-def _cut(signal: Any, frame: int, at: float, sqi: Any, x: Any, weight: Any) -> bool:
+def _cut(signal: Any, frame: Any, at: Any, sqi: Any, x: Any, weight: Any) -> bool:
     """Cut the signal about a beat, with a weight of 0 where a lead is not all there; return whether any can be used."""
     first = min(np.int64(np.rint(at)), (frame + 1) * FRAME - (_T - _R)) - _R
     kept = first // FRAME > frame - _KEPT

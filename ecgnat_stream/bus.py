@@ -201,6 +201,7 @@ class Bus:
     def __init__(self) -> None:
         self._subscriptions: list[Subscription] = []
         self._listeners: list[tuple[tuple[type, ...], Callable[[Published], None]]] = []
+        self._wanted: dict[type, bool] = {}
         self._taken = asyncio.Event()
 
     def subscribe(self, name: str, *types: type, policy: Policy = Policy.KEEP, capacity: int = 10_000) -> Subscription:
@@ -209,16 +210,27 @@ class Bus:
             raise ValueError(f"subscription {name!r} names no event types")
         subscription = Subscription(name, types, policy, capacity, self._taken)
         self._subscriptions.append(subscription)
+        self._wanted.clear()
         return subscription
 
     def listen(self, listener: Callable[[Published], None], *types: type) -> None:
         """Call ``listener`` at once for every event of the types; for stages that must not lag, and never wait."""
         self._listeners.append((types, listener))
+        self._wanted.clear()
+
+    def wanted(self, kind: type) -> bool:
+        """Return whether anybody takes events of a type: what nobody does need not be made."""
+        known = self._wanted.get(kind)
+        if known is None:
+            taken = [types for types, _ in self._listeners] + [subscription.types for subscription in self._subscriptions]
+            known = self._wanted[kind] = any(issubclass(kind, types) for types in taken)
+        return known
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Take a subscription off the bus and end its iteration."""
         if subscription in self._subscriptions:
             self._subscriptions.remove(subscription)
+            self._wanted.clear()
             self._taken.set()
         subscription.close()
 

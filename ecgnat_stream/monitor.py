@@ -110,7 +110,7 @@ class Monitor:
         self.failures: dict[str, str] = {}
         self.model = ""
         self._open_links = [self._opener(bed, given.get(bed.id)) for bed in self.config.bed]
-        self._ward = Ward(self.config, self.clock, self.bus.publish, traces=traces)
+        self._ward = Ward(self.config, self.clock, self.bus.publish, traces=traces, wanted=self.bus.wanted)
         self._running: asyncio.Task[None] | None = None
         self._begun = self._ended = False
         self._wake, self._due, self._passed, self._stop = (asyncio.Event() for _ in range(4))

@@ -55,15 +55,17 @@ class RingBuffer:
         """``(rows,)`` index of the oldest sample still held."""
         return np.maximum(self._first, self.next - self.capacity)
 
-    def append(self, row: int, start: int, samples: NDArray[np.float32]) -> None:
-        """Add a block; a jump over ``next[row]`` is recorded as a gap.
+    def append(self, row: int, start: int, samples: NDArray[np.float32], leads: NDArray[np.intp] | None = None) -> int:
+        """Add a block; a jump over ``next[row]`` is recorded as a gap. Return how many samples were overwritten unread by it.
 
         Parameters
         ----------
         start
             Absolute index of the first sample.
         samples
-            ``(n_leads, T)`` mV, NaN where missing; any length.
+            ``(L, T)`` mV, NaN where missing; any length.
+        leads
+            ``(L,)`` which of the ring's leads these are, the same ones since :meth:`clear`; all in order if left out.
 
         Raises
         ------
@@ -76,14 +78,16 @@ class RingBuffer:
         stop = start + samples.shape[1]
         if start > expected:
             self._gaps[row] = [*self._gaps[row][1 - _GAPS_KEPT :], (expected, start)]
-            self._write(row, max(expected, start - self.capacity), start, None)
+            self._write(row, max(expected, start - self.capacity), start, None, leads)
         kept = max(start, stop - self.capacity)
-        self._write(row, kept, stop, samples[:, kept - start :].T)
+        self._write(row, kept, stop, samples[:, kept - start :].T, leads)
         self.next[row] = stop
-        late = stop - self.capacity - max(int(self._read[row]), int(self._first[row]))
-        if late > 0:
-            self.overwritten[row] += late
-            self._read[row] = stop - self.capacity
+        late: int = stop - self.capacity - max(int(self._read[row]), int(self._first[row]))
+        if late <= 0:
+            return 0
+        self.overwritten[row] += late
+        self._read[row] = stop - self.capacity
+        return late
 
     def read(self, rows: NDArray[np.intp], start: NDArray[np.int64], length: int) -> NDArray[np.float32]:
         """Return ``(R, n_leads, length)`` from ``start`` ``(R,)``; NaN for what is lost, overwritten or not there yet."""
@@ -122,11 +126,20 @@ class RingBuffer:
         self.next[row] = self._first[row] = self._read[row] = start
         self.overwritten[row] = 0
         self._gaps[row] = []
+        self._memory[row] = np.nan  # of leads that are not delivered from now on
 
-    def _write(self, row: int, start: int, stop: int, samples: NDArray[np.float32] | None) -> None:
-        """Write ``[start, stop)``, at most ``capacity`` samples: ``(T, n_leads)`` or NaN."""
+    def _write(
+        self,
+        row: int,
+        start: int,
+        stop: int,
+        samples: NDArray[np.float32] | None,
+        leads: NDArray[np.intp] | None,
+    ) -> None:
+        """Write ``[start, stop)``, at most ``capacity`` samples: ``(T, L)`` or NaN."""
         at, length = start % self.capacity, stop - start
         head = min(length, self.capacity - at)
-        memory = self._memory[row]
-        memory[at : at + head] = np.nan if samples is None else samples[:head]
-        memory[: length - head] = np.nan if samples is None else samples[head:]
+        memory, which = self._memory[row], slice(None) if leads is None else leads
+        memory[at : at + head, which] = np.nan if samples is None else samples[:head]
+        if length > head:
+            memory[: length - head, which] = np.nan if samples is None else samples[head:]

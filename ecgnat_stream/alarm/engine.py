@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+import numpy as np
 from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from ecgnat_stream.alarm.config import AlarmConfig
 from ecgnat_stream.alarm.ectopy import RECENT_S
 from ecgnat_stream.alarm.history import Past
-from ecgnat_stream.alarm.picture import COVERED_BY, EVENTS, PHYSIOLOGICAL, RATES, Finding, Observation
+from ecgnat_stream.alarm.picture import COVERED_BY, EVENTS, PHYSIOLOGICAL, RATES, Evidence, Finding, Observation
 from ecgnat_stream.alarm.rules import physiological
 from ecgnat_stream.alarm.state import AlarmMachine, Stamp
 from ecgnat_stream.alarm.technical import MOMENTARY_S, TECHNICAL, SignalWatch, reported
@@ -44,9 +46,18 @@ class AlarmEngine:
     run
         Part of every identifier: what no other process start has, so that they are unique without any file; made of the time and
         of chance if left out.
+    calm
+        ``(1,)`` where :attr:`calm_until_s` is kept: a part of an array over beds, which are looked at all at once.
     """
 
-    def __init__(self, bed: str, config: AlarmConfig | None = None, *, run: str | None = None) -> None:
+    def __init__(
+        self,
+        bed: str,
+        config: AlarmConfig | None = None,
+        *,
+        run: str | None = None,
+        calm: NDArray[np.float64] | None = None,
+    ) -> None:
         self.bed = bed
         self.config = config or AlarmConfig()
         self._machine = AlarmMachine(bed, run or run_id(datetime.now(UTC)), self.config.reminder_s)
@@ -54,6 +65,8 @@ class AlarmEngine:
         self._watch = SignalWatch(self.config)
         self._at_s = _NEVER
         self._lost = False
+        self._calm = np.zeros(1) if calm is None else calm
+        self._calm[0] = self._open_until_s = _NEVER
         self._last_seen_s: dict[str, float] = {}
         self._covered_s: dict[str, float] = {}
         self._momentary_ns: dict[str, int] = {}
@@ -67,6 +80,37 @@ class AlarmEngine:
     def at_s(self) -> float | None:
         """Where on the stream the last observation was that was judged, s."""
         return None if self._at_s == _NEVER else self._at_s
+
+    @property
+    def calm_until_s(self) -> float:
+        """Until when, s of stream, frames in which nothing happens may be passed over; minus infinity: not one.
+
+        In such a frame no beat is found, the signal is usable and in the state of the frame before, no lead is off, the heart
+        rate lies within its limits, the fibrillation score is below :data:`~ecgnat_stream.alarm.history.CALM_SCORE`.
+        """
+        return float(self._calm[0])
+
+    def takes_calmly(self, rhythm: Evidence, at_s: float) -> bool:
+        """Return whether :meth:`pass_over` may take an opinion of the network."""
+        return self._history.takes_calmly(rhythm, at_s)
+
+    def pass_over(self, at_s: float, scores: Iterable[float | None], rhythm: Evidence | None = None) -> None:
+        """Take note of frames in which nothing happened, the last of which ends at ``at_s``: as if each had been observed.
+
+        Parameters
+        ----------
+        at_s
+            Before :attr:`calm_until_s`.
+        scores
+            The fibrillation score of each frame, or of the last :data:`~ecgnat_stream.alarm.history.SCORE_FRAMES`.
+        rhythm
+            The network's opinion, if :meth:`takes_calmly` says so.
+        """
+        self._at_s = at_s
+        self._history.pass_over(scores, rhythm)
+        self._watch.pass_over(at_s)
+        if rhythm is not None and any(rhythm.seconds):
+            self._calm[0] = min(self._open_until_s, self._history.heard_until_s)
 
     def observe(self, observation: Observation, time: datetime, now_ns: int) -> list[Alarm]:
         """Take the next frame's observation; one that is not later on the stream than the last is ignored.
@@ -92,7 +136,11 @@ class AlarmEngine:
         if observation.wrong_mv is None:
             found += physiological(picture, self.config)
         if not found and not self._last_seen_s and not self._lost:
+            calm = observation.usable and self._watch.calm
+            self._open_until_s = self._history.calm_until_s(picture) if calm else _NEVER
+            self._calm[0] = min(self._open_until_s, self._history.heard_until_s)
             return []
+        self._calm[0] = _NEVER
         stamp = Stamp(time, at_s, now_ns)
         events: list[Alarm] = []
         if self._lost and (observation.usable or found):
@@ -184,6 +232,7 @@ class AlarmEngine:
         """Take note that the device is lost: ``no-data`` is on, the heart cannot be judged, latched stays latched."""
         stamp = self._stamp(time, now_ns)
         self._lost = True
+        self._calm[0] = _NEVER
         report = Technical(bed=self.bed, time=time, at_s=stamp.at_s, condition="no-data", present=True, detail=detail)
         events = self._machine.set(reported(report), stamp)
         return events + self._unverified(stamp)
@@ -235,6 +284,7 @@ class AlarmEngine:
     def _unverified_state(self) -> None:
         self._last_seen_s.clear()
         self._covered_s.clear()
+        self._calm[0] = _NEVER
         self._history.reset()
         self._watch.reset()
 

@@ -8,20 +8,24 @@ ventricular beats are counted across it.
 from __future__ import annotations
 
 from collections import deque
-from math import isfinite
+from collections.abc import Iterable
+from math import inf, isfinite
 
 from ecgnat_stream.alarm.config import AlarmConfig
 from ecgnat_stream.alarm.ectopy import irregularity
 from ecgnat_stream.alarm.picture import HELD_SCORE, MINUTE_S, BeatMark, Evidence, Observation, Picture, pvc_per_min
-from ecgnat_stream.alarm.rules import HYSTERESIS_BPM, STALE_S
+from ecgnat_stream.alarm.rules import HYSTERESIS_BPM, ROUNDING_S, STALE_S, calm_until_s
 
-__all__ = ["Past"]
+__all__ = ["CALM_SCORE", "Past"]
 
 BLIND_S = 1.0
 """Unusable or lost signal up to this length does not break a run of beats; longer, everything is judged anew."""
 
 SCORE_FRAMES = 15
 """The fibrillation score is averaged over so many frames (3 s); a frame without one counts as none."""
+
+CALM_SCORE = 0.39
+"""No rule looks at fibrillation scores that are all below this."""
 
 
 class Past:
@@ -88,6 +92,28 @@ class Past:
             svt_since_s=self._svt_since_s,
             present=present,
         )
+
+    def calm_until_s(self, picture: Picture) -> float:
+        """Return until when frames need no picture of their own, see :func:`~ecgnat_stream.alarm.rules.calm_until_s`."""
+        if any(score is not None and score > CALM_SCORE for score in self._scores):
+            return -inf
+        return calm_until_s(picture, self._config)
+
+    @property
+    def heard_until_s(self) -> float:
+        """Until when the network's opinion lasts, s of stream; endless where there is none that could become stale."""
+        return inf if self._rhythm is None else self._rhythm.stop_s + STALE_S - ROUNDING_S
+
+    def takes_calmly(self, rhythm: Evidence, at_s: float) -> bool:
+        """Return whether an opinion of the network changes nothing but what is remembered of it."""
+        is_new = at_s < rhythm.stop_s + STALE_S - ROUNDING_S
+        return is_new and rhythm.calm and self._af_since_s is None and self._svt_since_s is None
+
+    def pass_over(self, scores: Iterable[float | None], rhythm: Evidence | None = None) -> None:
+        """Take note of frames in which nothing happened, by their fibrillation scores, and of an opinion that changes nothing."""
+        self._scores.extend(scores)
+        if rhythm is not None and any(rhythm.seconds):
+            self._rhythm = rhythm
 
     def _break(self) -> None:
         """Begin to judge anew: what comes next does not follow on the beats so far."""

@@ -80,6 +80,11 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     stop_s: float
     seconds: tuple[float, ...]
 
+    @property
+    def calm(self) -> bool:
+        """Whether no rule of a rhythm can begin to speak by it: it names no tachycardia, no fibrillation and no asystole."""
+        return self.label not in ("AF", "SVT") and not any(self.seconds[index] for index in _URGENT)
+
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """What the stages say of one bed for one frame of stream; one for every frame, in order.
@@ -242,6 +247,7 @@ COVERED_BY: dict[str, tuple[str, ...]] = {
 """One of these, of the same or higher priority, says the same more urgently or exactly: the lesser does not start, or ends."""
 
 _INDEX = {name: index for index, name in enumerate(RHYTHMS)}
+_URGENT = [_INDEX[name] for name in ("VF", "VT", "ASYSTOLE")]
 
 
 def finding(condition: str, onset_s: float, detail: str = "") -> Finding:

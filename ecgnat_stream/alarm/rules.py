@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from itertools import pairwise
+from math import inf
 
 from ecgnat_stream.alarm.config import AlarmConfig
 from ecgnat_stream.alarm.ectopy import ectopic, irregular, supraventricular_tachycardia
@@ -27,7 +28,7 @@ from ecgnat_stream.alarm.picture import (
 )
 from ecgnat_stream.signal import FRAME_S
 
-__all__ = ["SLOW_SHARE", "physiological"]
+__all__ = ["SLOW_SHARE", "calm_until_s", "physiological"]
 
 SETTLE_S = 2.0
 """The QRS detector may need so long after the signal has come back; silence counts from then on."""
@@ -83,6 +84,9 @@ SCORE_LAG_S = 4.0
 
 PLAIN_SHARE = 0.8
 """At least so many of the QRS complexes must be of the normal shape to raise a doubt about a ventricular rhythm."""
+
+ROUNDING_S = 1e-6
+"""Times that are compared with each other are rounded by less."""
 
 _BEATING = ("SINUS", "AF", "SVT", "PACED")
 
@@ -267,6 +271,28 @@ def _lasting(condition: str, picture: Picture, since_s: float | None, delay_s: f
     if since_s is None or (condition not in picture.present and picture.at_s - since_s < delay_s):
         return None
     return finding(condition, since_s)
+
+
+def calm_until_s(picture: Picture, config: AlarmConfig) -> float:
+    """Return until when, s of stream, nothing new can be found in a picture without findings, if nothing happens meanwhile.
+
+    Nothing happens where no beat is found, the signal stays as it is, the heart rate lies within its limits, the fibrillation
+    score is low, and the network says nothing new. Then only time passes: an interval that is open grows, a rhythm reaches its
+    delay. Minus infinity where the picture is such that this cannot be said.
+    """
+    rhythm = picture.rhythm
+    urgent = rhythm is not None and (seen_s(picture, "VF") or seen_s(picture, "VT") or seen_s(picture, "ASYSTOLE"))
+    settled = picture.since_s is not None and picture.at_s - picture.since_s >= SETTLE_S + config.asystole_s
+    rates = picture.high_since_s is not None or picture.low_since_s is not None
+    if not settled or not picture.beats or urgent or rates or picture.fibrillation_since_s is not None or picture.present:
+        return -inf
+    last_s = picture.beats[-1].at_s
+    until_s = last_s + min(BEAT_DELAY_S + min(config.asystole_s, config.rr_pause_s), 60.0 / config.extreme_brady_bpm)
+    if picture.af_since_s is not None:
+        until_s = min(until_s, picture.af_since_s + config.af_delay_s)
+    if picture.svt_since_s is not None:
+        until_s = min(until_s, picture.svt_since_s + config.svt_delay_s)
+    return until_s - ROUNDING_S
 
 
 def physiological(picture: Picture, config: AlarmConfig) -> list[Finding]:

@@ -96,6 +96,15 @@ class SignalWatch:
         found = [self._leads_off(observation, before_s), unusable(observation, before_s), self._gap(observation)]
         return [finding for finding in found if finding is not None]
 
+    @property
+    def calm(self) -> bool:
+        """Whether nothing is remembered here but up to where the signal was judged."""
+        return self._gap_at_s is None and self._off_since_s is self._unusable_since_s is self._wrong_since_s is None
+
+    def pass_over(self, at_s: float) -> None:
+        """Take note that the signal up to ``at_s`` was judged without a break."""
+        self._judged_s = at_s
+
     def interrupted(self, observation: Observation, picture: Picture, before_s: float, found: list[Finding]) -> list[Finding]:
         """Return ``noise`` if the signal breaks off so often that the rules begin anew before they could find a heart that stops.
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,9 +22,11 @@ from ecgnat_stream.bus import Published
 from ecgnat_stream.clock import Clock
 from ecgnat_stream.device import LinkState
 from ecgnat_stream.events import DeviceStatus, Technical, Wave
+from ecgnat_stream.quality import STATES
 from ecgnat_stream.signal import FRAME_S, INPUT_MV, LEADS, SampleBlock, StreamInfo, assign_leads, lead_notes
 from ecgnat_stream.ward import reports
 from ecgnat_stream.ward.rate import RateWatch
+from ecgnat_stream.ward.streams import NONE_AHEAD, SCORES_KEPT, Streams
 from ecgnat_stream.watchdog import BedTruth, explains
 from ecgnat_stream.words import cleaned
 
@@ -33,11 +36,11 @@ _CLOCK_JUMP_S = 2.0
 """A live device whose samples and whose delivery times drift apart by more than this within one block has jumped."""
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(msgspec.Struct, frozen=True):
     """What the signal stages found in one frame of one bed.
 
-    ``due_stop`` is the model-rate stop of the window that was cut at its end, None if none was.
+    ``due_stop`` is the model-rate stop of the window that was cut at its end, None if none was. ``calm``: nothing happened in it,
+    as :attr:`~ecgnat_stream.alarm.engine.AlarmEngine.calm_until_s` says.
     """
 
     at_s: float
@@ -51,6 +54,7 @@ class Moment:
     due_stop: int | None
     cut_ns: int
     wrong_mv: float | None = None
+    calm: bool = False
 
 
 class Bed:
@@ -64,6 +68,10 @@ class Bed:
         See :func:`~ecgnat_stream.signal.assign_leads`.
     run
         See :class:`~ecgnat_stream.alarm.AlarmEngine`.
+    wanted
+        Says whether anybody takes events of a type.
+    streams, row
+        Where the bed's stream is kept among those of all beds; its own if left out.
 
     Attributes
     ----------
@@ -88,22 +96,25 @@ class Bed:
         clock: Clock,
         publish: Callable[[Published], None],
         run: str | None = None,
+        *,
+        wanted: Callable[[type], bool] | None = None,
+        streams: Streams | None = None,
+        row: int = 0,
     ) -> None:
         self.name = name
-        self.alarms = AlarmEngine(name, config, run=run)
+        self._streams, self._row = streams or Streams(1, clock.monotonic_ns()), row
+        self._engine = AlarmEngine(name, config, run=run, calm=self._streams.calm_until_s[row : row + 1])
+        self._wanted = wanted or _anything
         self.info: StreamInfo | None = None
         self.session = int(clock.utc().timestamp())
-        self._connection, self._streams = 0, False
+        self._connection, self._delivers = 0, False
         self.lost = self._recorded = False
         self.ended: Literal["", "recording", "monitor"] = ""
-        self.at_s = 0.0
-        self.last_ns = self.judged_ns = clock.monotonic_ns()
-        self.judged_s = 0.0
-        self.stop = 0
+        self._reach(0, clock.monotonic_ns())
         self._lead_map = lead_map
         self._clock, self._publish = clock, publish
         self._begun = clock.utc()
-        self._sources: NDArray[np.intp] = np.empty(0, np.intp)
+        self._sources: NDArray[np.intp] | slice = slice(None)
         self.slots: NDArray[np.intp] = np.empty(0, np.intp)
         self.marks: deque[BeatMark] = deque()
         self._moments: deque[Moment] = deque()
@@ -111,8 +122,44 @@ class Bed:
         self._resolved = 0
         self._gaps: deque[tuple[int, int]] = deque()
         self._off: deque[tuple[int, NDArray[np.bool_]]] = deque()
-        self._off_now = np.zeros(len(LEADS), bool)
+        self._off_names: frozenset[str] = frozenset()
+        self._off_last = np.zeros(len(LEADS), bool)
+        self._states = b""
+        self._not_good: tuple[tuple[str, str], ...] = ()
         self._rate = RateWatch(0.0)
+
+    @property
+    def alarms(self) -> AlarmEngine:
+        """The alarm engine, which has seen every frame up to now that waits for nothing."""
+        self._catch_up()
+        return self._engine
+
+    def _catch_up(self) -> None:
+        """Tell the alarm engine of the frames that were passed over."""
+        streams, row = self._streams, self._row
+        if streams.passed[row]:
+            self._engine.pass_over(self.at_s, streams.passed_scores(row, SCORES_KEPT - 1))
+            streams.passed[row] = 0
+
+    @property
+    def at_s(self) -> float:
+        """Up to where the stream was judged, s."""
+        return float(self._streams.at_s[self._row])
+
+    @property
+    def judged_ns(self) -> int:
+        """See the class."""
+        return int(self._streams.judged_ns[self._row])
+
+    @property
+    def judged_s(self) -> float:
+        """See the class."""
+        return float(self._streams.judged_s[self._row])
+
+    def _reach(self, stop: int, last_ns: int) -> None:
+        """Note up to which sample the stream has come, and when."""
+        self.stop, self.last_ns = stop, last_ns
+        self._streams.stop[self._row], self._streams.last_ns[self._row] = stop, last_ns
 
     @property
     def fs(self) -> float:
@@ -148,22 +195,28 @@ class Bed:
             For lead names that cannot be assigned.
         """
         used_as = assign_leads(info.leads, self._lead_map, recorded=info.recorded)
-        self._sources = np.array([i for i, slot in enumerate(used_as) if slot is not None], np.intp)
+        used = [i for i, slot in enumerate(used_as) if slot is not None]
+        self._sources = slice(None) if len(used) == len(used_as) else np.array(used, np.intp)
         self.slots = np.array([slot for slot in used_as if slot is not None], np.intp)
         if self.info is not None:
-            self.stop = int(np.ceil(self.stop * info.fs / self.info.fs))
+            self._reach(int(np.ceil(self.stop * info.fs / self.info.fs)), self.last_ns)
         else:
             self._begun = self._clock.utc()
         self.info = info
+        streams, row = self._streams, self._row
+        streams.fs[row], streams.pace[row], streams.live[row] = info.fs, info.pace, info.live
+        streams.gap_at[row] = streams.off_at[row] = NONE_AHEAD
+        streams.off[row], streams.states[row] = False, -1
+        self._states = b""
         self._forget_rate()
         self.lost = False
-        if self._streams:
+        if self._delivers:
             self._next_session()
-        self._streams = True
+        self._delivers = True
         self.marks.clear()
         self._gaps.clear()
         self._off.clear()
-        self._off_now[:] = False
+        self._off_names, self._off_last = frozenset(), np.zeros(len(LEADS), bool)
         self.say(self.alarms.begin(self.now(), self._clock.monotonic_ns()))
         notes = lead_notes(info.leads, self._lead_map) if info.recorded else []
         told = replace(info, device=cleaned("; ".join((info.device, *notes))))
@@ -171,7 +224,7 @@ class Bed:
 
     def _next_session(self) -> None:
         self.session = max(self.session + 1, int(self._clock.utc().timestamp()))
-        self._streams = False
+        self._delivers = False
 
     def say(self, events: Iterable[Published]) -> None:
         """Publish events."""
@@ -179,7 +232,7 @@ class Bed:
             self._publish(event)
 
     def place(self, block: SampleBlock) -> NDArray[np.float32]:
-        """Note a block's place, time, gap and lead-off state, publish it; return it as ``(12, T)``, NaN without a lead."""
+        """Note a block's place, time, gap and lead-off state, publish it; return the samples of the leads in :attr:`slots`."""
         assert self.info is not None, "blocks come after begin()"
         block = _within_input(block)
         if self.live and self.stop and self._jumped(block):
@@ -192,17 +245,27 @@ class Bed:
             self.technical("rate-mismatch", present=self._rate.differs, detail=detail if self._rate.differs else "")
         if block.start > self.stop:
             self._gaps.append((self.stop, block.start))
-        self.stop, self.last_ns = block.stop, block.t_ns
+            self._streams.gap_at[self._row] = self._gaps[0][1]
+        self._reach(block.stop, block.t_ns)
+        if block.lead_off != self._off_names:
+            self._hear_off(block)
+        if self._wanted(Wave):
+            time = self.time_of(block.start / self.fs)
+            self._publish(Wave(self.name, time, self.fs, self.info.leads, self.info.uv_per_lsb, block, self.info.pace))
+        return block.samples[self._sources]
+
+    def _hear_off(self, block: SampleBlock) -> None:
+        """Take what the device says of its leads, which it has not said before."""
+        assert self.info is not None, "blocks come after begin()"
+        self._off_names = block.lead_off
         off = np.zeros(len(LEADS), bool)
-        for source, slot in zip(self._sources, self.slots, strict=True):
+        sources = np.arange(len(self.info.leads))[self._sources]
+        for source, slot in zip(sources.tolist(), self.slots, strict=True):
             off[slot] = self.info.leads[source] in block.lead_off
-        if not np.array_equal(off, self._off[-1][1] if self._off else self._off_now):
+        if not np.array_equal(off, self._off_last):
             self._off.append((block.start, off))
-        time = self.time_of(block.start / self.fs)
-        self._publish(Wave(self.name, time, self.fs, self.info.leads, self.info.uv_per_lsb, block, self.info.pace))
-        leads = np.full((len(LEADS), block.samples.shape[1]), np.nan, np.float32)
-        leads[self.slots] = block.samples[self._sources]
-        return leads
+            self._off_last = off
+            self._streams.off_at[self._row] = self._off[0][0]
 
     def _jumped(self, block: SampleBlock) -> bool:
         by_samples_s = self.clock_ns(block.stop - self.stop) / 1e9
@@ -216,6 +279,10 @@ class Bed:
             return self._clock.utc(self.arrival_ns(at_s))
         return self._begun + timedelta(seconds=at_s)
 
+    def time_at(self, at_s: float, arrived_ns: int) -> datetime:
+        """Return :meth:`time_of` a place whose :meth:`arrival_ns` is known."""
+        return self._clock.utc(arrived_ns) if self.live and self.info is not None else self._begun + timedelta(seconds=at_s)
+
     def now(self) -> datetime:
         """Return the time of an event that is not about a sample: the host's, or within a recording how far it has come."""
         return self._clock.utc() if self.live else self.time_of(self.at_s)
@@ -226,9 +293,12 @@ class Bed:
 
     def off_at(self, sample: int) -> NDArray[np.bool_]:
         """Return ``(12,)`` which leads the device calls disconnected at a sample; samples are asked for in order."""
+        streams, row = self._streams, self._row
         while self._off and self._off[0][0] <= sample:
-            self._off_now = self._off.popleft()[1]
-        return self._off_now
+            streams.off[row] = self._off.popleft()[1]
+        streams.off_at[row] = self._off[0][0] if self._off else NONE_AHEAD
+        off: NDArray[np.bool_] = streams.off[row]
+        return off
 
     def lost_before(self, sample: int) -> float:
         """Return how many seconds were lost before a sample, each once."""
@@ -236,7 +306,21 @@ class Bed:
         while self._gaps and self._gaps[0][1] <= sample:
             start, stop = self._gaps.popleft()
             lost += stop - start
+        self._streams.gap_at[self._row] = self._gaps[0][1] if self._gaps else NONE_AHEAD
         return lost / self.fs
+
+    def not_good(self, states: NDArray[np.int8]) -> tuple[tuple[str, str], ...]:
+        """Return the delivered leads that are not good, with the names of their states; ``(12,)`` codes of these."""
+        given = states.tobytes()
+        if given != self._states:
+            named = [(LEADS[slot], STATES[states[slot]]) for slot in self.slots]
+            self._states, self._not_good = given, tuple([(lead, state) for lead, state in named if state != "good"])
+        return self._not_good
+
+    def mark(self, beats: Iterable[BeatMark], at_s: float) -> None:
+        """Keep beats that were found up to ``at_s`` for a minute."""
+        self.marks.extend(beats)
+        self.minute(at_s)
 
     def minute(self, at_s: float) -> Sequence[BeatMark]:
         """Return the beats of the last minute; older ones are forgotten."""
@@ -251,6 +335,7 @@ class Bed:
 
     def add(self, moment: Moment) -> None:
         """Take the next frame's moment; the alarm engine sees it at once unless it or an earlier one waits for the network."""
+        self._catch_up()
         self._moments.append(moment)
         self._release()
 
@@ -283,8 +368,16 @@ class Bed:
             self._release()
 
     def _release(self) -> None:
+        streams, row, engine = self._streams, self._row, self._engine
         while self._moments and (self._moments[0].due_stop is None or self._moments[0].due_stop <= self._resolved):
-            moment = self._moments.popleft()
+            moment, evidence = self._moments.popleft(), self._evidence
+            self._evidence = None
+            streams.at_s[row] = at_s = moment.at_s
+            calm = moment.calm and at_s < engine.calm_until_s
+            if calm and (evidence is None or engine.takes_calmly(evidence, at_s)):
+                engine.pass_over(at_s, (moment.fibrillation,), evidence)
+                self._judged(at_s)
+                continue
             observation = Observation(
                 at_s=moment.at_s,
                 beats=moment.beats,
@@ -292,16 +385,20 @@ class Bed:
                 usable=moment.usable,
                 fibrillation=moment.fibrillation,
                 leads=moment.leads,
-                rhythm=self._evidence,
+                rhythm=evidence,
                 gap_s=moment.gap_s,
                 wrong_mv=moment.wrong_mv,
             )
-            self._evidence = None
-            self.at_s = moment.at_s
-            self.say(self.alarms.observe(observation, moment.time, self._clock.monotonic_ns()))
-            if moment.usable and self.alarms.at_s == moment.at_s:
-                self.judged_ns = max(self.judged_ns, self.arrival_ns(moment.at_s))
-                self.judged_s += FRAME_S if self.info is None else self.info.clock_s(FRAME_S)
+            self.say(engine.observe(observation, moment.time, self._clock.monotonic_ns()))
+            if moment.usable and engine.at_s == at_s:
+                self._judged(at_s)
+        streams.waits[row] = bool(self._moments)
+
+    def _judged(self, at_s: float) -> None:
+        """Note that the frame that ends at ``at_s`` was judged."""
+        streams, row = self._streams, self._row
+        streams.judged_ns[row] = max(self.judged_ns, self.arrival_ns(at_s))
+        streams.judged_s[row] += FRAME_S / streams.pace[row]
 
     def truth(self) -> BedTruth:
         """Return what is true of this bed now, for the watchdog."""
@@ -363,6 +460,15 @@ class Bed:
 
 def _within_input(block: SampleBlock) -> SampleBlock:
     """Return a block without values that no amplifier gives: they are at its rail. Here enters every sample that is judged."""
-    if not (np.abs(block.samples) > INPUT_MV).any():
+    samples = block.samples
+    highest, lowest = np.maximum.reduce(samples, axis=None), np.minimum.reduce(samples, axis=None)
+    if highest <= INPUT_MV and lowest >= -INPUT_MV:
         return block
-    return replace(block, samples=np.clip(block.samples, -INPUT_MV, INPUT_MV))
+    if not (np.abs(samples) > INPUT_MV).any():
+        return block  # some are missing
+    return replace(block, samples=np.clip(samples, -INPUT_MV, INPUT_MV))
+
+
+def _anything(kind: type) -> bool:
+    """Say that events of every type are wanted."""
+    return True

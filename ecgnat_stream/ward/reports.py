@@ -42,7 +42,7 @@ def meta(bed: str, time: datetime, info: StreamInfo, used_as: Sequence[int | Non
     )
 
 
-def beat(bed: str, time: datetime, at_s: float, fs: float, beats: BeatFrame, labels: NDArray[np.str_], i: int) -> Beat:
+def beat(bed: str, time: datetime, at_s: float, fs: float, beats: BeatFrame, label: str, i: int) -> Beat:
     """Return the ``i``-th beat of a frame; ``at_s`` is where its R peak was placed."""
     rr_ms = known(beats.rr_ms[i])
     return Beat(
@@ -51,7 +51,7 @@ def beat(bed: str, time: datetime, at_s: float, fs: float, beats: BeatFrame, lab
         at_s=at_s,
         sample=round(at_s * fs),
         rr_ms=None if rr_ms is None else round(rr_ms, 1),
-        label=cast(BeatLabel, str(labels[i])),
+        label=cast(BeatLabel, label),
         lead=LEADS[int(beats.lead[i])],
     )
 
@@ -62,10 +62,9 @@ def lead_states(slots: NDArray[np.intp], frame: QualityFrame, i: int) -> dict[st
     return {LEADS[k]: LeadQuality(round(min(1.0, max(0.0, float(sqi[k]))), 3), cast(LeadState, STATES[state[k]])) for k in slots}
 
 
-def quality(
-    bed: str, time: datetime, at_s: float, slots: NDArray[np.intp], frame: QualityFrame, i: int, leads: dict[str, LeadQuality]
-) -> Quality:
+def quality(bed: str, time: datetime, at_s: float, slots: NDArray[np.intp], frame: QualityFrame, i: int) -> Quality:
     """Return a bed's signal quality; the best lead is one that the device delivers."""
+    leads = lead_states(slots, frame, i)
     best = int(frame.best[i])
     if best >= 0 and best not in slots:
         best = int(slots[frame.sqi[i, slots].argmax()])

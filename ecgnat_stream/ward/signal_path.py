@@ -235,10 +235,12 @@ class SignalPath:
     rows
         Number of beds.
     off
-        Gives ``(12,)`` which leads of a bed its device calls disconnected at a sample; asked in order of samples.
+        Gives ``(R, 12)`` which leads of some beds their devices call disconnected, each at a sample; asked in order of samples.
     """
 
-    def __init__(self, rows: int, config: Config, off: Callable[[int, int], NDArray[np.bool_]]) -> None:
+    def __init__(
+        self, rows: int, config: Config, off: Callable[[NDArray[np.intp], NDArray[np.int64]], NDArray[np.bool_]]
+    ) -> None:
         self._config, self._off = config, off
         self._frame = np.zeros(rows, np.int64)
         self._held = np.zeros(rows, bool)
@@ -284,13 +286,14 @@ class SignalPath:
         """Return how many device samples of a bed are held."""
         return self._group(row).ring.capacity
 
-    def append(self, row: int, start: int, samples: NDArray[np.float32]) -> int:
-        """Take ``(12, T)`` mV; return how many samples were overwritten unread."""
+    def append(self, row: int, start: int, samples: NDArray[np.float32], slots: NDArray[np.intp] | None = None) -> int:
+        """Take ``(L, T)`` mV of the leads in ``slots``, of all if left out; return how many samples were overwritten unread."""
         group = self._group(row)
-        ring, place = group.ring, group.place(row)
-        before = int(ring.overwritten[place])
-        ring.append(place, start, samples)
-        return int(ring.overwritten[place]) - before
+        return group.ring.append(group.place(row), start, samples, slots)
+
+    def delivered(self, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Return ``(R, 12)`` which leads each bed's device delivers."""
+        return self._delivered[rows]
 
     def behind(self, row: int) -> float:
         """Return how many device samples of a bed wait to be worked on."""
@@ -332,7 +335,7 @@ class SignalPath:
         group, frames = self._group(int(rows[0])), self._frame[rows]
         raw, y, spikes = group.condition(rows, frames)
         last = np.ceil((frames + 1) * (FRAME_S * group.fs) - 1e-6).astype(np.int64) - 1
-        off = np.stack([self._off(int(row), int(sample)) for row, sample in zip(rows, last, strict=True)])
+        off = self._off(rows, last)
         found = self._stages.process(rows, frames, group.fs, raw, y, off, self._delivered[rows], spikes)
         wrong_mv = self._scale.process(rows, frames, group.fs, raw, self._delivered[rows] & ~off, found.beats)
         self._frame[rows] += 1
@@ -354,6 +357,8 @@ def _without(found: Findings, wrong_mv: NDArray[np.float32]) -> Findings:
 
 def _places(group: _RateGroup, beats: BeatFrame) -> NDArray[np.float64]:
     """Return ``(B,)`` the device samples at which the R peaks of beats lie, looked for in the raw signal."""
+    if not len(beats.row):
+        return np.zeros(0)
     reach = int(np.ceil(_PLACE_S * group.fs))
     expected = beats.at / FS * group.fs
     first = np.round(expected).astype(np.int64) - reach

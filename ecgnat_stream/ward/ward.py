@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgnat_stream.alarm import AlarmEngine, BeatMark, Evidence, pvc_per_min
+from ecgnat_stream.alarm import CALM_SCORE, AlarmEngine, BeatMark, Evidence, pvc_per_min
 from ecgnat_stream.bus import Published
 from ecgnat_stream.clock import Clock, Step, run_id
 from ecgnat_stream.codes import RHYTHMS
 from ecgnat_stream.config import Config
 from ecgnat_stream.device import LinkState
-from ecgnat_stream.events import Alarm, Command, CommandResult, Technical, Trace
+from ecgnat_stream.events import Alarm, Beat, Command, CommandResult, Quality, Technical, Trace, Vitals
 from ecgnat_stream.model import Prediction
 from ecgnat_stream.rhythm import RhythmTimeline
 from ecgnat_stream.schedule import Scheduler
@@ -29,6 +30,7 @@ from ecgnat_stream.ward import reports
 from ecgnat_stream.ward.bed import Bed, Moment
 from ecgnat_stream.ward.load import Load
 from ecgnat_stream.ward.signal_path import FrameResult, SignalPath
+from ecgnat_stream.ward.streams import SCORES_KEPT, Streams
 from ecgnat_stream.watchdog import BedTruth
 from ecgnat_stream.words import counted
 
@@ -63,6 +65,9 @@ class Ward:
         Whether to publish conditioned frames for drawing.
     run
         See :class:`~ecgnat_stream.alarm.AlarmEngine`; made of the clock and of chance if left out.
+    wanted
+        Says whether anybody takes events of a type: those of signal, beats and numbers that nobody takes are not made. All are if
+        left out.
     watch
         Called with every step of the signal path, before anything is published of it.
     """
@@ -75,20 +80,38 @@ class Ward:
         *,
         traces: bool = False,
         run: str | None = None,
+        wanted: Callable[[type], bool] | None = None,
         watch: Callable[[FrameResult], None] | None = None,
     ) -> None:
         rows = len(config.bed)
         run = run or run_id(clock.utc())
         self._watch = watch
         self._config, self._clock, self._publish, self._traces = config, clock, publish, traces
-        self._beds = [Bed(config.name_of(bed), bed.lead_map, config.alarm_of(bed), clock, publish, run) for bed in config.bed]
+        self._wanted = wanted or (lambda _: True)
+        self._streams = streams = Streams(rows, clock.monotonic_ns())
+        self._beds = [
+            Bed(
+                config.name_of(bed),
+                bed.lead_map,
+                config.alarm_of(bed),
+                clock,
+                publish,
+                run,
+                wanted=self._wanted,
+                streams=streams,
+                row=row,
+            )
+            for row, bed in enumerate(config.bed)
+        ]
         self._engine = AlarmEngine("", config.alarm, run=run)
         self._engine_name = f"{config.site}/engine/{config.worker}"
         self._row_of = {bed.name: row for row, bed in enumerate(self._beds)}
         self._span_s = np.array([bed.alarms.config.rhythm_span_s for bed in self._beds])
-        self._live = np.ones(rows, bool)
+        self._lowest_bpm = np.array([bed.alarms.config.hr_low_bpm for bed in self._beds])
+        self._highest_bpm = np.array([bed.alarms.config.hr_high_bpm for bed in self._beds])
+        self._live = streams.live
         self._in_flight = np.zeros(rows, np.int64)
-        self._path = SignalPath(rows, config, lambda row, sample: self._beds[row].off_at(sample))
+        self._path = SignalPath(rows, config, self._off)
         self._scheduler = Scheduler(rows, config.schedule)
         self._timeline = RhythmTimeline(rows, config.rhythm)
         self._late: set[int] = set()
@@ -133,10 +156,11 @@ class Ward:
 
     def parts(self, row: int, item: StreamInfo | SampleBlock | LinkState) -> Iterator[StreamInfo | SampleBlock | LinkState]:
         """Cut what a device says into what :meth:`accept` takes at a time: a block into quarters of the ring."""
-        if isinstance(item, SampleBlock):
-            yield from _cut(item, max(1, self._path.capacity(row) // 4), self._beds[row].clock_ns)
-        else:
-            yield item
+        if not isinstance(item, SampleBlock):
+            return iter((item,))
+        length = max(1, self._path.capacity(row) // 4)
+        short = item.samples.shape[1] <= length
+        return iter((item,)) if short else _cut(item, length, self._beds[row].clock_ns)
 
     def make_way(self, row: int, item: StreamInfo | SampleBlock | LinkState) -> bool:
         """Work off what must come before ``item``; say whether :meth:`accept` may take it now.
@@ -183,7 +207,6 @@ class Ward:
     def _begin(self, row: int, info: StreamInfo) -> None:
         bed = self._beds[row]
         bed.begin(info)
-        self._live[row] = info.live
         self._path.begin(row, info.fs, bed.slots, bed.stop)
         self._scheduler.reset(row)
 
@@ -194,7 +217,7 @@ class Ward:
         if far:
             self._path.jump(row, block.start)
             self._scheduler.reset(row)
-        overwritten = self._path.append(row, block.start, samples)
+        overwritten = self._path.append(row, block.start, samples, bed.slots)
         if overwritten:
             detail = f"{overwritten / bed.fs:.2f} s were overwritten unread: the monitor is too slow"
             bed.technical("gap", present=True, detail=detail)
@@ -236,41 +259,86 @@ class Ward:
         found = step.found
         now_ns = self._clock.monotonic_ns()
         stop_s = (step.frames + 1) * FRAME / FS
-        beds = [self._beds[row] for row in rows]
-        last_ns = np.array([bed.arrival_ns(float(at_s)) for bed, at_s in zip(beds, stop_s, strict=True)])
+        last_ns = self._streams.arrival_ns(rows, stop_s)
         peaks = found.beats.row, found.beats.at
-        due = self._scheduler.add(rows, step.frames, step.y, last_ns, self._live[rows], now_ns, peaks)
-        for row in rows[~self._live[rows]]:
-            self._hold_if_full(int(row))
+        live = self._live[rows]
+        due = self._scheduler.add(rows, step.frames, step.y, last_ns, live, now_ns, peaks)
+        for row in rows[due & ~live].tolist():
+            self._hold_if_full(row)
         marks = self._say_beats(step)
-        for i, bed in enumerate(beds):
-            at_s, frame = float(stop_s[i]), int(step.frames[i])
-            time = bed.time_of(at_s)
-            rate, usable = reports.known(found.heart_rate_bpm[i]), bool(found.quality.usable[i])
-            leads = reports.lead_states(bed.slots, found.quality, i)
-            if self._traces:
-                self._publish(Trace(bed.name, time, at_s - FRAME_S, step.y[i]))
+        states = np.where(self._path.delivered(rows), found.quality.state, 0)
+        calm = self._calm(step, states)
+        passed = calm & ~due & ~self._streams.waits[rows] & (stop_s < self._streams.calm_until_s[rows])
+        self._streams.pass_over(rows[passed], step.frames[passed], stop_s[passed], last_ns[passed])
+        told = self._told(step.frames)
+        for i in np.flatnonzero(told | ~passed).tolist():
+            bed, at_s = self._beds[rows[i]], float(stop_s[i])
+            time = bed.time_at(at_s, int(last_ns[i]))
             beats = tuple(marks.get(int(rows[i]), ()))
-            bed.marks.extend(beats)
-            if (frame + 1) % _SECOND == 0:
-                pvc = pvc_per_min(bed.minute(at_s), at_s) if usable else None
-                self._publish(reports.vitals(bed.name, time, at_s, rate, pvc))
-                self._publish(reports.quality(bed.name, time, at_s, bed.slots, found.quality, i, leads))
+            bed.mark(beats, at_s)
+            if told[i]:
+                self._tell(bed, time, at_s, step, i)
+            if passed[i]:
+                continue
             wrong_mv = reports.known(step.wrong_mv[i])
             moment = Moment(
                 at_s=at_s,
                 time=time,
                 beats=beats if wrong_mv is None else (),
-                heart_rate_bpm=rate,
-                usable=usable,
+                heart_rate_bpm=reports.known(found.heart_rate_bpm[i]),
+                usable=bool(found.quality.usable[i]),
                 fibrillation=reports.known(found.fibrillation[i]),
-                leads=tuple((lead, state.state) for lead, state in leads.items() if state.state != "good"),
+                leads=bed.not_good(states[i]),
                 gap_s=bed.lost_before(int(step.last[i]) + 1),
-                due_stop=(frame + 1) * FRAME * MODEL_FS // FS if due[i] else None,
+                due_stop=int(step.frames[i] + 1) * FRAME * MODEL_FS // FS if due[i] else None,
                 cut_ns=now_ns,
                 wrong_mv=wrong_mv,
+                calm=bool(calm[i]),
             )
             bed.add(moment)
+
+    def _calm(self, step: FrameResult, states: NDArray[np.int8]) -> NDArray[np.bool_]:
+        """Return ``(R,)`` in which beds nothing happened, see :attr:`AlarmEngine.calm_until_s`; ``(R, 12)`` states of the leads.
+
+        The engine of such a bed need not see the frame, unless it is awake or the network has a say.
+        """
+        streams, found, rows = self._streams, step.found, step.rows
+        rate, score = found.heart_rate_bpm, found.fibrillation
+        streams.scores[rows, step.frames % SCORES_KEPT] = score
+        calm: NDArray[np.bool_] = (streams.states[rows] == states).all(axis=1)
+        streams.states[rows] = states
+        calm &= found.quality.usable & np.isnan(step.wrong_mv) & (streams.gap_at[rows] > step.last + 1)
+        calm &= ~((rate < self._lowest_bpm[rows]) | (rate > self._highest_bpm[rows]) | (score > CALM_SCORE))
+        with_beats = np.zeros(len(self._beds), bool)
+        with_beats[found.beats.row] = True
+        return calm & ~with_beats[rows]
+
+    def _off(self, rows: NDArray[np.intp], samples: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return ``(R, 12)`` which leads of some beds their devices call disconnected at a sample of each."""
+        for i in np.flatnonzero(self._streams.off_at[rows] <= samples).tolist():
+            self._beds[rows[i]].off_at(int(samples[i]))
+        return self._streams.off[rows]
+
+    def _told(self, frames: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return ``(R,)`` of which beds something is published after their frames that somebody takes."""
+        if self._traces and self._wanted(Trace):
+            return np.ones(len(frames), bool)
+        if self._wanted(Vitals) or self._wanted(Quality):
+            told: NDArray[np.bool_] = (frames + 1) % _SECOND == 0
+            return told
+        return np.zeros(len(frames), bool)
+
+    def _tell(self, bed: Bed, time: datetime, at_s: float, step: FrameResult, i: int) -> None:
+        """Publish what is told of the ``i``-th bed of a step."""
+        if self._traces and self._wanted(Trace):
+            self._publish(Trace(bed.name, time, at_s - FRAME_S, step.y[i]))
+        if (step.frames[i] + 1) % _SECOND:
+            return
+        if self._wanted(Vitals):
+            pvc = pvc_per_min(bed.minute(at_s), at_s) if step.found.quality.usable[i] else None
+            self._publish(reports.vitals(bed.name, time, at_s, reports.known(step.found.heart_rate_bpm[i]), pvc))
+        if self._wanted(Quality):
+            self._publish(reports.quality(bed.name, time, at_s, bed.slots, step.found.quality, i))
 
     def _hold_if_full(self, row: int) -> None:
         """A recording of which as many windows wait as may is worked on no further; a live bed never waits."""
@@ -280,12 +348,14 @@ class Ward:
     def _say_beats(self, step: FrameResult) -> dict[int, list[BeatMark]]:
         """Publish the beats found, and return them per row."""
         marks: dict[int, list[BeatMark]] = {}
-        found = step.found
+        found, wanted = step.found, self._wanted(Beat)
+        places, labels = step.places.tolist(), found.labels.tolist()
         for i, row in enumerate(found.beats.row.tolist()):
-            bed, at_s = self._beds[row], float(step.places[i]) / step.fs
-            beat = reports.beat(bed.name, bed.time_of(at_s), at_s, step.fs, found.beats, found.labels, i)
-            marks.setdefault(row, []).append(BeatMark(at_s, beat.label))
-            self._publish(beat)
+            at_s = places[i] / step.fs
+            marks.setdefault(row, []).append(BeatMark(at_s, labels[i]))
+            if wanted:
+                bed = self._beds[row]
+                self._publish(reports.beat(bed.name, bed.time_of(at_s), at_s, step.fs, found.beats, labels[i], i))
         return marks
 
     def next_batch(self) -> list[Window]:

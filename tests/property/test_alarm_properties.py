@@ -6,11 +6,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ecgnat_stream.alarm import PHYSIOLOGICAL, TECHNICAL, AlarmConfig, AlarmEngine, BeatMark, Evidence, Observation
+from ecgnat_stream.alarm import CALM_SCORE, PHYSIOLOGICAL, TECHNICAL, AlarmConfig, AlarmEngine, BeatMark, Evidence, Observation
 from ecgnat_stream.alarm.picture import COVERED_BY
 from ecgnat_stream.codes import RHYTHMS, URGENCY
 from ecgnat_stream.errors import ConfigError
@@ -103,10 +104,13 @@ class Story:
                 fibrillation=about["score"],  # type: ignore[arg-type]
             )
             gap_s = 0.0
-            events += self.engine.observe(observation, self.time, self.now_ns)
+            events += self.observe(observation)
             if self.on_frame:
                 events += self.on_frame(self)
         return events
+
+    def observe(self, observation: Observation) -> list[Alarm]:
+        return self.engine.observe(observation, self.time, self.now_ns)
 
     def _command(self, about: tuple[str, str | None, float | None]) -> list[Alarm]:
         action, condition, duration_s = about
@@ -147,6 +151,33 @@ class Story:
     def _wait(self, seconds: int) -> list[Alarm]:
         self.now_ns += seconds * 1_000_000_000
         return self.engine.tick(self.now_ns, self.time)
+
+
+class Passing(Story):
+    """A story whose engine is not shown the frames in which nothing happens, see ``AlarmEngine.calm_until_s``."""
+
+    passed = 0
+    leads: tuple[tuple[str, str], ...] | None = None
+
+    def observe(self, observation: Observation) -> list[Alarm]:
+        engine, rhythm, score = self.engine, observation.rhythm, observation.fibrillation
+        bpm = observation.heart_rate_bpm
+        score = None if score is None or np.isnan(score) else score
+        calm = (
+            not observation.beats
+            and observation.usable
+            and observation.leads == self.leads
+            and not observation.gap_s
+            and (bpm is None or CONFIG.hr_low_bpm <= bpm <= CONFIG.hr_high_bpm)
+            and (score is None or score <= CALM_SCORE)
+        )
+        self.leads = observation.leads
+        calm = calm and observation.at_s < engine.calm_until_s
+        if not calm or (rhythm is not None and not engine.takes_calmly(rhythm, observation.at_s)):
+            return super().observe(observation)
+        self.passed += 1
+        engine.pass_over(observation.at_s, (score,), rhythm)
+        return []
 
 
 @relaxed
@@ -325,3 +356,16 @@ def test_alarms_depend_neither_on_ticks_between_nor_on_speed(steps: list[Step], 
         return story.engine.tick(story.now_ns, story.time) if story.frame % every == 0 else []
 
     assert decided(Story().play(steps)) == decided(Story(tick, pace).play(steps))
+
+
+@given(stories)
+@relaxed
+def test_frames_that_are_passed_over_change_nothing(steps: list[Step]) -> None:
+    assert Passing().play(steps) == Story().play(steps)
+
+
+def test_between_the_beats_of_a_normal_rhythm_frames_are_passed_over() -> None:
+    calm = {"seconds": 60, "bpm": 75.0, "beat": "N", "rhythm": "SINUS", "score": 0.0, "usable": True, "leads": (), "gap_s": 0.0}
+    story = Passing()
+    assert story.play([("stretch", calm)]) == []
+    assert story.passed > 0.6 * story.frame

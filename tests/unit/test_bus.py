@@ -247,3 +247,18 @@ def test_mistakes_are_refused() -> None:
         bus.subscribe("nothing")
     with pytest.raises(ValueError, match="capacity=0"):
         bus.subscribe("none", Vitals, capacity=0)
+
+
+def test_the_bus_knows_which_events_anybody_takes() -> None:
+    bus = Bus()
+    assert not bus.wanted(Vitals)
+    alarms, everything = bus.subscribe("alarms", Alarm), bus.subscribe("all", Event)
+    assert bus.wanted(Vitals)
+    assert not bus.wanted(Trace)
+    bus.unsubscribe(everything)
+    assert bus.wanted(Alarm)
+    assert not bus.wanted(Vitals)
+    bus.listen(lambda _: None, Technical)
+    assert bus.wanted(Technical)
+    bus.unsubscribe(alarms)
+    assert not bus.wanted(Alarm)

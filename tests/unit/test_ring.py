@@ -75,3 +75,20 @@ def test_repeated_samples_are_refused_with_the_values():
 def test_more_than_it_holds_cannot_be_read():
     with pytest.raises(ValueError, match="length=30"):
         RingBuffer(1, 20).read(np.array([0]), np.array([0]), 30)
+
+
+def test_leads_that_a_row_does_not_deliver_are_missing_also_after_a_stream_that_had_them() -> None:
+    ring = RingBuffer(1, 8, n_leads=3)
+    ring.append(0, 0, np.ones((3, 8), np.float32))
+    ring.clear(0, 0)
+    ring.append(0, 0, np.full((1, 8), 2.0, np.float32), np.array([1]))
+    out = ring.read(np.array([0]), np.array([0]), 8)[0]
+    np.testing.assert_array_equal(out[1], 2.0)
+    assert np.isnan(out[[0, 2]]).all()
+
+
+def test_what_is_overwritten_unread_is_returned() -> None:
+    ring = RingBuffer(1, 8, n_leads=1)
+    assert ring.append(0, 0, np.ones((1, 8), np.float32)) == 0
+    ring.read(np.array([0]), np.array([0]), 3)
+    assert ring.append(0, 8, np.ones((1, 5), np.float32)) == 2

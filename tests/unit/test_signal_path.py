@@ -12,8 +12,8 @@ from ecgnat_stream.ward.signal_path import FrameResult, SignalPath
 II = np.array([1])
 
 
-def nothing_off(_: int, __: int) -> np.ndarray:
-    return np.zeros(len(LEADS), bool)
+def nothing_off(rows: np.ndarray, _: np.ndarray) -> np.ndarray:
+    return np.zeros((len(rows), len(LEADS)), bool)
 
 
 def heart(length: int, fs: float, shift: int = 0) -> np.ndarray:
@@ -115,8 +115,8 @@ def test_samples_that_nobody_read_in_time_are_counted() -> None:
 def test_leads_that_are_derived_make_nothing_usable() -> None:
     limbs = np.array([0, 1])
     for off in ((), (0,), (0, 1)):
-        state = np.zeros(len(LEADS), bool)
-        state[list(off)] = True
+        state = np.zeros((1, len(LEADS)), bool)
+        state[0, list(off)] = True
         path = SignalPath(1, Config(), lambda _, __, state=state: state)
         path.begin(0, 250.0, limbs, 0)
         samples = heart(1000, 250.0)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 __all__ = ["Backend", "choose_backend", "fit_kernel", "neighborhood_attention", "neighbours"]
 
-Backend = Literal["reference", "masked", "banded", "natten"]
+Backend = Literal["reference", "masked", "banded", "flex", "natten"]
 
 _BLOCK = 16
 """Queries per block of the banded form: 16 see 28 keys of which 13 are theirs. 8 and 32 take 1.1 to 1.4 times as long."""
@@ -49,7 +49,8 @@ def neighborhood_attention(
         ``(B, L, H, K)``.
     backend
         "reference" gathers neighbours by the definition, "masked" is scaled dot product attention of all tokens under a cached
-        mask, "banded" multiplies blocks of queries with the keys near them, "natten" calls its fused kernels. None takes
+        mask, "banded" multiplies blocks of queries with the keys near them, "flex" is PyTorch's flex attention, which skips
+        blocks that no window reaches (compiled on CUDA, slow elsewhere), "natten" calls its fused kernels. None takes
         :func:`choose_backend`.
 
     Raises
@@ -71,9 +72,11 @@ def neighborhood_attention(
         return _natten(query, key, value, kernel_size, dilation, is_causal)
     if backend == "banded":
         return _banded(query, key, value, kernel_size, dilation, is_causal)
+    if backend == "flex":
+        return _flex(query, key, value, kernel_size, dilation, is_causal)
     if backend in ("masked", "natten"):  # natten refuses a window longer than the sequence
         return _masked(query, key, value, kernel_size, dilation, is_causal)
-    raise ValueError(f"unknown attention back end {backend!r}: one of reference, masked, banded, natten")
+    raise ValueError(f"unknown attention back end {backend!r}: one of reference, masked, banded, flex, natten")
 
 
 def choose_backend(device: torch.device) -> Backend:
@@ -204,6 +207,35 @@ def _band(length: int, kernel_size: int, dilation: int, is_causal: bool, block: 
         mask = torch.zeros(seen.shape).masked_fill_(~seen, float("-inf"))
         mask = mask[:1].clone() if length % dilation == 0 else mask
     return _Band(ranks, tuple(starts.tolist()), width, mask)
+
+
+def _flex(query: Tensor, key: Tensor, value: Tensor, kernel_size: int, dilation: int, is_causal: bool) -> Tensor:
+    """Call flex attention, whose kernels want a head dim that is a power of two from 16 on: zeros change no logit."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    head_dim = query.shape[-1]
+    missing = max(16, 1 << (head_dim - 1).bit_length()) - head_dim
+    query, key, value = (F.pad(x, (0, missing)).transpose(1, 2) for x in (query, key, value))
+    blocks = _flex_blocks(query.shape[2], kernel_size, dilation, is_causal, query.device)
+    attend = _compiled_flex() if query.is_cuda else flex_attention
+    out: Tensor = attend(query, key, value, block_mask=blocks, scale=head_dim**-0.5)
+    return out[..., :head_dim].transpose(1, 2)
+
+
+@lru_cache(maxsize=1)
+def _compiled_flex() -> Any:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention, dynamic=False)
+
+
+@lru_cache(maxsize=128)
+def _flex_blocks(length: int, kernel_size: int, dilation: int, is_causal: bool, device: torch.device) -> Any:
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    with torch.inference_mode(False):
+        seen = _mask(length, kernel_size, dilation, is_causal, device, torch.float32) == 0
+        return create_block_mask(lambda batch, head, q, k: seen[q, k], None, None, length, length, device=device)
 
 
 def _natten(query: Tensor, key: Tensor, value: Tensor, kernel_size: int, dilation: int, is_causal: bool) -> Tensor:

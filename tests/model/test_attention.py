@@ -34,9 +34,11 @@ def test_every_back_end_agrees_with_natten(length: int, kernel_size: int, dilati
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # natten's CPU path warns that it is not the fused one
         oracle = natten.na1d(query, key, value, kernel_size=kernel_size, dilation=dilation, is_causal=is_causal)
+        flex = neighborhood_attention(query, key, value, kernel_size, dilation, is_causal, "flex")
     torch.testing.assert_close(reference, oracle, atol=2e-6, rtol=1e-5)
     torch.testing.assert_close(masked, reference, atol=2e-6, rtol=1e-5)
     torch.testing.assert_close(banded, reference, atol=2e-6, rtol=1e-5)
+    torch.testing.assert_close(flex, reference, atol=2e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("head_dim", [4, 8, 12])

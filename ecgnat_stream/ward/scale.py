@@ -56,27 +56,32 @@ _UNTIL_S = 10.0
 _ROW = np.zeros(1, np.intp)
 
 
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """One frame of one bed: its number, the device samples ``(L, n)``, mV, of these leads, and ``(12,)`` which are looked at."""
+
+    number: int
+    samples: NDArray[np.float32]
+    leads: NDArray[np.intp]
+    watched: NDArray[np.bool_]
+
+    @property
+    def raw(self) -> NDArray[np.float32]:
+        """Return the samples of all leads ``(12, n)``, NaN where there are none."""
+        raw = np.full((len(LEADS), self.samples.shape[1]), np.nan, np.float32)
+        raw[self.leads] = self.samples
+        return raw
+
+
 @dataclass(slots=True)
 class _Stream:
-    """One bed's stream, until its unit is proven."""
+    """What is kept of one bed's stream until its unit is proven, besides the extremes of its frames."""
 
-    beats: int = 0
     seen: deque[_Frame] = field(default_factory=lambda: deque(maxlen=_LOOK))
     closer: _Closer | None = None
     moves_mv: float = np.nan
     begun_s: float = 0.0
     wrong_s: float = -np.inf
-
-
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    """One frame of one bed: its number, device samples ``(12, n)``, mV, ``(12,)`` which leads are looked at, their extremes."""
-
-    number: int
-    raw: NDArray[np.float32]
-    watched: NDArray[np.bool_]
-    highest: NDArray[np.float32]
-    lowest: NDArray[np.float32]
 
 
 class ScaleWatch:
@@ -90,11 +95,17 @@ class ScaleWatch:
 
     def __init__(self, rows: int, config: Config) -> None:
         self._config = config
-        self._open: list[_Stream | None] = [_Stream() for _ in range(rows)]
+        self._streams: list[_Stream | None] = [_Stream() for _ in range(rows)]
+        self._open = np.ones(rows, bool)
+        self._beats, self._seen, self._number = (np.zeros(rows, np.int64) for _ in range(3))
+        self._watched = np.zeros((rows, len(LEADS)), bool)
+        self._highest = np.full((rows, _LOOK, len(LEADS)), -np.inf, np.float32)
+        self._lowest = np.full((rows, _LOOK, len(LEADS)), np.inf, np.float32)
 
     def begin(self, row: int) -> None:
         """Begin a stream: its unit is not proven."""
-        self._open[row] = _Stream()
+        self._streams[row], self._open[row], self._beats[row] = _Stream(), True, 0
+        self._forget(np.array([row]))
 
     def process(
         self,
@@ -117,36 +128,97 @@ class ScaleWatch:
             What was found in these frames.
         """
         found = np.full(len(rows), np.nan, np.float32)
-        if not any(self._open[row] for row in rows.tolist()):
-            return found
-        highest, lowest = np.maximum.reduce(raw, axis=2), np.minimum.reduce(raw, axis=2)  # NaN where a sample is missing
-        for i, row in enumerate(rows.tolist()):
-            stream = self._open[row]
-            if stream is None:
-                continue
-            if not _too_large(stream.seen):
-                stream.beats += int(np.count_nonzero(beats.row == row))
-            if stream.beats >= _PROVEN:
-                self._open[row] = None
-            else:
-                found[i] = self._look(stream, fs, _Frame(int(frames[i]), raw[i], watched[i], highest[i], lowest[i]))
+        asked = np.flatnonzero(self._open[rows])
+        if len(asked):
+            self._prove(rows[asked], beats)
+            asked = asked[self._open[rows[asked]]]
+        if len(asked):
+            self._look(rows[asked], frames[asked], raw[asked], watched[asked])
+            closer = self._suspects(rows[asked], fs)
+            for i in asked[closer].tolist():
+                found[i] = self._see_closer(int(rows[i]))
         return found
 
-    def _look(self, stream: _Stream, fs: float, frame: _Frame) -> float:
-        if stream.seen and frame.number != stream.seen[-1].number + 1:
+    def _prove(self, rows: NDArray[np.intp], beats: BeatFrame) -> None:
+        """Count the beats, but for those found in the rest of a huge wave; a stream with enough of them is asked no more."""
+        count = np.bincount(beats.row, minlength=len(self._open))[rows]
+        if not count.any():
+            return
+        # Where every lead has just moved more than a heart moves it.
+        with np.errstate(invalid="ignore"):
+            moves = np.maximum.reduce(self._highest[rows], axis=1) - np.minimum.reduce(self._lowest[rows], axis=1)
+        possible = (self._seen[rows] > 0) & ((moves <= HEART_MV[1]) & self._watched[rows]).any(axis=1)
+        self._beats[rows] += np.where(possible, count, 0)
+        for row in rows[self._beats[rows] >= _PROVEN].tolist():
+            self._open[row], self._streams[row] = False, None
+
+    def _look(
+        self, rows: NDArray[np.intp], frames: NDArray[np.int64], raw: NDArray[np.float32], watched: NDArray[np.bool_]
+    ) -> None:
+        """Keep what the frames hold; after a gap, what came before is forgotten."""
+        self._forget(rows[(self._seen[rows] > 0) & (frames != self._number[rows] + 1)])
+        self._number[rows], self._watched[rows] = frames, watched
+        self._seen[rows] = np.minimum(self._seen[rows] + 1, _LOOK)
+        self._highest[rows, frames % _LOOK] = np.maximum.reduce(raw, axis=2)  # NaN where a sample is missing
+        self._lowest[rows, frames % _LOOK] = np.minimum.reduce(raw, axis=2)
+        leads = np.flatnonzero(~np.isnan(raw).all(axis=(0, 2)))
+        samples = raw[:, leads]
+        for i, (row, number) in enumerate(zip(rows.tolist(), frames.tolist(), strict=True)):
+            self._stream(row).seen.append(_Frame(number, samples[i], leads, watched[i]))
+
+    def _forget(self, rows: NDArray[np.intp]) -> None:
+        """Forget the frames of ``rows``."""
+        self._seen[rows], self._highest[rows], self._lowest[rows] = 0, -np.inf, np.inf
+        for row in rows.tolist():
+            stream = self._stream(row)
             stream.seen.clear()
             stream.closer = None
-        stream.seen.append(frame)
+
+    def _stream(self, row: int) -> _Stream:
+        stream = self._streams[row]
+        assert stream is not None, "what is open has a stream"
+        return stream
+
+    def _suspects(self, rows: NDArray[np.intp], fs: float) -> NDArray[np.intp]:
+        """Return the places in ``rows`` that are looked at a second time, from now on those that no heart moves so."""
+        looking = np.array([self._stream(row).closer is not None for row in rows.tolist()])
+        full = np.flatnonzero(~looking & (self._seen[rows] == _LOOK))
+        if len(full):
+            lead, moves_mv = self._moves_mv(rows[full])
+            for i in np.flatnonzero(~np.isnan(moves_mv)).tolist():
+                stream = self._stream(int(rows[full[i]]))
+                if len(np.unique(np.concatenate([frame.raw[lead[i]] for frame in stream.seen]))) >= _STEPS:
+                    stream.moves_mv, stream.begun_s = float(moves_mv[i]), stream.seen[-1].number * FRAME_S
+                    stream.closer = _Closer(fs, stream.seen, stream.moves_mv, self._config)
+                    looking[full[i]] = True
+        return np.flatnonzero(looking)
+
+    def _moves_mv(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        """Return per row by how much the signal moves within a second, and on which lead.
+
+        Of the leads' medians over the seconds the one nearest to a heart's; NaN if a heart may move it so, or nothing moves.
+        """
+        order = (self._number[rows, None] + 1 + np.arange(_LOOK)) % _LOOK
+        shape = (len(rows), -1, _SECOND, len(LEADS))
+        highest = np.maximum.reduce(self._highest[rows[:, None], order].reshape(shape), axis=2)
+        lowest = np.minimum.reduce(self._lowest[rows[:, None], order].reshape(shape), axis=2)
+        height = np.median(highest - lowest, axis=1)
+        moving = self._watched[rows] & np.isfinite(height) & (height > 0)
+        least, most = HEART_MV
+        away = np.abs(np.log(np.where(moving, height, np.float32(1.0))) - np.log(least * most) / 2)
+        lead = np.where(moving, away, np.inf).argmin(axis=1)
+        nearest = height[np.arange(len(rows)), lead]
+        none = ~moving.any(axis=1) | ((least <= nearest) & (nearest <= most))
+        return lead, np.where(none, np.float32(np.nan), nearest)
+
+    def _see_closer(self, row: int) -> float:
+        """Look a second time at a bed's latest frame; return by how much it moves, mV, if a heart was seen of late."""
+        stream = self._stream(row)
+        assert stream.closer is not None
+        frame = stream.seen[-1]
         now_s = frame.number * FRAME_S
-        if stream.closer is not None:
+        if stream.closer.number != frame.number:
             stream.closer.see(frame)
-        elif len(stream.seen) == _LOOK:
-            moves_mv = _moves_mv(stream.seen)
-            if np.isnan(moves_mv):
-                return np.nan
-            stream.closer, stream.moves_mv, stream.begun_s = _Closer(fs, stream.seen, moves_mv, self._config), moves_mv, now_s
-        else:
-            return np.nan
         if stream.closer.beating:
             stream.wrong_s = now_s
         if now_s - max(stream.wrong_s, stream.begun_s) > _UNTIL_S:
@@ -172,7 +244,7 @@ class _Closer:
         self._quality = QualityEstimator(1, config.quality)
         self._detector = QrsDetector(1, config.beats)
         self._at: deque[float] = deque()
-        self.beating = False
+        self.beating, self.number = False, frames[-1].number
         conditioned = [self._condition(frame) for frame in frames]
         seconds = np.stack(conditioned[_SECOND:])[:, 0, frames[-1].watched].reshape(2, _SECOND, -1, FRAME)
         height = (np.maximum.reduce(seconds, axis=(1, 3)) - np.minimum.reduce(seconds, axis=(1, 3))).mean(axis=0)
@@ -183,6 +255,7 @@ class _Closer:
 
     def see(self, frame: _Frame) -> None:
         """Take the next frame."""
+        self.number = frame.number
         self._judge(frame, self._condition(frame))
 
     def _condition(self, frame: _Frame) -> NDArray[np.float32]:
@@ -198,31 +271,3 @@ class _Closer:
         while self._at and self._at[0] < ((frame.number + 1) * FRAME_S - _WITHIN_S) * FS:
             self._at.popleft()
         self.beating = bool(len(self._at) >= _BEATS and quality.usable[0] and sqi.max() >= _TRUST)
-
-
-def _too_large(frames: deque[_Frame]) -> bool:
-    """Return whether every lead has just moved more than a heart moves it: what is found there may be the rest of a huge wave."""
-    if not frames:
-        return True
-    with np.errstate(invalid="ignore"):
-        moves = np.maximum.reduce([frame.highest for frame in frames]) - np.minimum.reduce([frame.lowest for frame in frames])
-    return not (moves[frames[-1].watched] <= HEART_MV[1]).any()
-
-
-def _moves_mv(frames: deque[_Frame]) -> float:
-    """Return by how much the signal moves within a second: of the leads' medians over the seconds the one nearest to a heart's.
-
-    NaN if a heart may move it so, if there is nothing, or nothing with a shape.
-    """
-    highest = np.stack([frame.highest for frame in frames]).reshape(-1, _SECOND, len(LEADS))
-    lowest = np.stack([frame.lowest for frame in frames]).reshape(-1, _SECOND, len(LEADS))
-    height = np.median(np.maximum.reduce(highest, axis=1) - np.minimum.reduce(lowest, axis=1), axis=0)
-    leads = np.flatnonzero(frames[-1].watched & np.isfinite(height) & (height > 0))
-    if not len(leads):
-        return np.nan
-    least, most = HEART_MV
-    away = np.abs(np.log(height[leads]) - np.log(least * most) / 2)
-    lead = leads[away.argmin()]
-    if least <= height[lead] <= most or len(np.unique(np.concatenate([frame.raw[lead] for frame in frames]))) < _STEPS:
-        return np.nan
-    return float(height[lead])

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from ecgnat_stream.alarm.picture import PHYSIOLOGICAL
+from ecgnat_stream.beats import BeatFrame
 from ecgnat_stream.bus import Published
 from ecgnat_stream.clock import ManualClock
+from ecgnat_stream.condition import Conditioner
 from ecgnat_stream.config import parse_config
 from ecgnat_stream.device import LinkState
 from ecgnat_stream.events import Alarm, Quality, Vitals
 from ecgnat_stream.signal import SampleBlock, StreamInfo
 from ecgnat_stream.ward import Ward
+from ecgnat_stream.ward.scale import ScaleWatch
 from ecgnat_stream.watchdog import explains
 
 FS, LENGTH_S = 250, 16
@@ -121,3 +125,36 @@ def test_the_next_stream_of_a_bed_is_asked_anew() -> None:
     bed.take(StreamInfo(fs=FS, leads=("II",), device="test", live=False, total=LENGTH_S * FS))
     bed.take(SampleBlock(LENGTH_S * FS, (1e-3 * heart())[None].astype(np.float32), 0))
     assert set(bed.begun()) == {"wrong-units"}
+
+
+def test_what_is_found_of_a_bed_hangs_on_that_bed_alone() -> None:
+    sizes = (1.0, 1e-3, 1e-3, 2e2, 1.0, 1e-3)
+    rng = np.random.default_rng(3)
+    frames, length = 90, Conditioner(FS, 1).needed(np.array([0]))[1]
+    x = np.full((len(sizes), 12, frames * 50 + length), np.nan, np.float32)
+    for row, size in enumerate(sizes):
+        x[row, 1 : 2 + row % 3] = size * heart(x.shape[2] / FS)[: x.shape[2]]
+    config = parse_config({"bed": [{"id": "a", "device": "simulate"}]})
+    none = BeatFrame(np.zeros(0, np.intp), np.zeros(0), np.zeros(0, np.intp), np.zeros(0, np.float32), np.zeros(0))
+
+    def look(watch: ScaleWatch, rows: NDArray[np.intp], k: int) -> NDArray[np.float32]:
+        """A gap lies in the third bed; the first one is found beating, and so is the last, which is too small to be believed."""
+        found = rows[np.isin(rows, (0, 5)) & (k % 4 == 3)]
+        number = np.where((rows == 2) & (k >= 40), k + 7, k)
+        beats = replace(none, row=found) if len(found) else none
+        raw = x[rows, :, 50 * k : 50 * k + length]
+        return watch.process(rows, number, FS, raw, ~np.isnan(raw).all(axis=2), beats)
+
+    together, alone = ScaleWatch(len(sizes), config), [ScaleWatch(len(sizes), config) for _ in sizes]
+    said = np.full((frames, len(sizes)), np.nan, np.float32)
+    for k in range(frames):
+        rows = rng.permutation(len(sizes))
+        said[k, rows] = look(together, rows, k)
+        for row in range(len(sizes)):
+            one = look(alone[row], np.array([row]), k)
+            assert np.array_equal(one, said[k, [row]], equal_nan=True)
+    wrong = ~np.isnan(said)
+    assert not wrong[:, [0, 4]].any()
+    assert wrong[-1, 1] and wrong[-1, 3] and wrong[39, 2]
+    assert not wrong[40:54, 2].any() and wrong[54, 2], "after the gap the size is measured anew"
+    assert not wrong[-1, 5], "three beats of a possible size prove the unit"

@@ -158,6 +158,11 @@ class Monitor:
         """Monotonic time at which the watchdog last looked at every bed: who guards the process looks at this."""
         return self._watchdog.checked_ns
 
+    @property
+    def skipped_windows(self) -> int:
+        """How many windows the network never saw, since newer ones replaced them."""
+        return self._ward.skipped_windows
+
     def events(self, *types: type[_E], policy: Policy = Policy.KEEP) -> AsyncGenerator[_E]:
         """Return what is published from now on, until the monitor ends.
 

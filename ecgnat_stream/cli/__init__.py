@@ -1,4 +1,4 @@
-"""The command line: ``ecgnat demo | run | replay | analyse | alarms | command | score | models | devices | doctor | completion``.
+"""The command line: ``ecgnat COMMAND``; ``ecgnat --help`` names them all.
 
 One module per command.
 
@@ -16,7 +16,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from ecgnat_stream import __version__
-from ecgnat_stream.cli import alarms, analyse, command, completion, demo, devices, doctor, models, replay, run, score, streams
+from ecgnat_stream.cli import (
+    alarms,
+    analyse,
+    bench,
+    command,
+    completion,
+    demo,
+    devices,
+    doctor,
+    models,
+    replay,
+    run,
+    score,
+    streams,
+)
 from ecgnat_stream.cli.encoding import take_every_character
 from ecgnat_stream.cli.live import NOT_A_DEVICE
 from ecgnat_stream.cli.logs import add_logging, logging_as_told
@@ -122,13 +136,14 @@ def parser() -> argparse.ArgumentParser:
   ecgnat alarms alarms.db --since 8h --summary  what a monitor with a [history] has written down
   ecgnat command acknowledge --bed home/icu/1 --mqtt mqtt://localhost
   ecgnat models                                 the networks that ship, and how good they are
+  ecgnat bench                                  how many beds this machine carries, and where the time goes
   ecgnat doctor                                 what is installed, compiled, reachable
   eval "$(ecgnat completion bash)"              let the tab key complete all of this""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"ecgnat-stream {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for one in (demo, run, replay, analyse, alarms, command, score, models, devices, doctor, completion):
+    for one in (demo, run, replay, analyse, alarms, command, score, models, devices, bench, doctor, completion):
         one.add(commands)
     for each in (parser, *commands.choices.values()):
         add_logging(each)

@@ -39,6 +39,11 @@ class ScheduleConfig(Settings, frozen=True, kw_only=True):
         Most windows in one batch.
     ahead
         Windows of one recording that may wait at a time.
+    slowest_hop_s
+        Longest time between two windows of a bed at rest while the monitor is too slow for its beds, in s: it is doubled step by
+        step, up to this and to ``window_s``. See docs/reliability.md.
+    turn_s
+        How long a bed at rest has a network that goes token by token, in s, while the beds at rest have it in turns.
     """
 
     section: ClassVar[str] = "schedule"
@@ -50,6 +55,10 @@ class ScheduleConfig(Settings, frozen=True, kw_only=True):
     ] = 5.0
     max_batch: Annotated[int, Within(1, 1024, "a larger batch makes every bed in it wait")] = 64
     ahead: Annotated[int, Within(1, 256, "windows that wait take memory")] = 16
+    slowest_hop_s: Annotated[float, Within(0.2, 60, "a rhythm that changes quietly would be seen after a minute")] = 8.0
+    turn_s: Annotated[
+        float, Within(20, 600, "a network that begins anew needs a while to know a heart; others wait meanwhile")
+    ] = 30.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,6 +66,8 @@ class ScheduleConfig(Settings, frozen=True, kw_only=True):
             value = getattr(self, name)
             if abs(value / FRAME_S - round(value / FRAME_S)) > 1e-6:
                 raise ConfigError(f"schedule.{name} = {value}: must be a whole number of {FRAME_S} s frames")
+        if self.slowest_hop_s < self.hop_s:
+            raise ConfigError(f"schedule.slowest_hop_s = {self.slowest_hop_s:g} is below schedule.hop_s = {self.hop_s:g}")
 
 
 class Scheduler:
@@ -99,6 +110,7 @@ class Scheduler:
         live: NDArray[np.bool_],
         now_ns: int,
         beats: tuple[NDArray[np.intp], NDArray[np.float64]] | None = None,
+        spared: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.bool_]:
         """Take one conditioned frame of each of some beds; cut the windows that become due.
 
@@ -115,6 +127,8 @@ class Scheduler:
         beats
             Bed and R peak, absolute in samples at ``signal.FS``, of the beats that became known with these frames; per bed
             ascending from call to call.
+        spared
+            ``(R,)`` beds that get no window now, whatever is due; none if left out.
 
         Returns
         -------
@@ -130,6 +144,8 @@ class Scheduler:
             for row, peak in zip(beats[0].tolist(), beats[1].tolist(), strict=True):
                 self._beats[row].append(peak / _STEP)
         due: NDArray[np.bool_] = ((frames + 1) % self._hop_frames == 0) & (frames + 1 >= self._first_frames)
+        if spared is not None:
+            due &= ~spared
         for i in np.flatnonzero(due):
             row, stop = int(rows[i]), int(frames[i] + 1) * _MODEL_FRAME
             begin = int(at[i]) + _MODEL_FRAME

@@ -77,6 +77,11 @@ class AlarmEngine:
         return self._machine.active()
 
     @property
+    def heart_alarms(self) -> bool:
+        """Whether any alarm of the heart has not ended, a latched one included."""
+        return any(name in PHYSIOLOGICAL for name in self._machine.conditions())
+
+    @property
     def at_s(self) -> float | None:
         """Where on the stream the last observation was that was judged, s."""
         return None if self._at_s == _NEVER else self._at_s

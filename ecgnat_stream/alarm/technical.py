@@ -31,6 +31,7 @@ TECHNICAL: dict[str, Condition] = {
     "noise": Condition("medium", False, "the signal is not usable"),
     "wrong-units": Condition("high", False, "the amplitude is not that of a heart: wrong units? The rhythm is not judged"),
     "rate-mismatch": Condition("medium", False, "the device sends at another rate than it says: rates and times are off"),
+    "network-paused": Condition("low", False, "the network looks at other beds for now: rhythm is judged by beats"),
     "model-late": Condition("medium", False, "the network is late"),
     "broker-lost": Condition("medium", False, "the message broker is lost"),
     "publisher-failed": Condition("medium", False, "the ZeroMQ publisher has failed"),

@@ -29,10 +29,10 @@ from ecgnat_stream.suggest import unknown
 from ecgnat_stream.ward import reports
 from ecgnat_stream.ward.bed import Bed, Moment
 from ecgnat_stream.ward.load import Load
+from ecgnat_stream.ward.relief import Relief
 from ecgnat_stream.ward.signal_path import FrameResult, SignalPath
 from ecgnat_stream.ward.streams import SCORES_KEPT, Streams
 from ecgnat_stream.watchdog import BedTruth
-from ecgnat_stream.words import counted
 
 __all__ = ["BedProgress", "Ward"]
 
@@ -115,7 +115,10 @@ class Ward:
         self._scheduler = Scheduler(rows, config.schedule)
         self._timeline = RhythmTimeline(rows, config.rhythm)
         self._late: set[int] = set()
-        self._load = Load()
+        self._load = Load(rows)
+        self._relief = Relief(rows, config.schedule, (self._lowest_bpm, self._highest_bpm))
+        self._overload = (False, 0, False)
+        self._paused = np.zeros(rows, bool)
         self._asked = False
 
     def is_live(self, row: int) -> bool:
@@ -209,6 +212,7 @@ class Ward:
         bed.begin(info)
         self._path.begin(row, info.fs, bed.slots, bed.stop)
         self._scheduler.reset(row)
+        self._relief.begin(row, bed.stop / info.fs)
 
     def _append(self, row: int, block: SampleBlock) -> None:
         bed = self._beds[row]
@@ -217,6 +221,7 @@ class Ward:
         if far:
             self._path.jump(row, block.start)
             self._scheduler.reset(row)
+            self._relief.begin(row, block.start / bed.fs)
         overwritten = self._path.append(row, block.start, samples, bed.slots)
         if overwritten:
             detail = f"{overwritten / bed.fs:.2f} s were overwritten unread: the monitor is too slow"
@@ -262,7 +267,8 @@ class Ward:
         last_ns = self._streams.arrival_ns(rows, stop_s)
         peaks = found.beats.row, found.beats.at
         live = self._live[rows]
-        due = self._scheduler.add(rows, step.frames, step.y, last_ns, live, now_ns, peaks)
+        spared = self._spared(step, live, last_ns, now_ns) if live.any() else None
+        due = self._scheduler.add(rows, step.frames, step.y, last_ns, live, now_ns, peaks, spared)
         for row in rows[due & ~live].tolist():
             self._hold_if_full(row)
         marks = self._say_beats(step)
@@ -296,6 +302,12 @@ class Ward:
                 calm=bool(calm[i]),
             )
             bed.add(moment)
+
+    def _spared(self, step: FrameResult, live: NDArray[np.bool_], last_ns: NDArray[np.int64], now_ns: int) -> NDArray[np.bool_]:
+        """Return ``(R,)`` the live beds that are passed over by the network, for the monitor is too slow for all."""
+        self._load.worked(step.rows[live], last_ns[live], now_ns)
+        self._relief.see(step)
+        return self._relief.spared(step.rows, step.frames) & live
 
     def _calm(self, step: FrameResult, states: NDArray[np.int8]) -> NDArray[np.bool_]:
         """Return ``(R,)`` in which beds nothing happened, see :attr:`AlarmEngine.calm_until_s`; ``(R, 12)`` states of the leads.
@@ -377,6 +389,7 @@ class Ward:
             waited = [self._beds[row].usable_at(int(stop)) for row, stop in zip(rows, stops, strict=True)]
             decision = self._timeline.decide(rows, np.array([usable for usable, _ in waited]))
             seconds = self._seconds(rows)
+            self._relief.hear(rows, decision.label, seconds)
             for k, i in enumerate(part):
                 window, bed = windows[i], self._beds[windows[i].row]
                 self._in_flight[window.row] -= 1
@@ -418,21 +431,31 @@ class Ward:
                 bed.technical("model-late", present=True, detail=detail)
             bed.say(bed.alarms.tick(now_ns, bed.now()))
         self._say(self._engine.tick(now_ns, utc))
-        if self._asked:  # while the network is being loaded nothing is skipped for want of time
-            self._check_load()
+        self._check_load(now_ns)
 
-    def _check_load(self) -> None:
-        """Tell that the monitor is too slow for its beds, with the figure, or that it keeps up again."""
-        before = self._load.overload
-        share = self._load.tick(int(self._scheduler.cut.sum()), self.skipped_windows)
-        if self._load.overload != before:
-            detail = (
-                f"{100 * share:.0f} % of the windows of {counted(len(self._beds), 'bed')} are skipped"
-                if self._load.overload
-                else ""
-            )
-            utc = self._clock.utc()
-            self._publish(Technical(bed="", time=utc, condition="overload", present=bool(detail), detail=detail))
+    def _check_load(self, now_ns: int) -> None:
+        """Do what a monitor does that is too slow for its beds; tell it, with the figure, and when it keeps up again."""
+        waiting = np.zeros(len(self._beds), bool)
+        for rows in self._path.ready():
+            waiting[rows] = self._live[rows]
+        self._relief.disturb(np.flatnonzero([bed.alarms.heart_alarms for bed in self._beds]))
+        pressure = self._load.tick(now_ns, self._scheduler.cut, self._scheduler.skipped, waiting, asked=self._asked)
+        if self._relief.step(now_ns, pressure.present):
+            self._load.restart()
+        for row in np.flatnonzero(self._relief.paused != self._paused).tolist():
+            self._beds[row].technical("network-paused", present=bool(self._relief.paused[row]))
+        self._paused = self._relief.paused.copy()
+        level, before = self._relief.level, self._overload
+        all_done = pressure.present and level == self._relief.most
+        self._overload = overload = (pressure.present or level > 0, level, all_done or (before[2] and before[1] == level))
+        if overload == before:
+            return
+        watched = [row for row, bed in enumerate(self._beds) if bed.live and bed.info and not (bed.lost or bed.ended)]
+        done = self._relief.describe(np.array(watched, np.intp))
+        too_slow = f"{pressure}" if pressure.present else ""
+        detail = "; ".join(part for part in (too_slow, done) if part)
+        event = Technical(bed="", time=self._clock.utc(), condition="overload", present=overload[0], detail=detail)
+        self._publish(event)
 
     def clock_set(self, step: Step) -> None:
         """Take note that the wall clock was set, or that the machine slept: then no live bed was watched meanwhile."""

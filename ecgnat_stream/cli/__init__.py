@@ -21,6 +21,7 @@ from ecgnat_stream.cli import (
     analyse,
     bench,
     command,
+    compile,
     completion,
     demo,
     devices,
@@ -138,12 +139,13 @@ def parser() -> argparse.ArgumentParser:
   ecgnat models                                 the networks that ship, and how good they are
   ecgnat bench                                  how many beds this machine carries, and where the time goes
   ecgnat doctor                                 what is installed, compiled, reachable
+  ecgnat compile                                prepare all that can be compiled, for faster starts and steps
   eval "$(ecgnat completion bash)"              let the tab key complete all of this""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"ecgnat-stream {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for one in (demo, run, replay, analyse, alarms, command, score, models, devices, bench, doctor, completion):
+    for one in (demo, run, replay, analyse, alarms, command, score, models, devices, bench, doctor, compile, completion):
         one.add(commands)
     for each in (parser, *commands.choices.values()):
         add_logging(each)

@@ -15,6 +15,7 @@ from collections.abc import Coroutine, Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any, NamedTuple
 
+from ecgnat_stream import compiled
 from ecgnat_stream.cli.options import a_broker, a_path
 from ecgnat_stream.cli.security import examine_security
 from ecgnat_stream.errors import ConfigError, EcgnatError
@@ -81,6 +82,7 @@ def _findings(mqtt: str | None) -> Iterator[Check]:
     )
     yield from _packages()
     yield from _torch()
+    yield Check("ok", "signal stages", compiled.describe())
     yield from _model()
     yield from _devices()
     yield from _terminal()
@@ -113,9 +115,9 @@ def _torch() -> Iterator[Check]:
     yield Check("ok", "torch", f"{torch.__version__}, {threads}, {cuda}")
     compiler = next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None)
     if compiler:
-        yield Check("ok", "C++ compiler", f'{compiler}: model.compile = "on" is possible')
+        yield Check("ok", "C++ compiler", f"{compiler}: `ecgnat compile` is possible")
     else:
-        yield Check("note", "C++ compiler", "none: the network runs eagerly")
+        yield Check("note", "C++ compiler", "none: `ecgnat compile` needs one")
 
 
 def _model() -> Iterator[Check]:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 __all__ = ["Backend", "choose_backend", "fit_kernel", "neighborhood_attention", "neighbours"]
 
-Backend = Literal["reference", "masked", "banded", "flex", "natten"]
+Backend = Literal["reference", "masked", "banded", "blocks", "flex", "natten"]
 
 _BLOCK = 16
 """Queries per block of the banded form: 16 see 28 keys of which 13 are theirs. 8 and 32 take 1.1 to 1.4 times as long."""
@@ -49,9 +49,9 @@ def neighborhood_attention(
         ``(B, L, H, K)``.
     backend
         "reference" gathers neighbours by the definition, "masked" is scaled dot product attention of all tokens under a cached
-        mask, "banded" multiplies blocks of queries with the keys near them, "flex" is PyTorch's flex attention, which skips
-        blocks that no window reaches (compiled on CUDA, slow elsewhere), "natten" calls its fused kernels. None takes
-        :func:`choose_backend`.
+        mask, "banded" multiplies blocks of queries with the keys near them where that is faster, "blocks" does so whatever the
+        batch, "flex" is PyTorch's flex attention, which skips blocks that no window reaches (compiled on CUDA, slow elsewhere),
+        "natten" calls its fused kernels. None takes :func:`choose_backend`.
 
     Raises
     ------
@@ -70,17 +70,17 @@ def neighborhood_attention(
         return _gathered(query, key, value, kernel_size, dilation, is_causal)
     if backend == "natten" and kernel_size >= 2 and kernel_size * dilation <= length:
         return _natten(query, key, value, kernel_size, dilation, is_causal)
-    if backend == "banded":
-        return _banded(query, key, value, kernel_size, dilation, is_causal)
+    if backend in ("banded", "blocks"):
+        return _banded(query, key, value, kernel_size, dilation, is_causal, any_batch=backend == "blocks")
     if backend == "flex":
         return _flex(query, key, value, kernel_size, dilation, is_causal)
     if backend in ("masked", "natten"):  # natten refuses a window longer than the sequence
         return _masked(query, key, value, kernel_size, dilation, is_causal)
-    raise ValueError(f"unknown attention back end {backend!r}: one of reference, masked, banded, flex, natten")
+    raise ValueError(f"unknown attention back end {backend!r}: one of reference, masked, banded, blocks, flex, natten")
 
 
 def choose_backend(device: torch.device) -> Backend:
-    """Name the fastest back end for a device: natten on CUDA where it is installed, else masked; banded on a CPU."""
+    """Name the fastest back end for a device: natten on CUDA if installed, else masked; banded on a CPU."""
     if device.type == "cpu":
         return "banded"
     return "natten" if device.type == "cuda" and find_spec("natten") is not None else "masked"
@@ -138,12 +138,13 @@ def _mask(length: int, kernel_size: int, dilation: int, is_causal: bool, device:
         return torch.zeros(length, length, dtype=dtype).masked_fill_(~seen[:, :length], float("-inf")).to(device)
 
 
-def _banded(query: Tensor, key: Tensor, value: Tensor, kernel_size: int, dilation: int, is_causal: bool) -> Tensor:
+def _banded(
+    query: Tensor, key: Tensor, value: Tensor, kernel_size: int, dilation: int, is_causal: bool, any_batch: bool
+) -> Tensor:
     """Attend in blocks of queries, each over the band of keys that its windows cover; residue classes lie side by side."""
     batch, length, heads, head_dim = query.shape
     ranks = -(-length // dilation)
-    small = not torch.compiler.is_exporting() and batch * ranks <= _DENSE_BATCH_TOKENS  # an exported graph fits every batch
-    in_blocks = ranks > _DENSE_TOKENS and not small
+    in_blocks = ranks > _DENSE_TOKENS and (any_batch or batch * ranks > _DENSE_BATCH_TOKENS)
     if not in_blocks and dilation == 1:
         return _masked(query, key, value, kernel_size, dilation, is_causal)
     band = _band(length, kernel_size, dilation, is_causal, _BLOCK if in_blocks else ranks)

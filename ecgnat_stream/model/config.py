@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from ecgnat_stream.settings import Settings, Within
+from ecgnat_stream.settings import PathText, Settings, Within
 
 __all__ = ["ModelConfig"]
 
@@ -17,8 +17,12 @@ class ModelConfig(Settings, frozen=True, kw_only=True):
     name
         Name of a shipped checkpoint (``ecgnat-nano``, ``beatnet``, ``clear-hug``, ...), or the path of a checkpoint directory.
     compile
-        "on" compiles every batch size at start-up and needs a C++ compiler, "off" never does, "auto" compiles on CUDA only: see
-        docs/models.md for the measurement.
+        What ``ecgnat compile`` has prepared is used unless this is "off". Where nothing fits, "on" compiles every batch size at
+        start-up and needs a C++ compiler, "auto" does so on CUDA only: see docs/models.md for the measurement.
+    runtime
+        "onnx" runs the network in onnxruntime on a CPU, as ``ecgnat compile --onnx`` has written it.
+    packages
+        Folder of what ``ecgnat compile --out`` has prepared, code that is run as it is; empty for this account's cache.
     device
         "auto" takes CUDA where there is one.
     threads
@@ -34,6 +38,8 @@ class ModelConfig(Settings, frozen=True, kw_only=True):
 
     name: str = "ecgnat-nano"
     compile: Literal["auto", "on", "off"] = "auto"
+    runtime: Literal["torch", "onnx"] = "torch"
+    packages: PathText = ""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[int, Within(0, 256, "0 leaves the choice to torch, and no machine has more")] = 1
     max_batch: Annotated[int, Within(1, 1024, "a larger batch makes every bed in it wait")] = 64

@@ -6,7 +6,6 @@ fixed sizes, so that a compiled graph never compiles again in service. Nothing i
 
 from __future__ import annotations
 
-import shutil
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,7 +24,8 @@ from ecgnat_stream.model.checkpoint import load_checkpoint
 from ecgnat_stream.model.config import ModelConfig
 from ecgnat_stream.model.ecgnat import EcgNatConfig
 from ecgnat_stream.model.network import Network
-from ecgnat_stream.model.tokens import BeatTokens, check_beats
+from ecgnat_stream.model.runtime import choose_runtime
+from ecgnat_stream.model.tokens import check_beats
 from ecgnat_stream.signal import LEADS, MODEL_FS, TOKEN_S, Conditioned
 
 __all__ = ["Prediction", "Predictor", "try_loading"]
@@ -74,8 +74,8 @@ def try_loading(config: ModelConfig) -> None:
     ConfigError, CheckpointError
         As :class:`Predictor`.
     """
-    _choose_device(config.device)
-    _limit_threads(config)
+    choose_device(config.device)
+    limit_threads(config)
     load_checkpoint(find_checkpoint(config.name))
 
 
@@ -84,15 +84,14 @@ class Predictor:
 
     def __init__(self, config: ModelConfig | None = None) -> None:
         self.config = config or ModelConfig()
-        _limit_threads(self.config)
+        limit_threads(self.config)
         self.path = find_checkpoint(self.config.name)
         network, self.card = load_checkpoint(self.path)
         self.needs_beats = network.needs_beats
-        self.device = _choose_device(self.config.device)
+        self.device = choose_device(self.config.device)
         self.parameters = sum(p.numel() for p in network.parameters())
         self._network = fold_batch_norm(network).to(self.device)
-        self._compiled, self._why = _choose_compile(self.config.compile, self.device, network.static)
-        self._run = torch.compile(self._network, dynamic=False) if self._compiled else self._network
+        self.runtime = choose_runtime(self.config, self.path, self._network, self.device)
         self.buckets = _buckets(self.config.max_batch)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._warm_up()
@@ -113,7 +112,7 @@ class Predictor:
         attention = f"{choose_backend(self.device)} attention, " if own else ""
         return (
             f"{self.path.name}: {self.card.model.__struct_config__.tag} {self.card.model.name}, "
-            f"{self.parameters / 1e6:.2f} M parameters, {attention}{'compiled' if self._compiled else 'eager'} ({self._why}), "
+            f"{self.parameters / 1e6:.2f} M parameters, {attention}{self.runtime.name} ({self.runtime.why}), "
             f"{self.device}, {torch.get_num_threads()} threads"
         )
 
@@ -171,11 +170,10 @@ class Predictor:
     @torch.inference_mode()
     def _batch(self, windows: NDArray[np.float32], beats: NDArray[np.float32] | None) -> tuple[NDArray[Any], ...]:
         count = len(windows)
-        bucket = next(size for size in self.buckets if size >= count)
+        bucket = next(size for size in self.buckets if size >= count) if self.runtime.fixed else count
         peaks = None if beats is None else _padded(beats, bucket).to(self.device)
-        x = self._network.prepare(_padded(windows, bucket).to(self.device), peaks)
-        output = self._run(x)
-        tiled = (x.fixed | ~x.beat).all(dim=1)[:count] if isinstance(x, BeatTokens) else torch.zeros(count, dtype=torch.bool)
+        output, tiled = self.runtime.run(_padded(windows, bucket).to(self.device), peaks)
+        tiled = torch.zeros(count, dtype=torch.bool) if tiled is None else tiled[:count]
         rhythm, beat, window, screen = (logits[:count].float() for logits in output)
         probabilities = (
             calibrate(rhythm, self.card.calibration.temperature, self.card.calibration.bias),
@@ -189,7 +187,7 @@ class Predictor:
     def _warm_up(self) -> None:
         """Run every batch size once where graphs have to be compiled; else one window, for masks and first allocations."""
         length = round(self.config.window_s * MODEL_FS)
-        for size in self.buckets if self._compiled else (1,):
+        for size in self.buckets if self.runtime.fixed else (1,):
             beats = np.arange(50, length, 80, dtype=np.float32)
             windows = Conditioned(np.zeros((size, len(LEADS), length), np.float32), MODEL_FS)
             said = self.predict(windows, np.tile(beats, (size, 1)))
@@ -217,7 +215,7 @@ def fold_batch_norm(network: Network) -> Network:
     return network
 
 
-def _limit_threads(config: ModelConfig) -> None:
+def limit_threads(config: ModelConfig) -> None:
     """Set the threads before anything is computed: threads that wait for each other on busy cores cost more than they bring."""
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -230,23 +228,17 @@ def _padded(array: NDArray[np.float32], rows: int) -> Tensor:
     return padded
 
 
-def _choose_device(device: str) -> torch.device:
+def choose_device(device: str) -> torch.device:
+    """Return what a setting stands for.
+
+    Raises
+    ------
+    ConfigError
+        Without the CUDA device that is asked for.
+    """
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("model.device is 'cuda', but torch finds no CUDA device; use 'auto' or 'cpu'")
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def _choose_compile(wish: str, device: torch.device, static: bool) -> tuple[bool, str]:
-    """Decide whether to compile, and say why."""
-    if wish == "off":
-        return False, "compile = off"
-    if not static:
-        return False, "shapes differ from window to window"
-    if wish == "auto" and device.type == "cpu":
-        return False, "on a CPU compiling gains nothing: docs/models.md"
-    if shutil.which("c++") is None and shutil.which("g++") is None and shutil.which("clang++") is None:
-        return False, "no C++ compiler found"
-    return True, f"compile = {wish}"
 
 
 def _buckets(max_batch: int) -> tuple[int, ...]:

@@ -31,6 +31,7 @@ def test_every_back_end_agrees_with_natten(length: int, kernel_size: int, dilati
     reference = neighborhood_attention(query, key, value, kernel_size, dilation, is_causal, "reference")
     masked = neighborhood_attention(query, key, value, kernel_size, dilation, is_causal, "masked")
     banded = neighborhood_attention(query, key, value, kernel_size, dilation, is_causal, "banded")
+    blocks = neighborhood_attention(*(x[:1] for x in (query, key, value)), kernel_size, dilation, is_causal, "blocks")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # natten's CPU path warns that it is not the fused one
         oracle = natten.na1d(query, key, value, kernel_size=kernel_size, dilation=dilation, is_causal=is_causal)
@@ -39,6 +40,7 @@ def test_every_back_end_agrees_with_natten(length: int, kernel_size: int, dilati
     torch.testing.assert_close(masked, reference, atol=2e-6, rtol=1e-5)
     torch.testing.assert_close(banded, reference, atol=2e-6, rtol=1e-5)
     torch.testing.assert_close(flex, reference, atol=2e-6, rtol=1e-5)
+    torch.testing.assert_close(blocks, reference[:1], atol=2e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("head_dim", [4, 8, 12])

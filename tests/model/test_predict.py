@@ -117,12 +117,13 @@ def test_what_was_submitted_may_be_written_over(checkpoint: Path) -> None:
         np.testing.assert_allclose(waiting.result().rhythm, wanted, atol=1e-6)
 
 
-def test_batches_are_padded_to_few_sizes(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Predictor(ModelConfig(name=str(checkpoint), max_batch=12)) as predictor:
+def test_batches_are_padded_to_the_few_sizes_that_were_compiled(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(torch, "compile", lambda network, dynamic: lambda x: (seen.append(len(x)), network(x))[1])
+    monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/c++" if name == "c++" else None)
+    with Predictor(ModelConfig(name=str(checkpoint), max_batch=12, compile="on")) as predictor:
         assert predictor.buckets == (1, 2, 4, 8, 12)
-        seen: list[int] = []
-        network = predictor._run
-        monkeypatch.setattr(predictor, "_run", lambda x: (seen.append(len(x)), network(x))[1])
+        seen.clear()
         for count in (1, 3, 7, 9, 13, 30):
             predictor.predict(at_100(windows(count)))
         assert set(seen) <= set(predictor.buckets)
@@ -145,7 +146,7 @@ def test_compiled_means_every_batch_size_is_warm_before_service(checkpoint: Path
     monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/c++" if name == "c++" else None)
     with Predictor(ModelConfig(name=str(checkpoint), compile="on", device="cpu", max_batch=4)) as predictor:
         assert seen == [1, 2, 4]
-        assert "compiled (compile = on)" in predictor.describe()
+        assert "compiled (compile = on; no package: ecgnat compile)" in predictor.describe()
 
 
 @pytest.mark.parametrize("arch", ["beatnet", "clear", "ecgnat-hug"])
@@ -159,7 +160,7 @@ def test_what_changes_its_shapes_is_not_compiled(tmp_path: Path, arch: str) -> N
 def test_without_a_compiler_it_runs_eager_and_says_so(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
     with Predictor(ModelConfig(name=str(checkpoint), compile="on", device="cpu", max_batch=2)) as predictor:
-        assert "eager (no C++ compiler found)" in predictor.describe()
+        assert "eager (no C++ compiler found; no package: ecgnat compile)" in predictor.describe()
         assert predictor.predict(at_100(windows(1))).rhythm.shape == (1, 32, 8)
 
 

@@ -1,0 +1,167 @@
+"""What computes the logits: packages that fit are used, others are not and say why; ONNX says what torch says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from ecgnat_stream.errors import ConfigError, EcgnatError
+from ecgnat_stream.model import (
+    EcgNat,
+    EcgNatConfig,
+    ModelCard,
+    ModelConfig,
+    Predictor,
+    ahead,
+    build,
+    configured,
+    package,
+    save_checkpoint,
+)
+from ecgnat_stream.model.ahead import WindowForm, make_onnx, make_package
+from ecgnat_stream.model.checkpoint import load_checkpoint
+from ecgnat_stream.model.package import find_package, keep_manifest, package_file
+from ecgnat_stream.model.predict import fold_batch_norm
+from ecgnat_stream.signal import Conditioned
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelConfig:
+    """Return the settings of a small network of random weights; this account's cache is empty."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    torch.manual_seed(0)
+    model = EcgNatConfig(embed_dim=8, depths=(2, 1, 1, 1), num_heads=(1, 2, 2, 4))
+    return ModelConfig(name=str(save_checkpoint(tmp_path / "small", EcgNat(model), ModelCard(model=model))), max_batch=6)
+
+
+def windows(count: int) -> Conditioned:
+    samples = np.random.default_rng(0).standard_normal((count, 12, 1000)).astype(np.float32)
+    samples[0, 3:] = np.nan
+    samples[-1, :, 700:] = np.nan
+    return Conditioned(samples, 100)
+
+
+def a_package(config: ModelConfig) -> Path:
+    """Put something in the place of a package, with a manifest that fits."""
+    checkpoint = Path(config.name)
+    file = package_file(config, checkpoint, "window", CPU)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"code")
+    return keep_manifest(config, checkpoint, "window", CPU)
+
+
+def why_not(config: ModelConfig) -> str:
+    found, said = find_package(config, Path(config.name), "window", CPU)
+    assert found is None
+    return said
+
+
+def test_a_package_that_fits_is_found_and_used(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = a_package(config)
+    assert find_package(config, Path(config.name), "window", CPU)[0] == file
+    with Predictor(msgspec.structs.replace(config, compile="off")) as predictor:
+        assert predictor.runtime.name == "eager" and "compile = off" in predictor.describe()
+        wanted = predictor.predict(windows(3))
+    loaded: list[str] = []
+    form = WindowForm(fold_batch_norm(load_checkpoint(config.name)[0]))
+    monkeypatch.setattr(torch._inductor, "aoti_load_package", lambda path: (loaded.append(path), form)[1])
+    with Predictor(config) as predictor:
+        assert loaded == [str(file)]
+        assert predictor.runtime.name == "package" and f"package ({file})" in predictor.describe()
+        np.testing.assert_allclose(predictor.predict(windows(3)).rhythm, wanted.rhythm, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"torch": "2.1.0"}, "made for torch '2.1.0'"),
+        ({"device": "NVIDIA H200"}, "made for device 'NVIDIA H200', here it is 'cpu'"),
+        ({"processor": "x86_64 AVX512"}, "made for processor"),
+        ({"threads": 8}, "made for threads 8, here it is 1"),
+        ({"samples": 3000}, "made for samples 3000"),
+        ({"checkpoint": "0"}, "made for another checkpoint"),
+        ({"code": "0"}, "made for another code"),
+        ({"max_batch": 5}, "batches of 5, not 6"),
+        ({"package": "0"}, "is not the one that was made"),
+    ],
+)
+def test_a_package_that_does_not_fit_is_not_used(config: ModelConfig, change: dict[str, Any], said: str) -> None:
+    file = a_package(config)
+    place = file.with_name(f"{file.name}.json")
+    place.write_bytes(msgspec.json.encode(msgspec.json.decode(place.read_bytes()) | change))
+    assert said in why_not(config)
+    with Predictor(config) as predictor:
+        assert predictor.runtime.name == "eager" and said in predictor.describe()
+
+
+def test_other_weights_have_no_package(config: ModelConfig) -> None:
+    a_package(config)
+    model = EcgNatConfig(embed_dim=8, depths=(2, 1, 1, 1), num_heads=(1, 2, 2, 4))
+    save_checkpoint(config.name, EcgNat(model), ModelCard(model=model))
+    assert why_not(config) == "no package: ecgnat compile"
+
+
+def test_what_others_can_write_to_is_not_run(config: ModelConfig) -> None:
+    file = a_package(config)
+    file.chmod(0o666)
+    assert "others than this account can write" in why_not(config)
+
+
+def test_a_damaged_manifest_is_told(config: ModelConfig) -> None:
+    file = a_package(config)
+    file.with_name(f"{file.name}.json").write_bytes(b"{")
+    assert "cannot be used" in why_not(config)
+
+
+def test_packages_lie_in_the_folder_that_is_named(config: ModelConfig, tmp_path: Path) -> None:
+    named = msgspec.structs.replace(config, packages=str(tmp_path / "packages"))
+    assert tmp_path / "packages" in a_package(named).parents
+    assert why_not(config) == "no package: ecgnat compile"
+
+
+def test_without_a_compiler_it_says_what_to_install(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(ConfigError, match=r"apt install g\+\+"):
+        make_package(config)
+
+
+def test_a_network_of_heartbeats_is_refused(tmp_path: Path) -> None:
+    network = build(configured("beatnet", "nano"))
+    save_checkpoint(tmp_path, network, ModelCard(model=network.config))
+    with pytest.raises(ConfigError, match="differ from window to window"):
+        make_package(ModelConfig(name=str(tmp_path)))
+
+
+def test_what_computes_something_else_is_not_kept(config: ModelConfig) -> None:
+    network = fold_batch_norm(load_checkpoint(config.name)[0])
+    samples = torch.from_numpy(windows(2).samples)
+    said = WindowForm(network)(samples)
+    ahead._check(said, network, samples)
+    with pytest.raises(EcgnatError, match="it is not kept"):
+        ahead._check([part + 0.01 for part in said], network, samples)
+
+
+def test_onnx_says_what_torch_says(config: ModelConfig) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    onnx = msgspec.structs.replace(config, runtime="onnx")
+    with pytest.raises(ConfigError, match="no package: ecgnat compile --onnx"):
+        Predictor(onnx)
+    make_onnx(config)
+    with Predictor(config) as torch_, Predictor(onnx) as onnx_:
+        assert "onnx (onnxruntime" in onnx_.describe()
+        for count in (1, 5, 8):
+            a, b = torch_.predict(windows(count)), onnx_.predict(windows(count))
+            for name in ("rhythm", "beat", "window", "screen"):
+                np.testing.assert_allclose(getattr(b, name), getattr(a, name), atol=1e-5)
+
+
+def test_a_processor_has_one_name() -> None:
+    assert package._processor() == package._processor() != ""

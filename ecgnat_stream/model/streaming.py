@@ -18,13 +18,16 @@ Shapes: B bed of a step, N token, E width, H head, K head dim, G residue class, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ecgnat_stream.errors import ConfigError
+from ecgnat_stream.model.cuda import GraphedBatches, graphed_step
 from ecgnat_stream.model.ecgnat import Downsampler, EcgNat, NatLayer, PaddedConv
 from ecgnat_stream.model.heads import WindowHead
 from ecgnat_stream.model.network import Network, NetworkOutput
@@ -154,6 +157,9 @@ class StreamingEcgNat:
         What runs the step: the step itself, or what was made of it by a compiler.
     kept
         In which floating point numbers the past is kept; half as wide, it takes half the memory.
+    graphs
+        Sizes of steps of one token that are captured (:mod:`~ecgnat_stream.model.cuda`); None captures none. Then the answers are
+        on the host, and only whole steps of these sizes are run.
 
     Raises
     ------
@@ -169,11 +175,19 @@ class StreamingEcgNat:
         statements: bool = False,
         run: Callable[..., tuple[Tensor, ...]] | None = None,
         kept: torch.dtype = torch.float32,
+        graphs: Sequence[int] | None = None,
     ) -> None:
         self.network = network if isinstance(network, StepNetwork) else StepNetwork(network, statements=statements)
         self._run, self._kept = run or self.network, kept
         self.device = next(self.network.parameters()).device
         self._state = {name: self._zeros(name, shape, beds + _SPARE) for name, shape in self.network.shapes().items()}
+        self._sizes, self._graphs = graphs, self._captured(graphs)
+
+    def _captured(self, sizes: Sequence[int] | None) -> GraphedBatches | None:
+        return graphed_step(self._run, self.state, sizes, (len(LEADS), TOKEN)) if sizes else None
+
+    def _between_steps(self) -> AbstractContextManager[Any]:
+        return nullcontext() if self._graphs is None else self._graphs.between()
 
     def _zeros(self, name: str, shape: tuple[int, ...], rows: int) -> Tensor:
         kind = torch.long if name == "taken" else self._kept
@@ -201,10 +215,11 @@ class StreamingEcgNat:
 
     def grow(self, beds: int) -> None:
         """Make room for more beds; those that are there go on."""
-        with torch.inference_mode():
+        with torch.inference_mode(), self._between_steps():
             for name, tensor in self._state.items():
                 more = self._zeros(name, tuple(tensor.shape[1:]), beds + _SPARE - len(tensor))
                 self._state[name] = torch.cat([tensor, more])
+        self._graphs = self._captured(self._sizes)
 
     @torch.inference_mode()
     def step(self, rows: Tensor, samples: Tensor, size: int | None = None) -> NetworkOutput:
@@ -239,19 +254,24 @@ class StreamingEcgNat:
         if size is not None and size > count:
             rows = torch.cat([rows, rows.new_zeros(size - count)])
             samples = torch.cat([samples, samples.new_full((size - count, *samples.shape[1:]), torch.nan)])
-        said = self._run(samples.to(self.device), rows.to(self.device), *self._state.values())
+        said: tuple[Tensor, ...]
+        if self._graphs is None:
+            said = self._run(samples.to(self.device), rows.to(self.device), *self._state.values())
+        else:
+            said = self._graphs.submit(rows=rows, samples=samples).result()
         none = said[0].new_empty(count, 0)
         return NetworkOutput(*(part[:count] for part in said), *([none] * (4 - len(said))))
 
     def reset(self, rows: Tensor) -> None:
         """Let beds begin anew, without a past."""
-        with torch.inference_mode():
+        with torch.inference_mode(), self._between_steps():
             for tensor in self._state.values():
                 tensor[rows.to(self.device) + _SPARE] = 0
 
     def save(self, row: int) -> dict[str, Tensor]:
         """Return all that is remembered of a bed, to be given to :meth:`restore` of another process."""
-        return {name: tensor[row + _SPARE].cpu().clone() for name, tensor in self._state.items()}
+        with self._between_steps():
+            return {name: tensor[row + _SPARE].cpu().clone() for name, tensor in self._state.items()}
 
     def restore(self, row: int, state: Mapping[str, Tensor]) -> None:
         """Let a bed go on where another one stood.
@@ -263,7 +283,7 @@ class StreamingEcgNat:
         """
         if {name: tuple(tensor.shape) for name, tensor in state.items()} != self.network.shapes():
             raise ValueError("the state is that of a network of another shape")
-        with torch.inference_mode():
+        with torch.inference_mode(), self._between_steps():
             for name, tensor in state.items():
                 self._state[name][row + _SPARE] = tensor.to(self.device)
 

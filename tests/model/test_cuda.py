@@ -99,3 +99,26 @@ def test_steps_by_graphs_equal_the_whole_record(
         for k, row in enumerate(rows):
             torch.testing.assert_close(rhythm[k, 0], expected.rhythm[row, at[k]], atol=atol, rtol=0)
     net.cpu()
+
+
+@each_device
+def test_a_stream_by_graphs_grows_resets_and_is_handed_over_as_one_without(device: torch.device) -> None:
+    net, x = network().to(device), samples(3, 24)
+    plain, graphed = StreamingEcgNat(net, 2), StreamingEcgNat(net, 2, graphs=(1, 4))
+    everyone, moved = torch.arange(3), StreamingEcgNat(net, 4, graphs=(1,))
+    seen = graphed.state[0].data_ptr()
+    for stream in (plain, graphed):
+        stream.step(torch.tensor([0, 1]), x[:2, :, :TOKEN])
+        stream.grow(3)
+        stream.step(everyone, x[:, :, TOKEN : 2 * TOKEN])
+        stream.reset(torch.tensor([1]))
+    assert graphed.state[0].data_ptr() != seen  # what was captured before would write into the old places
+    moved.restore(3, graphed.save(0))
+    for at in range(2 * TOKEN, x.shape[2], TOKEN):
+        part = x[:, :, at : at + TOKEN]
+        one, other = plain.step(everyone, part), graphed.step(everyone, part)
+        third = moved.step(torch.tensor([3]), part[:1])
+        torch.testing.assert_close(other.rhythm.cpu(), one.rhythm.cpu(), atol=1e-5, rtol=0)
+        torch.testing.assert_close(third.beat.cpu(), one.beat[:1].cpu(), atol=1e-5, rtol=0)
+    assert torch.equal(plain.taken.cpu(), graphed.taken.cpu())
+    net.cpu()

@@ -11,12 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import butter, iirnotch, sosfilt, tf2sos
 
+from ecgnat_stream.compiled import kernels_wanted
 from ecgnat_stream.condition.pacing import CONTEXT, remove_spikes
 from ecgnat_stream.settings import Settings, Within
 from ecgnat_stream.signal import FRAME, FS, LEADS, Conditioned
@@ -127,6 +128,7 @@ class Conditioner:
         self._started = np.zeros(0, bool)
         self._seen = np.zeros((0, _LEADS), bool)
         self.grow(rows)
+        self._compiled = _Compiled(self._phases, self._length) if kernels_wanted() else None
         self.spikes = _NO_SPIKES
         """What the last call of :meth:`process` took out."""
 
@@ -172,6 +174,8 @@ class Conditioner:
         -------
         ``(R, 12, FRAME)`` float32 mV at ``signal.FS``; NaN where missing, and in the first frame after a restart.
         """
+        if self._compiled is not None:
+            return self._process_compiled(self._compiled, rows, frames, samples)
         missing = np.isnan(samples)
         present = ~missing.all(axis=2)
         self._seen[rows] |= present
@@ -191,6 +195,28 @@ class Conditioner:
         out[row, lead] = y
         return self._derive_limb_leads(rows, out)
 
+    def _process_compiled(
+        self, compiled: _Compiled, rows: NDArray[np.intp], frames: NDArray[np.int64], samples: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Do the same by :mod:`ecgnat_stream.condition.kernels`."""
+        whole, phase = self._positions(frames)
+        for value in (0,) if self._phases == 1 else np.unique(phase).tolist():
+            if not compiled.has[value]:
+                compiled.weights[value], compiled.own[value] = self._weigh(value)
+                compiled.has[value] = True
+        out = np.empty((len(rows), _LEADS, FRAME), np.float32)
+        compiled.make_room(len(rows))
+        number = compiled.kernel(
+            np.ascontiguousarray(rows, np.int64), np.ascontiguousarray(frames, np.int64), whole, phase,
+            np.ascontiguousarray(samples, np.float32), compiled.weights, compiled.own, self._sos, _all_limb_leads(),
+            self.fs, self._back, self._state, self._offset, self._baseline, self._started, self._seen, out,
+            compiled.spike_index, compiled.spike_at,
+        )  # fmt: skip
+        self.spikes = _NO_SPIKES
+        if number:
+            self.spikes = _together(rows, compiled.spike_index[:number], compiled.spike_at[:number])
+        return out
+
     def _positions(self, frames: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Split the device position of each frame's first sample into a whole index and a phase in ``1 / self._phases``."""
         step = self._per_frame
@@ -202,15 +228,18 @@ class Conditioner:
     def _kernel(self, phase: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return ``(n, FRAME)`` weights, and ones where a device sample is an output sample's own, for one phase."""
         if phase not in self._kernels:
-            at = (np.arange(self._length) - self._back - phase / self._phases) / self.fs
-            apart = at[:, None] - np.arange(FRAME) / FS
-            inside = np.abs(apart) <= _REACH_S
-            window = np.i0(_KAISER * np.sqrt(np.clip(1.0 - (apart / _REACH_S) ** 2, 0.0, 1.0)))
-            weights = np.where(inside, np.sinc(2.0 * self.config.high_hz * apart) * window, 0.0)
-            weights /= weights.sum(axis=0)
-            own = np.abs(apart) <= max(0.5 / self.fs, 0.5 / FS) + 1e-9
-            self._kernels[phase] = weights.astype(np.float32), own.astype(np.float32)
+            self._kernels[phase] = self._weigh(phase)
         return self._kernels[phase]
+
+    def _weigh(self, phase: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        at = (np.arange(self._length) - self._back - phase / self._phases) / self.fs
+        apart = at[:, None] - np.arange(FRAME) / FS
+        inside = np.abs(apart) <= _REACH_S
+        window = np.i0(_KAISER * np.sqrt(np.clip(1.0 - (apart / _REACH_S) ** 2, 0.0, 1.0)))
+        weights = np.where(inside, np.sinc(2.0 * self.config.high_hz * apart) * window, 0.0)
+        weights /= weights.sum(axis=0)
+        own = np.abs(apart) <= max(0.5 / self.fs, 0.5 / FS) + 1e-9
+        return weights.astype(np.float32), own.astype(np.float32)
 
     def _resample(self, x: NDArray[np.float32], frames: NDArray[np.int64]) -> NDArray[np.float32]:
         """Resample ``(P, n)`` to ``(P, FRAME)``. One product per pair, so that no pair's rounding depends on its neighbours."""
@@ -267,13 +296,7 @@ class Conditioner:
         start, _ = self._positions(frames)
         place = (start[row[pair]] - self._back + at) * (FS / self.fs)
         own = (place >= frames[row[pair]] * FRAME) & (place < (frames[row[pair]] + 1) * FRAME)
-        index, place = row[pair][own], place[own]
-        order = np.lexsort((place, index))
-        index, place = index[order], place[order]
-        apart = np.diff(place) > _SAME_S * FS
-        new = np.concatenate([[True], apart | (np.diff(index) != 0)])[: len(index)]
-        first = np.flatnonzero(new)
-        return Spikes(rows[index[first]], place[first], np.diff(np.append(first, len(index))))
+        return _together(rows, row[pair][own], place[own])
 
     def _limit(self, x: NDArray[np.float32], pair: NDArray[np.intp]) -> NDArray[np.float32]:
         """Clip ``(P, n)`` to the input range about the baseline, so that a spike or a rail does not charge the filter."""
@@ -314,6 +337,46 @@ class Conditioner:
             for lead in np.flatnonzero(~pattern):
                 y[of, lead] = mix[lead, 0] * y[of, a] + mix[lead, 1] * y[of, b]
         return y
+
+
+class _Compiled:
+    """The compiled kernel, and the memory that it wants: the weights of all phases, and room for spikes."""
+
+    def __init__(self, phases: int, length: int) -> None:
+        from ecgnat_stream.condition import kernels
+
+        self.kernel: Any = kernels.condition
+        self.has = np.zeros(phases, bool)
+        self.weights = np.empty((phases, length, FRAME), np.float32)
+        self.own = np.empty((phases, length, FRAME), bool)
+        self._length = length
+        self.spike_index, self.spike_at = np.empty(0, np.int64), np.empty(0)
+
+    def make_room(self, rows: int) -> None:
+        """Have room for as many spikes as there can be; memory that is never touched is never taken."""
+        most = rows * _LEADS * self._length
+        if most > len(self.spike_index):
+            self.spike_index, self.spike_at = np.empty(most, np.int64), np.empty(most)
+
+
+def _together(rows: NDArray[np.intp], index: NDArray[np.int64], place: NDArray[np.float64]) -> Spikes:
+    """Take spikes of several leads for one where they are close; ``index`` is that in ``rows``."""
+    order = np.lexsort((place, index))
+    index, place = index[order], place[order]
+    apart = np.diff(place) > _SAME_S * FS
+    new = np.concatenate([[True], apart | (np.diff(index) != 0)])[: len(index)]
+    first = np.flatnonzero(new)
+    return Spikes(rows[index[first]], place[first], np.diff(np.append(first, len(index))))
+
+
+@cache
+def _all_limb_leads() -> NDArray[np.float32]:
+    """Return ``(6, 6, 6, 2)`` for each two limb leads the weights that make all six of them."""
+    weights = np.zeros((_LIMB, _LIMB, _LIMB, 2), np.float32)
+    for a in range(_LIMB):
+        for b in range(a + 1, _LIMB):
+            weights[a, b] = _limb_leads_from(a, b)
+    return weights
 
 
 @cache

@@ -5,6 +5,8 @@ from scipy.ndimage import gaussian_filter1d
 from ecgnat_stream.condition import ConditionConfig, Conditioner, condition_record, condition_records
 from ecgnat_stream.signal import FRAME, FS, LEADS
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 
 def conditioned(samples: np.ndarray, fs: float, config: ConditionConfig | None = None) -> np.ndarray:
     result = condition_record(samples, fs, config)

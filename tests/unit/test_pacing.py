@@ -8,6 +8,8 @@ from ecgnat_stream.condition import Conditioner
 from ecgnat_stream.condition.pacing import remove_spikes
 from ecgnat_stream.signal import FRAME, FS, LEADS
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 RATES = [125.0, 200.0, 250.0, 360.0, 500.0, 1000.0]
 
 

@@ -32,9 +32,9 @@ from ecgnat_stream.config import BedConfig, Config, load_config
 from ecgnat_stream.device import Device, LinkState, open_device, supervise
 from ecgnat_stream.errors import ConfigError, DeviceError, EcgnatError, SinkError, WatchdogError
 from ecgnat_stream.events import Alarm, Command, EngineStatus, Event, Technical, Trace, Wave
-from ecgnat_stream.model import Predictor, monitoring
+from ecgnat_stream.model import Predictor, Reader, monitoring, reading_mode
 from ecgnat_stream.sidethread import SideThread
-from ecgnat_stream.signal import MODEL_FS, Conditioned, SampleBlock, StreamInfo, Window, assign_leads, check_lead_map
+from ecgnat_stream.signal import SampleBlock, StreamInfo, Window, assign_leads, check_lead_map
 from ecgnat_stream.sink.keeper import Keeper, Sink, leave
 from ecgnat_stream.ward import BedProgress, Ward
 from ecgnat_stream.watchdog import Accountable, Watchdog
@@ -380,6 +380,7 @@ class Monitor:
     async def _predict(self) -> None:
         """Feed the network, one batch in flight; what it cannot do is a technical alarm, and the rules go on without it."""
         predictor = await self._load()
+        reader = None if predictor is None else predictor.reader(len(self.beds))
         try:
             while True:
                 windows = self._ward.next_batch()
@@ -387,11 +388,11 @@ class Monitor:
                     self._due.clear()
                     await self._due.wait()
                     continue
-                if predictor is None:
+                if predictor is None or reader is None:
                     self._ward.fail(windows, self.failures["model"])
                     await asyncio.sleep(0)
                 else:
-                    await self._answer(predictor, windows)
+                    await self._answer(reader, predictor.path.name, windows)
                 self._wake.set()
         finally:
             if predictor is not None:
@@ -403,6 +404,7 @@ class Monitor:
         """Return the network; None, and a technical alarm, if it cannot be loaded: the monitoring goes on without."""
         try:
             monitoring(self.config.model.name)
+            reading_mode(self.config.model)
             loading = asyncio.wrap_future(SideThread("model loader").submit(partial(Predictor, self.config.model)))
             try:
                 predictor = await asyncio.shield(loading)
@@ -422,16 +424,12 @@ class Monitor:
         self._say_status(online=True, detail=predictor.describe())
         return predictor
 
-    async def _answer(self, predictor: Predictor, windows: list[Window]) -> None:
-        samples = np.stack([window.samples for window in windows])
-        beats = np.full((len(windows), max(1, *(len(window.beats) for window in windows))), np.nan, np.float32)
-        for row, window in zip(beats, windows, strict=True):
-            row[: len(window.beats)] = window.beats
+    async def _answer(self, reader: Reader, model: str, windows: list[Window]) -> None:
         try:
-            prediction = await asyncio.wrap_future(predictor.submit(Conditioned(samples, MODEL_FS), beats))
+            prediction = await asyncio.wrap_future(reader.submit(windows))
             self._windows += len(windows)
             _log.debug("%d windows in %.0f ms", len(windows), prediction.took_s * 1e3)
-            self._ward.apply(windows, prediction, predictor.path.name)
+            self._ward.apply(windows, prediction, model)
         except Exception as error:  # noqa: BLE001 - the task border: a failing network must not end the monitoring
             _log.info("the network has failed", exc_info=True)
             self.failures["model"] = f"{type(error).__name__}: {error}"

@@ -122,7 +122,7 @@ class RhythmTimeline:
         self._since = np.zeros(rows, np.int64)
         self._switched = np.zeros(rows, np.int64)
         self._usable_at = np.zeros(rows, np.int64)
-        self._spread_of: dict[tuple[int, int, int, float], NDArray[np.float32]] = {}
+        self._spread_of: dict[tuple[int, int, int, float, bool], NDArray[np.float32]] = {}
 
     def reset(self, rows: NDArray[np.intp]) -> None:
         """Forget these beds, for example when a new session begins at sample 0."""
@@ -139,6 +139,7 @@ class RhythmTimeline:
         stops: NDArray[np.int64],
         probs: NDArray[np.float32],
         token_s: float = TOKEN_S,
+        edges: bool = True,
     ) -> None:
         """Take predictions, each row at most once per call.
 
@@ -151,6 +152,8 @@ class RhythmTimeline:
         probs
             ``(R, P, C)`` per token; token p speaks for ``[p, p + 1) * token_s`` of its window. Tokens that are not finite are
             left out.
+        edges
+            Whether the network lacked context at both ends, so that these weigh less. Not if it goes token by token.
 
         Raises
         ------
@@ -164,7 +167,7 @@ class RhythmTimeline:
             raise ValueError(f"a window of {int(lengths.max())} samples does not fit a history of {self.config.history_s} s")
         for phase, length in sorted(set(zip(phases.tolist(), lengths.tolist(), strict=True))):
             same = np.flatnonzero((phases == phase) & (lengths == length))
-            spread = self._spread(phase, length, probs.shape[1], token_s)
+            spread = self._spread(phase, length, probs.shape[1], token_s, edges)
             self._accumulate(rows[same], starts[same] // _FRAME_SAMPLES, probs[same], spread)
 
     def _accumulate(
@@ -186,9 +189,9 @@ class RhythmTimeline:
         self._sum[rows[:, None], slots] += moved[:, :, :-1]
         self._weight[rows[:, None], slots] += moved[:, :, -1]
 
-    def _spread(self, phase: int, length: int, tokens: int, token_s: float) -> NDArray[np.float32]:
+    def _spread(self, phase: int, length: int, tokens: int, token_s: float, edges: bool) -> NDArray[np.float32]:
         """Return the ``(F, P)`` share of every token in every frame that the window touches."""
-        key = (phase, length, tokens, token_s)
+        key = (phase, length, tokens, token_s, edges)
         if key not in self._spread_of:
             frame = np.arange((phase + length + _FRAME_SAMPLES - 1) // _FRAME_SAMPLES)[:, None] * _FRAME_SAMPLES - phase
             begin = np.arange(tokens) * token_s * MODEL_FS
@@ -196,7 +199,7 @@ class RhythmTimeline:
             overlap = np.clip(np.minimum(frame + _FRAME_SAMPLES, end) - np.maximum(frame, begin), 0.0, None)
             middle = (begin + end) / 2
             distance_s = np.minimum(middle, length - middle) / MODEL_FS
-            low = self.config.edge_weight
+            low = self.config.edge_weight if edges else 1.0
             weight = low + (1 - low) * np.clip(distance_s / max(self.config.edge_s, 1e-9), 0.0, 1.0)
             self._spread_of[key] = (overlap * weight / _FRAME_SAMPLES).astype(np.float32)
         return self._spread_of[key]

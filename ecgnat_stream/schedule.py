@@ -1,27 +1,37 @@
-"""The scheduler stage: which windows are due, across all beds.
+"""The scheduler stage: what is due to the network, across all beds.
 
 In come conditioned frames and the beats found so far; out go :class:`~ecgnat_stream.signal.Window` at the model rate, one per bed
-and hop, stopping at whole multiples of the hop so that the same record gives the same windows however it was delivered. A live
-bed holds at most one window that waits: a newer one replaces it, and the skipped one is counted. A recording holds several and
-skips none.
+and hop, stopping at whole multiples of the hop so that the same record gives the same windows however it was delivered. A
+recording holds several that wait, and skips none.
+
+:class:`WindowScheduler` cuts the last seconds anew each time. A live bed holds at most one window that waits: a newer one
+replaces it, and the skipped one is counted. :class:`TokenScheduler` cuts only the whole tokens that are new. What is new of a
+live bed while an older stretch waits joins it, and the decision left out is counted; if it comes to more than some seconds, they
+are left out, and the network begins anew with that bed.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
-from typing import Annotated, ClassVar
+from dataclasses import replace
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.settings import Settings, Within
-from ecgnat_stream.signal import FRAME, FRAME_S, FS, LEADS, MODEL_FS, Window
+from ecgnat_stream.signal import FRAME, FRAME_S, FS, LEADS, MODEL_FS, TOKEN_S, Window
 
-__all__ = ["ScheduleConfig", "Scheduler"]
+__all__ = ["ScheduleConfig", "Scheduler", "TokenScheduler", "WindowScheduler", "scheduler"]
 
 _STEP = FS // MODEL_FS
 _MODEL_FRAME = FRAME // _STEP
+_TOKEN = round(TOKEN_S * MODEL_FS)
+
+_BEHIND_S = 10.0
+"""New signal of a live bed that may wait for the network: as much as a whole window of the last seconds."""
 
 
 class ScheduleConfig(Settings, frozen=True, kw_only=True):
@@ -70,8 +80,13 @@ class ScheduleConfig(Settings, frozen=True, kw_only=True):
             raise ConfigError(f"schedule.slowest_hop_s = {self.slowest_hop_s:g} is below schedule.hop_s = {self.hop_s:g}")
 
 
-class Scheduler:
-    """Keeps each bed's last window at the model rate and cuts the ones that are due.
+def scheduler(rows: int, config: ScheduleConfig, mode: Literal["window", "stream"]) -> Scheduler:
+    """Return what cuts what a network reads in a ``mode``, see :func:`~ecgnat_stream.model.catalogue.reading_mode`."""
+    return TokenScheduler(rows, config) if mode == "stream" else WindowScheduler(rows, config)
+
+
+class Scheduler(ABC):
+    """What waits for the network, bed by bed.
 
     Parameters
     ----------
@@ -79,16 +94,17 @@ class Scheduler:
         Number of beds.
     config
         See :class:`ScheduleConfig`.
+
+    Attributes
+    ----------
+    cut, skipped
+        ``(rows,)`` decisions that fell due, and those that were left out since the next one came first.
     """
 
     def __init__(self, rows: int, config: ScheduleConfig) -> None:
         self.config = config
-        self._window_frames = round(config.window_s / FRAME_S)
         self._hop_frames = round(config.hop_s / FRAME_S)
-        self._first_frames = min(round(config.first_s / FRAME_S), self._window_frames)
-        self._length = self._window_frames * _MODEL_FRAME
-        # Every frame is written twice, one window apart, so that each window is one contiguous slice.
-        self._history = np.full((rows, len(LEADS), 2 * self._length), np.nan, np.float32)
+        self._first_frames = min(round(config.first_s / FRAME_S), round(config.window_s / FRAME_S))
         self._beats: list[deque[float]] = [deque() for _ in range(rows)]
         self._waiting: list[deque[Window]] = [deque() for _ in range(rows)]
         self._turn: deque[int] = deque()
@@ -96,11 +112,15 @@ class Scheduler:
         self.skipped = np.zeros(rows, np.int64)
 
     def reset(self, row: int) -> None:
-        """Forget a bed's signal, its beats and its waiting windows: a new stream begins."""
-        self._history[row] = np.nan
+        """Forget a bed's signal, its beats and what waits: a new stream begins."""
         self._beats[row].clear()
         self._waiting[row].clear()
 
+    @abstractmethod
+    def restart(self, row: int) -> None:
+        """Take note that the network has lost what it remembered of a bed."""
+
+    @abstractmethod
     def add(
         self,
         rows: NDArray[np.intp],
@@ -112,7 +132,7 @@ class Scheduler:
         beats: tuple[NDArray[np.intp], NDArray[np.float64]] | None = None,
         spared: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.bool_]:
-        """Take one conditioned frame of each of some beds; cut the windows that become due.
+        """Take one conditioned frame of each of some beds; cut what becomes due.
 
         Parameters
         ----------
@@ -128,52 +148,34 @@ class Scheduler:
             Bed and R peak, absolute in samples at ``signal.FS``, of the beats that became known with these frames; per bed
             ascending from call to call.
         spared
-            ``(R,)`` beds that get no window now, whatever is due; none if left out.
+            ``(R,)`` beds that the network passes over now, whatever is due; none if left out.
 
         Returns
         -------
         due
-            ``(R,)`` whether a window that stops with this frame was cut.
+            ``(R,)`` whether a decision falls due at the end of this frame.
         """
-        at = (frames % self._window_frames) * _MODEL_FRAME
-        columns = at[:, None] + np.arange(_MODEL_FRAME)
-        sparse = np.moveaxis(y[..., ::_STEP], 1, 2)
-        self._history[rows[:, None], :, columns] = sparse
-        self._history[rows[:, None], :, columns + self._length] = sparse
+
+    def _take_beats(self, beats: tuple[NDArray[np.intp], NDArray[np.float64]] | None) -> None:
         if beats is not None:
             for row, peak in zip(beats[0].tolist(), beats[1].tolist(), strict=True):
                 self._beats[row].append(peak / _STEP)
-        due: NDArray[np.bool_] = ((frames + 1) % self._hop_frames == 0) & (frames + 1 >= self._first_frames)
-        if spared is not None:
-            due &= ~spared
-        for i in np.flatnonzero(due):
-            row, stop = int(rows[i]), int(frames[i] + 1) * _MODEL_FRAME
-            begin = int(at[i]) + _MODEL_FRAME
-            window = Window(
-                row=row,
-                start=stop - self._length,
-                stop=stop,
-                samples=self._history[row, :, begin : begin + self._length].copy(),
-                last_sample_ns=int(last_sample_ns[i]),
-                cut_ns=now_ns,
-                beats=self._beats_from(row, stop - self._length),
-            )
-            self.cut[row] += 1
-            waiting = self._waiting[row]
-            if live[i] and waiting:
-                self.skipped[row] += len(waiting)
-                waiting.clear()
-            elif not waiting:
-                self._turn.append(row)
-            waiting.append(window)
-        return due
 
-    def _beats_from(self, row: int, start: int) -> NDArray[np.float32]:
-        """Return a bed's R peaks in samples from ``start``; older ones are forgotten."""
-        beats = self._beats[row]
-        while beats and beats[0] < start:
-            beats.popleft()
-        return (np.array(beats) - start).astype(np.float32)
+    def _hold(self, window: Window, live: bool) -> None:
+        """Let a window wait for its turn."""
+        waiting = self._waiting[window.row]
+        self.cut[window.row] += window.decides
+        if not waiting:
+            self._turn.append(window.row)
+        elif live:
+            self.skipped[window.row] += sum(before.decides for before in waiting)
+            window = self._in_place_of(waiting[-1], window)
+            waiting.clear()
+        waiting.append(window)
+
+    def _in_place_of(self, before: Window, window: Window) -> Window:
+        """Return what a live bed's newest window becomes while one before it waits."""
+        return window
 
     def full(self, row: int) -> bool:
         """Return whether a recording must be held back: as many windows wait as may."""
@@ -199,3 +201,156 @@ class Scheduler:
             if waiting:
                 self._turn.appendleft(row)
         return batch
+
+
+class WindowScheduler(Scheduler):
+    """Keeps each bed's last window at the model rate and cuts the ones that are due."""
+
+    def __init__(self, rows: int, config: ScheduleConfig) -> None:
+        super().__init__(rows, config)
+        self._window_frames = round(config.window_s / FRAME_S)
+        self._length = self._window_frames * _MODEL_FRAME
+        # Every frame is written twice, one window apart, so that each window is one contiguous slice.
+        self._history = np.full((rows, len(LEADS), 2 * self._length), np.nan, np.float32)
+
+    def reset(self, row: int) -> None:
+        """Forget a bed's signal, its beats and what waits: a new stream begins."""
+        super().reset(row)
+        self._history[row] = np.nan
+
+    def restart(self, row: int) -> None:
+        """Take note of nothing: every window stands alone."""
+
+    def add(
+        self,
+        rows: NDArray[np.intp],
+        frames: NDArray[np.int64],
+        y: NDArray[np.float32],
+        last_sample_ns: NDArray[np.int64],
+        live: NDArray[np.bool_],
+        now_ns: int,
+        beats: tuple[NDArray[np.intp], NDArray[np.float64]] | None = None,
+        spared: NDArray[np.bool_] | None = None,
+    ) -> NDArray[np.bool_]:
+        """Take one frame of each of some beds; cut the windows that become due."""
+        at = (frames % self._window_frames) * _MODEL_FRAME
+        columns = at[:, None] + np.arange(_MODEL_FRAME)
+        sparse = np.moveaxis(y[..., ::_STEP], 1, 2)
+        self._history[rows[:, None], :, columns] = sparse
+        self._history[rows[:, None], :, columns + self._length] = sparse
+        self._take_beats(beats)
+        due: NDArray[np.bool_] = ((frames + 1) % self._hop_frames == 0) & (frames + 1 >= self._first_frames)
+        if spared is not None:
+            due &= ~spared
+        for i in np.flatnonzero(due):
+            row, stop = int(rows[i]), int(frames[i] + 1) * _MODEL_FRAME
+            begin = int(at[i]) + _MODEL_FRAME
+            window = Window(
+                row=row,
+                start=stop - self._length,
+                stop=stop,
+                samples=self._history[row, :, begin : begin + self._length].copy(),
+                last_sample_ns=int(last_sample_ns[i]),
+                cut_ns=now_ns,
+                beats=self._beats_from(row, stop - self._length),
+            )
+            self._hold(window, bool(live[i]))
+        return due
+
+    def _beats_from(self, row: int, start: int) -> NDArray[np.float32]:
+        """Return a bed's R peaks in samples from ``start``; older ones are forgotten."""
+        beats = self._beats[row]
+        while beats and beats[0] < start:
+            beats.popleft()
+        return (np.array(beats) - start).astype(np.float32)
+
+
+class TokenScheduler(Scheduler):
+    """Keeps what is new of each bed at the model rate, and cuts the whole tokens of it at every hop.
+
+    Tokens are counted from the first frame of a stream. What is less than a whole one waits for the next hop.
+    """
+
+    def __init__(self, rows: int, config: ScheduleConfig) -> None:
+        super().__init__(rows, config)
+        length = self._hop_frames * _MODEL_FRAME + _TOKEN
+        self._new = np.zeros((rows, len(LEADS), length), np.float32)
+        self._fill = np.zeros(rows, np.int64)
+        self._begun = np.zeros(rows, np.bool_)
+        self._start = np.zeros(rows, np.int64)
+        self._fresh = np.ones(rows, np.bool_)
+
+    def reset(self, row: int) -> None:
+        """Forget a bed's signal, its beats and what waits: a new stream begins."""
+        super().reset(row)
+        self._pass_over(row)
+
+    def restart(self, row: int) -> None:
+        """Take note that the network has lost what it remembered of a bed: what comes next begins anew."""
+        if self._waiting[row]:
+            self._waiting[row][0] = replace(self._waiting[row][0], fresh=True)
+        else:
+            self._fresh[row] = True
+
+    def add(
+        self,
+        rows: NDArray[np.intp],
+        frames: NDArray[np.int64],
+        y: NDArray[np.float32],
+        last_sample_ns: NDArray[np.int64],
+        live: NDArray[np.bool_],
+        now_ns: int,
+        beats: tuple[NDArray[np.intp], NDArray[np.float64]] | None = None,
+        spared: NDArray[np.bool_] | None = None,
+    ) -> NDArray[np.bool_]:
+        """Take one frame of each of some beds; cut the tokens that are new where a hop ends."""
+        begins = rows[~self._begun[rows]]
+        self._start[begins] = frames[~self._begun[rows]] * _MODEL_FRAME
+        self._begun[begins] = True
+        columns = self._fill[rows, None] + np.arange(_MODEL_FRAME)
+        self._new[rows[:, None], :, columns] = np.moveaxis(y[..., ::_STEP], 1, 2)
+        self._fill[rows] += _MODEL_FRAME
+        self._take_beats(beats)
+        if spared is not None:
+            for row in rows[spared].tolist():
+                self._pass_over(row)
+        cut = ((frames + 1) % self._hop_frames == 0) & (self._fill[rows] >= _TOKEN)
+        decides: NDArray[np.bool_] = cut & (frames + 1 >= self._first_frames)
+        for i in np.flatnonzero(cut):
+            row, start = int(rows[i]), int(self._start[rows[i]])
+            length = int(self._fill[row]) // _TOKEN * _TOKEN
+            rest = int(self._fill[row]) - length
+            window = Window(
+                row=row,
+                start=start,
+                stop=int(frames[i] + 1) * _MODEL_FRAME,
+                samples=self._new[row, :, :length].copy(),
+                last_sample_ns=int(last_sample_ns[i]),
+                cut_ns=now_ns,
+                beats=(np.array(self._beats[row]) - start).astype(np.float32),
+                fresh=bool(self._fresh[row]),
+                decides=bool(decides[i]),
+            )
+            self._new[row, :, :rest] = self._new[row, :, length : length + rest]
+            self._fill[row] = rest
+            self._start[row] = start + length
+            self._beats[row].clear()
+            self._fresh[row] = False
+            self._hold(window, bool(live[i]))
+        return decides
+
+    def _pass_over(self, row: int) -> None:
+        """Leave out what is new of a bed: it begins anew with what comes next."""
+        self._beats[row].clear()
+        self._fill[row] = 0
+        self._begun[row] = False
+        self._fresh[row] = True
+
+    def _in_place_of(self, before: Window, window: Window) -> Window:
+        """Join what is new to what waits; begin anew where that is too much."""
+        if window.reach - before.start > _BEHIND_S * MODEL_FS:
+            return replace(window, fresh=True)
+        samples = np.concatenate((before.samples, window.samples), axis=1)
+        beats = np.concatenate((before.beats, window.beats + np.float32(window.start - before.start)))
+        decides = before.decides or window.decides
+        return replace(window, start=before.start, samples=samples, beats=beats, fresh=before.fresh, decides=decides)

@@ -239,6 +239,10 @@ class Window:
     ``start`` and ``stop`` count model-rate samples since the stream began. ``last_sample_ns`` and ``cut_ns`` are host monotonic
     times. ``beats`` are the bed's own R peaks that were known when the window was cut, in model-rate samples from its start,
     ascending: those of the last 0.2 to 0.4 s, and beats that search-back finds later, are not among them.
+
+    For a network that goes token by token it is only what is new: whole tokens, which may end before ``stop``; ``beats`` are
+    those that became known since the one before. ``fresh`` says that the bed's past is not that of these samples, and is to be
+    forgotten first; ``decides`` whether a decision is due, or the network only listens as yet.
     """
 
     row: int
@@ -248,6 +252,13 @@ class Window:
     last_sample_ns: int
     cut_ns: int
     beats: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    fresh: bool = False
+    decides: bool = True
+
+    @property
+    def reach(self) -> int:
+        """Up to where the samples reach, in model-rate samples since the stream began."""
+        return self.start + int(self.samples.shape[1])
 
 
 @dataclass(frozen=True, slots=True)

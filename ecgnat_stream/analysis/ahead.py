@@ -70,12 +70,13 @@ class Beginning:
 
     def hear(self, window: Window, answer: Prediction, i: int) -> None:
         """Take the network's answer to one window."""
-        self._heard = True
+        self._heard |= window.decides
         if window.stop <= (self._config.rhythm.history_s - 1.0) * MODEL_FS:
-            self._add(window.start, window.stop, answer, i)
+            self._add(window.start, window.reach, answer, i)
 
     def _add(self, start: int, stop: int, answer: Prediction, i: int) -> None:
-        self._timeline.add(_ROW, np.array([start]), np.array([stop]), answer.rhythm[i : i + 1], answer.token_s)
+        said = answer.rhythm[i : i + 1]
+        self._timeline.add(_ROW, np.array([start]), np.array([stop]), said, answer.token_s, edges=not answer.once)
 
     def classes(self, used_as: Sequence[str | None]) -> list[str]:
         """Return the classes of the first beats, in the order in which they were found, by what was learned from all of them."""
@@ -134,6 +135,7 @@ class Beginning:
         window[0, :, whole - signal.shape[1] :] = signal
         at = np.concatenate([frame.beats.at for frame in self._frames]) * MODEL_FS / FS + whole - signal.shape[1]
         beats = np.sort(at)[None].astype(np.float32) if len(at) else np.full((1, 1), np.nan, np.float32)
+        self._timeline.reset(_ROW)
         self._add(signal.shape[1] - whole, signal.shape[1], predictor.predict(Conditioned(window, MODEL_FS), beats), 0)
         decision = self._timeline.decide(_ROW, np.array([self._frames[-1].usable]))
         (label,) = decision.names

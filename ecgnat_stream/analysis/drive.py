@@ -22,7 +22,7 @@ from ecgnat_stream.device import OPENING, LinkState
 from ecgnat_stream.errors import EcgnatError
 from ecgnat_stream.events import Event
 from ecgnat_stream.model import Prediction, Predictor
-from ecgnat_stream.signal import MODEL_FS, Conditioned, SampleBlock, StreamInfo, Window
+from ecgnat_stream.signal import SampleBlock, StreamInfo, Window
 from ecgnat_stream.ward import FrameResult, Ward
 
 __all__ = ["Said", "monitor_recordings"]
@@ -78,7 +78,7 @@ def monitor_recordings(
         for i, row in enumerate(step.rows.tolist()):
             said[row].beginning.see(step, i)
 
-    ward = Ward(config, SystemClock(), keep, run="analysis", watch=watch)
+    ward = Ward(config, SystemClock(), keep, run="analysis", watch=watch, mode=predictor.mode)
     network = _Network(ward, predictor, said)
     total_s = sum(recording.length_s for recording in recordings)
     items = [_parts(ward, row, recording) for row, recording in enumerate(recordings)]
@@ -118,6 +118,7 @@ class _Network:
 
     def __init__(self, ward: Ward, predictor: Predictor, said: Sequence[Said]) -> None:
         self._ward, self._predictor, self._said = ward, predictor, said
+        self._reader = predictor.reader(len(said))
         self._waiting: tuple[list[Window], Future[Prediction]] | None = None
 
     def exchange(self) -> None:
@@ -128,11 +129,4 @@ class _Network:
             for i, window in enumerate(windows):
                 self._said[window.row].beginning.hear(window, answer, i)
         windows = self._ward.next_batch()
-        self._waiting = (windows, self._ask(windows)) if windows else None
-
-    def _ask(self, windows: list[Window]) -> Future[Prediction]:
-        samples = np.stack([window.samples for window in windows])
-        beats = np.full((len(windows), max(1, *(len(window.beats) for window in windows))), np.nan, np.float32)
-        for row, window in zip(beats, windows, strict=True):
-            row[: len(window.beats)] = window.beats
-        return self._predictor.submit(Conditioned(samples, MODEL_FS), beats)
+        self._waiting = (windows, self._reader.submit(windows)) if windows else None

@@ -3,7 +3,16 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ecgnat_stream.model.catalogue import NetworkEntry, check_model, find_checkpoint, is_damaged, list_models, monitoring
+from ecgnat_stream.model.catalogue import (
+    Mode,
+    NetworkEntry,
+    check_model,
+    find_checkpoint,
+    is_damaged,
+    list_models,
+    monitoring,
+    reading_mode,
+)
 from ecgnat_stream.model.config import ModelConfig
 from ecgnat_stream.weights import shipped
 
@@ -12,13 +21,16 @@ if TYPE_CHECKING:
     from ecgnat_stream.model.ecgnat import EcgNat, EcgNatConfig, size
     from ecgnat_stream.model.network import HEADS, Network, NetworkOutput
     from ecgnat_stream.model.networks import ARCHITECTURES, build, configured
-    from ecgnat_stream.model.predict import Prediction, Predictor
+    from ecgnat_stream.model.predict import Predictor
+    from ecgnat_stream.model.prediction import Prediction
+    from ecgnat_stream.model.reading import Reader
 
 __all__ = [
     "ARCHITECTURES",
     "HEADS",
     "EcgNat",
     "EcgNatConfig",
+    "Mode",
     "ModelCard",
     "ModelConfig",
     "Network",
@@ -26,6 +38,7 @@ __all__ = [
     "NetworkOutput",
     "Prediction",
     "Predictor",
+    "Reader",
     "build",
     "check_model",
     "configured",
@@ -34,6 +47,7 @@ __all__ = [
     "list_models",
     "load_checkpoint",
     "monitoring",
+    "reading_mode",
     "save_checkpoint",
     "shipped",
     "size",
@@ -44,7 +58,9 @@ _WITH_TORCH = {
     "ecgnat": ("EcgNat", "EcgNatConfig", "size"),
     "network": ("HEADS", "Network", "NetworkOutput"),
     "networks": ("ARCHITECTURES", "build", "configured"),
-    "predict": ("Prediction", "Predictor"),
+    "predict": ("Predictor",),
+    "prediction": ("Prediction",),
+    "reading": ("Reader",),
 }
 
 

@@ -17,6 +17,7 @@ __all__ = [
     "CONFIG_FILE",
     "WEIGHTS_FILE",
     "Head",
+    "Mode",
     "NetworkEntry",
     "check_model",
     "find_checkpoint",
@@ -24,9 +25,13 @@ __all__ = [
     "list_models",
     "monitoring",
     "read_configuration",
+    "reading_mode",
 ]
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+
+Mode = Literal["window", "stream"]
+"""How a network reads a bed's signal: the last seconds anew each time, or only what is new."""
 
 LARGEST_CONFIGURATION = 1_000_000
 """Bytes of a ``config.json``; those that ship have about 3,000."""
@@ -135,6 +140,31 @@ def monitoring(name: str) -> Path:
     return path
 
 
+def reading_mode(config: ModelConfig) -> Mode:
+    """Return how the monitor's network reads: as set, and with "auto" token by token if it can.
+
+    Raises
+    ------
+    ConfigError
+        For "stream" with a network that looks ahead, or with onnxruntime, which reads whole windows.
+    CheckpointError
+        As :func:`find_checkpoint`.
+    """
+    if config.runtime == "onnx" and config.mode == "stream":
+        raise ConfigError("model.runtime = 'onnx' reads whole windows: set model.mode = 'window', or model.runtime = 'torch'")
+    if config.mode == "window" or config.runtime == "onnx":
+        return "window"
+    model = _card(find_checkpoint(config.name)).model
+    if model.get("arch") == "ecgnat" and model.get("is_causal") is True:
+        return "stream"
+    if config.mode == "stream":
+        raise ConfigError(
+            f'model.mode is "stream", but the network {config.name} looks ahead: only a causal one, such as ecgnat-nano-causal, '
+            'can go token by token; name one, or leave mode at "auto"'
+        )
+    return "window"
+
+
 def check_model(config: ModelConfig) -> None:
     """Refuse what the monitor could not run: first by name and card, at once, then by loading it.
 
@@ -144,6 +174,7 @@ def check_model(config: ModelConfig) -> None:
         As :func:`monitoring` and :class:`~ecgnat_stream.model.predict.Predictor`.
     """
     monitoring(config.name)
+    reading_mode(config)
     from ecgnat_stream.model.predict import try_loading
 
     try_loading(config)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,51 +18,20 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ecgnat_stream.errors import CheckpointError, ConfigError
 from ecgnat_stream.model.attention import choose_backend
-from ecgnat_stream.model.catalogue import find_checkpoint
+from ecgnat_stream.model.catalogue import find_checkpoint, reading_mode
 from ecgnat_stream.model.checkpoint import load_checkpoint
 from ecgnat_stream.model.config import ModelConfig
-from ecgnat_stream.model.ecgnat import EcgNatConfig
+from ecgnat_stream.model.ecgnat import EcgNat, EcgNatConfig
 from ecgnat_stream.model.network import Network
+from ecgnat_stream.model.prediction import Prediction
+from ecgnat_stream.model.preprocess import TOKEN
+from ecgnat_stream.model.reading import Reader, TokenReader, WindowReader
 from ecgnat_stream.model.runtime import choose_runtime
+from ecgnat_stream.model.streaming import StepNetwork, StreamingEcgNat
 from ecgnat_stream.model.tokens import check_beats
-from ecgnat_stream.signal import LEADS, MODEL_FS, TOKEN_S, Conditioned
+from ecgnat_stream.signal import LEADS, MODEL_FS, TOKEN_S, Conditioned, Window
 
 __all__ = ["Prediction", "Predictor", "try_loading"]
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """Probabilities for a batch of windows.
-
-    Parameters
-    ----------
-    rhythm
-        ``(B, P, 8)`` over ``codes.RHYTHMS``, each token sums to 1; token p speaks for window time ``[p, p + 1) * token_s``.
-        The last token may reach beyond the window.
-    window
-        ``(B, K)`` diagnostic statements, independent of each other; names in :attr:`Predictor.window_classes`.
-    screen
-        ``(B, 4)`` over ``codes.SCREENS``, sums to 1.
-    beat
-        ``(B, 4 P, 2 + 5)`` per token of 80 ms: probability that an R peak lies in it, where in it (0..1), and probabilities over
-        ``codes.BEATS``.
-    without_beats
-        ``(B,)`` whether a network that reads heartbeats was given none within the window, so that it read tiles of 0.96 s alone;
-        False for the others.
-    ready_ns
-        Host monotonic time when the batch was ready.
-    took_s
-        Time in the worker, s.
-    """
-
-    rhythm: NDArray[np.float32]
-    window: NDArray[np.float32]
-    screen: NDArray[np.float32]
-    beat: NDArray[np.float32]
-    without_beats: NDArray[np.bool_]
-    token_s: float
-    ready_ns: int
-    took_s: float
 
 
 def try_loading(config: ModelConfig) -> None:
@@ -92,6 +60,10 @@ class Predictor:
         self.parameters = sum(p.numel() for p in network.parameters())
         self._network = fold_batch_norm(network).to(self.device)
         self.runtime = choose_runtime(self.config, self.path, self._network, self.device)
+        self.mode = reading_mode(self.config)
+        self._step = StepNetwork(self._network) if self.mode == "stream" and isinstance(self._network, EcgNat) else None
+        self._compiled = self.runtime.name == "compiled" or (self._step is not None and self.config.compile == "on")
+        self._run_step = torch.compile(self._step, dynamic=False) if self._compiled and self._step is not None else self._step
         self.buckets = _buckets(self.config.max_batch)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._warm_up()
@@ -110,9 +82,12 @@ class Predictor:
         """Say in one line what runs."""
         own = isinstance(self.card.model, EcgNatConfig)  # neighborhood attention has several back ends
         attention = f"{choose_backend(self.device)} attention, " if own else ""
+        how = f"{self.runtime.name} ({self.runtime.why})"
+        if self._step is not None:
+            attention, how = "token by token, ", f"{'compiled' if self._compiled else 'eager'} (compile = {self.config.compile})"
         return (
             f"{self.path.name}: {self.card.model.__struct_config__.tag} {self.card.model.name}, "
-            f"{self.parameters / 1e6:.2f} M parameters, {attention}{self.runtime.name} ({self.runtime.why}), "
+            f"{self.parameters / 1e6:.2f} M parameters, {attention}{how}, "
             f"{self.device}, {torch.get_num_threads()} threads"
         )
 
@@ -150,6 +125,14 @@ class Predictor:
         """
         return self.submit(windows, beats).result()
 
+    def reader(self, beds: int) -> Reader:
+        """Return what reads the signal of a ward's beds, in :attr:`mode`; token by token, it remembers them."""
+        if self._step is None:
+            return WindowReader(self)
+        stream = StreamingEcgNat(self._step, beds, run=self._run_step)
+        longest = {"longest": 1} if self._compiled else {}
+        return TokenReader(stream, self._worker.submit, self._tokens_said, self.buckets, fill=self._compiled, **longest)
+
     def close(self) -> None:
         """Finish what was submitted and end the worker."""
         self._worker.shutdown(wait=True)
@@ -164,7 +147,7 @@ class Predictor:
         began = time.perf_counter()
         cuts = [slice(at, at + self.config.max_batch) for at in range(0, len(windows), self.config.max_batch)]
         parts = [self._batch(windows[cut], None if beats is None else beats[cut]) for cut in cuts]
-        rhythm, window, screen, beat, tiled = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        rhythm, beat, window, screen, tiled = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         return Prediction(rhythm, window, screen, beat, tiled, TOKEN_S, time.monotonic_ns(), time.perf_counter() - began)
 
     @torch.inference_mode()
@@ -176,23 +159,44 @@ class Predictor:
         tiled = torch.zeros(count, dtype=torch.bool) if tiled is None else tiled[:count]
         rhythm, beat, window, screen = (logits[:count].float() for logits in output)
         probabilities = (
-            calibrate(rhythm, self.card.calibration.temperature, self.card.calibration.bias),
+            *self._probable(rhythm, beat),
             (window / self.card.calibration.window_temperature).sigmoid(),
             (screen / self.card.calibration.screen_temperature).softmax(dim=-1),
-            torch.cat([beat[..., :2].sigmoid(), beat[..., 2:].softmax(dim=-1)], dim=-1),
             tiled,
         )
         return tuple(array.cpu().numpy() for array in probabilities)
 
+    def _probable(self, rhythm: Tensor, beat: Tensor) -> tuple[Tensor, Tensor]:
+        beats = torch.cat([beat[..., :2].sigmoid(), beat[..., 2:].softmax(dim=-1)], dim=-1)
+        return calibrate(rhythm, self.card.calibration.temperature, self.card.calibration.bias), beats
+
+    @torch.inference_mode()
+    def _tokens_said(self, rhythm: Tensor, beat: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        rhythms, beats = self._probable(rhythm.float(), beat.float())
+        return rhythms.cpu().numpy(), beats.cpu().numpy()
+
     def _warm_up(self) -> None:
         """Run every batch size once where graphs have to be compiled; else one window, for masks and first allocations."""
+        if self._step is not None:
+            self._warm_up_steps()
+            return
         length = round(self.config.window_s * MODEL_FS)
         for size in self.buckets if self.runtime.fixed else (1,):
             beats = np.arange(50, length, 80, dtype=np.float32)
             windows = Conditioned(np.zeros((size, len(LEADS), length), np.float32), MODEL_FS)
             said = self.predict(windows, np.tile(beats, (size, 1)))
-            if not all(np.isfinite(part).all() for part in (said.rhythm, said.window, said.screen, said.beat)):
-                raise CheckpointError(f"{self.path}: the network's answers are not finite: its weights are too large")
+            self._check_finite(said.rhythm, said.window, said.screen, said.beat)
+
+    def _warm_up_steps(self) -> None:
+        reader = self.reader(self.buckets[-1])
+        for size in self.buckets if self._compiled else (1,):
+            samples = np.zeros((len(LEADS), TOKEN), np.float32)
+            said = reader.submit([Window(row, 0, TOKEN, samples, 0, 0) for row in range(size)]).result()
+            self._check_finite(said.rhythm, said.beat)
+
+    def _check_finite(self, *said: NDArray[np.float32]) -> None:
+        if not all(np.isfinite(part).all() for part in said):
+            raise CheckpointError(f"{self.path}: the network's answers are not finite: its weights are too large")
 
 
 def calibrate(logits: Tensor, temperature: float, bias: tuple[float, ...]) -> Tensor:

@@ -114,7 +114,7 @@ def rhythm(
         start_s=float(decision.start_s[k]),
         stop_s=float(decision.stop_s[k]),
         window_start=max(0, round(window.start / MODEL_FS * fs)),
-        window_stop=round(at_s * fs),
+        window_stop=round(window.reach / MODEL_FS * fs),
         codes=RHYTHM_CODES[label],
         timing=Timing(window.last_sample_ns, window.cut_ns, prediction.ready_ns, now_ns),
         model=model,

@@ -20,10 +20,11 @@ from ecgnat_stream.clock import Clock, Step, run_id
 from ecgnat_stream.codes import RHYTHMS
 from ecgnat_stream.config import Config
 from ecgnat_stream.device import LinkState
+from ecgnat_stream.errors import EcgnatError
 from ecgnat_stream.events import Alarm, Beat, Command, CommandResult, Quality, Technical, Trace, Vitals
-from ecgnat_stream.model import Prediction
+from ecgnat_stream.model import Mode, Prediction, reading_mode
 from ecgnat_stream.rhythm import RhythmTimeline
-from ecgnat_stream.schedule import Scheduler
+from ecgnat_stream.schedule import scheduler
 from ecgnat_stream.signal import FRAME, FRAME_S, FS, MODEL_FS, SampleBlock, StreamInfo, Window
 from ecgnat_stream.suggest import unknown
 from ecgnat_stream.ward import reports
@@ -70,6 +71,8 @@ class Ward:
         left out.
     watch
         Called with every step of the signal path, before anything is published of it.
+    mode
+        How the network reads; as the configuration says if left out.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Ward:
         run: str | None = None,
         wanted: Callable[[type], bool] | None = None,
         watch: Callable[[FrameResult], None] | None = None,
+        mode: Mode | None = None,
     ) -> None:
         rows = len(config.bed)
         run = run or run_id(clock.utc())
@@ -112,11 +116,12 @@ class Ward:
         self._live = streams.live
         self._in_flight = np.zeros(rows, np.int64)
         self._path = SignalPath(rows, config, self._off)
-        self._scheduler = Scheduler(rows, config.schedule)
+        mode = mode or _mode_of(config)
+        self._scheduler = scheduler(rows, config.schedule, mode)
         self._timeline = RhythmTimeline(rows, config.rhythm)
         self._late: set[int] = set()
         self._load = Load(rows)
-        self._relief = Relief(rows, config.schedule, (self._lowest_bpm, self._highest_bpm))
+        self._relief = Relief(rows, config.schedule, (self._lowest_bpm, self._highest_bpm), in_turns=mode == "stream")
         self._overload = (False, 0, False)
         self._paused = np.zeros(rows, bool)
         self._asked = False
@@ -384,26 +389,33 @@ class Ward:
         for part in _one_per_row(windows):
             rows = np.array([windows[i].row for i in part])
             starts = np.array([windows[i].start for i in part])
-            stops = np.array([windows[i].stop for i in part])
-            self._timeline.add(rows, starts, stops, prediction.rhythm[part], prediction.token_s)
-            waited = [self._beds[row].usable_at(int(stop)) for row, stop in zip(rows, stops, strict=True)]
-            decision = self._timeline.decide(rows, np.array([usable for usable, _ in waited]))
-            seconds = self._seconds(rows)
-            self._relief.hear(rows, decision.label, seconds)
-            for k, i in enumerate(part):
-                window, bed = windows[i], self._beds[windows[i].row]
-                self._in_flight[window.row] -= 1
-                if not bed.lost:
-                    time, now_ns = bed.time_of(window.stop / MODEL_FS), self._clock.monotonic_ns()
-                    rate = waited[k][1]
-                    said = reports.rhythm(bed.name, time, bed.fs, window, decision, k, rate, prediction, i, model, now_ns)
-                    self._publish(said)
-                label = decision.names[k]
-                evidence = Evidence(label=label, stop_s=window.stop / MODEL_FS, seconds=tuple(seconds[k].tolist()))
-                bed.resolve(window.stop, evidence)
-                if window.row in self._late:
-                    self._late.discard(window.row)
-                    bed.technical("model-late", present=False)
+            reach = np.array([windows[i].reach for i in part])
+            said = prediction.rhythm[part]
+            self._timeline.add(rows, starts, reach, said, prediction.token_s, edges=not prediction.once)
+            self._in_flight[rows] -= 1
+            due = [i for i in part if windows[i].decides]
+            if due:
+                self._decide(windows, due, prediction, model)
+
+    def _decide(self, windows: Sequence[Window], due: Sequence[int], prediction: Prediction, model: str) -> None:
+        """Say which rhythm the beds of some windows have, each of another bed, after the network's answer to them."""
+        rows, stops = np.array([windows[i].row for i in due]), np.array([windows[i].stop for i in due])
+        waited = [self._beds[row].usable_at(int(stop)) for row, stop in zip(rows, stops, strict=True)]
+        decision = self._timeline.decide(rows, np.array([usable for usable, _ in waited]))
+        seconds = self._seconds(rows)
+        self._relief.hear(rows, decision.label, seconds)
+        for k, i in enumerate(due):
+            window, bed = windows[i], self._beds[windows[i].row]
+            if not bed.lost:
+                time, now_ns = bed.time_of(window.stop / MODEL_FS), self._clock.monotonic_ns()
+                rate = waited[k][1]
+                self._publish(reports.rhythm(bed.name, time, bed.fs, window, decision, k, rate, prediction, i, model, now_ns))
+            label = decision.names[k]
+            evidence = Evidence(label=label, stop_s=window.stop / MODEL_FS, seconds=tuple(seconds[k].tolist()))
+            bed.resolve(window.stop, evidence)
+            if window.row in self._late:
+                self._late.discard(window.row)
+                bed.technical("model-late", present=False)
 
     def _seconds(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:
         """Return ``(R, C)``: how much of each bed's evidence span every class fills, s."""
@@ -417,6 +429,7 @@ class Ward:
         """Take note that the network gave no answer to a batch: the rules that need none go on."""
         for window in windows:
             self._in_flight[window.row] -= 1
+            self._scheduler.restart(window.row)
             self._beds[window.row].resolve(window.stop, None)
         utc = self._clock.utc()
         self.technical(Technical(bed="", time=utc, condition="model-failed", present=True, detail=detail))
@@ -501,6 +514,14 @@ class Ward:
     def _say(self, events: Sequence[Published]) -> None:
         for event in events:
             self._publish(event)
+
+
+def _mode_of(config: Config) -> Mode:
+    """Return how the network will read; what cannot be read of it is told where it is loaded."""
+    try:
+        return reading_mode(config.model)
+    except EcgnatError:
+        return "window"
 
 
 def _cut(block: SampleBlock, length: int, clock_ns: Callable[[float], int]) -> Iterator[SampleBlock]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ecgnat_stream.errors import ConfigError
-from ecgnat_stream.schedule import ScheduleConfig, Scheduler
+from ecgnat_stream.schedule import ScheduleConfig, Scheduler, WindowScheduler
 from ecgnat_stream.signal import FRAME, FS, MODEL_FS
 
 
@@ -25,7 +25,7 @@ def feed(scheduler: Scheduler, frames: range, rows: int = 1, live: bool = False)
 
 
 def test_windows_stop_at_whole_hops_and_hold_every_second_sample() -> None:
-    scheduler = Scheduler(1, ScheduleConfig())
+    scheduler = WindowScheduler(1, ScheduleConfig())
     feed(scheduler, range(60))
     windows = scheduler.next_batch()
     assert [w.stop for w in windows] == [MODEL_FS * s for s in range(5, 13)]
@@ -37,7 +37,7 @@ def test_windows_stop_at_whole_hops_and_hold_every_second_sample() -> None:
 
 
 def test_what_the_first_windows_lack_is_missing() -> None:
-    scheduler = Scheduler(1, ScheduleConfig())
+    scheduler = WindowScheduler(1, ScheduleConfig())
     feed(scheduler, range(25))
     (window,) = scheduler.next_batch()
     assert (window.start, window.stop) == (-500, 500)
@@ -46,7 +46,7 @@ def test_what_the_first_windows_lack_is_missing() -> None:
 
 
 def test_a_live_bed_skips_late_windows_and_counts_them() -> None:
-    scheduler = Scheduler(1, ScheduleConfig())
+    scheduler = WindowScheduler(1, ScheduleConfig())
     feed(scheduler, range(50), live=True)
     assert [w.stop for w in scheduler.next_batch()] == [1000]
     assert scheduler.skipped[0] == 5
@@ -54,7 +54,7 @@ def test_a_live_bed_skips_late_windows_and_counts_them() -> None:
 
 
 def test_a_recording_is_held_back_instead() -> None:
-    scheduler = Scheduler(1, ScheduleConfig(ahead=3))
+    scheduler = WindowScheduler(1, ScheduleConfig(ahead=3))
     feed(scheduler, range(35))
     assert scheduler.full(0)
     assert scheduler.oldest_waiting(0) == 500
@@ -64,7 +64,7 @@ def test_a_recording_is_held_back_instead() -> None:
 
 
 def test_beds_share_batches_and_keep_their_own_signal() -> None:
-    scheduler = Scheduler(5, ScheduleConfig(max_batch=3))
+    scheduler = WindowScheduler(5, ScheduleConfig(max_batch=3))
     feed(scheduler, range(50), rows=5, live=True)
     first, second = scheduler.next_batch(), scheduler.next_batch()
     assert [w.row for w in first + second] == [0, 1, 2, 3, 4]
@@ -74,7 +74,7 @@ def test_beds_share_batches_and_keep_their_own_signal() -> None:
 
 
 def test_a_reset_forgets_the_signal() -> None:
-    scheduler = Scheduler(1, ScheduleConfig())
+    scheduler = WindowScheduler(1, ScheduleConfig())
     feed(scheduler, range(40))
     scheduler.reset(0)
     assert scheduler.next_batch() == []
@@ -98,7 +98,7 @@ def feed_beats(scheduler: Scheduler, frames: range, known: dict[int, list[float]
 
 
 def test_a_window_has_the_beats_that_were_known_when_it_was_cut() -> None:
-    scheduler = Scheduler(1, ScheduleConfig())
+    scheduler = WindowScheduler(1, ScheduleConfig())
     feed_beats(scheduler, range(60), {3: [71.0], 24: [905.5], 25: [981.0], 59: [2301.0, 2391.0]})
     windows = {window.stop: window for window in scheduler.next_batch()}
     np.testing.assert_allclose(windows[500].beats, [500 + 71 / 2, 500 + 905.5 / 2])  # the first window begins at -500
@@ -109,7 +109,7 @@ def test_a_window_has_the_beats_that_were_known_when_it_was_cut() -> None:
 
 
 def test_a_reset_forgets_the_beats() -> None:
-    scheduler = Scheduler(1, ScheduleConfig())
+    scheduler = WindowScheduler(1, ScheduleConfig())
     feed_beats(scheduler, range(20), {3: [71.0]})
     scheduler.reset(0)
     feed_beats(scheduler, range(25), {24: [905.0]})

@@ -6,6 +6,7 @@ Every command runs in a process of its own. What it takes to start is told apart
 from __future__ import annotations
 
 import asyncio
+import resource
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,8 @@ _LEADS, _FS = ("II", "V1"), 250.0
 _SHORT_S = 20.0
 _AT_ONCE = 8
 _LONGEST_S = 1800.0
+_NOISE = 0.05
+"""A difference of two runs that is a smaller share of the shorter one says nothing."""
 
 
 def start_up(runs: int, model: str, seconds: float = 60.0) -> Start:
@@ -116,17 +119,23 @@ def recording_speeds(seconds: float, model: str, at_once: Sequence[int] = (1, _A
         write_records(root / "short", _SHORT_S, most)
         for command in ("replay", "analyse", "score"):
             for count in at_once:
-                wall = {length: _timed(_words(command, root / length, count, model)) for length in ("short", "long")}
-                signal_s = count * (seconds - _SHORT_S)
-                spent = max(wall["long"] - wall["short"], 1e-3)
-                yield Speed(
-                    command=f"ecgnat {command}{' --speed max' if command == 'replay' else ''}",
-                    records=count,
-                    signal_s=signal_s,
-                    wall_s=round(spent, 2),
-                    start_s=round(max(0.0, wall["short"] - spent * _SHORT_S * count / signal_s), 2),
-                    times_real_time=round(signal_s / spent, 1),
-                )
+                runs = {length: _timed(_words(command, root / length, count, model)) for length in ("short", "long")}
+                yield _speed(command, count, count * (seconds - _SHORT_S), runs["short"], runs["long"])
+
+
+def _speed(command: str, count: int, signal_s: float, short: tuple[float, float], long: tuple[float, float]) -> Speed:
+    """Return what the signal took that the long recordings have more than the short ones; pairs of wall and processor time, s."""
+    wall_s, cpu_s = (max(0.0, more - less) for less, more in zip(short, long, strict=True))
+    return Speed(
+        command=f"ecgnat {command}{' --speed max' if command == 'replay' else ''}",
+        records=count,
+        signal_s=signal_s,
+        wall_s=round(wall_s, 2),
+        cpu_s=round(cpu_s, 2),
+        start_s=round(max(0.0, short[0] - wall_s * _SHORT_S * count / signal_s), 2),
+        times_real_time=round(signal_s / wall_s, 1) if wall_s > _NOISE * short[0] else None,
+        per_cpu_s=round(signal_s / cpu_s, 1) if cpu_s > _NOISE * short[1] else None,
+    )
 
 
 def _words(command: str, folder: Path, count: int, model: str) -> list[str]:
@@ -140,12 +149,14 @@ def _words(command: str, folder: Path, count: int, model: str) -> list[str]:
             return ["score", str(folder), "--records", *names, "--model", model]
 
 
-def _timed(words: list[str]) -> float:
-    began = time.monotonic()
+def _timed(words: list[str]) -> tuple[float, float]:
+    """Return the wall and the processor time of a command, with those of its own processes, in s."""
+    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done: Any = subprocess.run(
         [*_ECGNAT, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=_LONGEST_S, check=False
     )
+    took, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         raise EcgnatError(f"ecgnat {words[0]} failed: {said[-1] if said else f'exit code {done.returncode}'}")
-    return time.monotonic() - began
+    return took, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -187,14 +187,26 @@ class Ratio(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Speed(msgspec.Struct, frozen=True, kw_only=True):
-    """How fast recordings are worked off, in multiples of real time; ``start_s`` is what a command takes before."""
+    """How fast recordings are worked off.
+
+    Parameters
+    ----------
+    wall_s, cpu_s
+        Wall and processor time of ``signal_s``, all recordings together, without the start.
+    start_s
+        Wall time that the command takes before.
+    times_real_time, per_cpu_s
+        Signal per wall time and per processor time; None where the difference of a long and a short run is lost in the noise.
+    """
 
     command: str
     records: int
     signal_s: float
     wall_s: float
+    cpu_s: float
     start_s: float
-    times_real_time: float
+    times_real_time: float | None
+    per_cpu_s: float | None
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

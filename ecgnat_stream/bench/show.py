@@ -134,12 +134,16 @@ def _ratios(ratios: Sequence[Ratio]) -> Table:
 
 
 def _speeds(speeds: Sequence[Speed]) -> Table:
-    table = _table("recordings as fast as possible", "command", "at once", "signal s", "wall s", "start s", "x real time", "")
-    most = max(speed.times_real_time for speed in speeds)
+    table = _table(
+        "recordings as fast as possible, in real time and per s of processor time", "command", "at once", "signal s",
+        "wall s", "start s", "x real time", "per CPU s", "",
+    )  # fmt: skip
+    most = max((speed.times_real_time or 0.0 for speed in speeds), default=0.0) or 1.0
     for speed in speeds:
+        times = ("-" if value is None else f"{value:.0f}" for value in (speed.times_real_time, speed.per_cpu_s))
         table.add_row(
-            speed.command, str(speed.records), f"{speed.signal_s:.0f}", f"{speed.wall_s:.1f}", f"{speed.start_s:.1f}",
-            f"{speed.times_real_time:.0f}", bar(speed.times_real_time / most),
+            speed.command, str(speed.records), f"{speed.signal_s:.0f}", f"{speed.wall_s:.1f}", f"{speed.start_s:.1f}", *times,
+            bar((speed.times_real_time or 0.0) / most),
         )  # fmt: skip
     return table
 

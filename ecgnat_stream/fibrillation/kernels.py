@@ -40,10 +40,11 @@ _POWERS = 10
 
 _WINDOW = np.hamming(LENGTH)
 _turn = 2.0 * np.pi / LENGTH
-_INNER = np.stack([f(_turn * _SECOND * np.outer(np.arange(_HALF), np.arange(_FIRST))) for f in (np.cos, np.sin)], axis=2)
-"""``(HALF, FIRST, 2)`` cosine and sine."""
+_PAIRS = _FIRST // 2
+_INNER = np.stack([f(_turn * _SECOND * np.outer(np.arange(_HALF), np.arange(1, _PAIRS + 1))) for f in (np.cos, np.sin)])
+"""``(2, HALF, PAIRS)`` cosine and sine."""
 _TWIST = np.stack([f(_turn * np.outer(np.arange(_HALF), np.arange(_SECOND))) for f in (np.cos, np.sin)])
-_OUTER = np.stack([f(_turn * _FIRST * np.outer(np.arange(_SECOND), np.arange(_SECOND))) for f in (np.cos, np.sin)])
+_EIGHTH = np.stack([f(_turn * _FIRST * np.arange(4)) for f in (np.cos, np.sin)])
 _at = np.arange(_HALF)[:, None] + _FIRST * np.arange(_SECOND)
 _BIN = np.minimum(_at, LENGTH - _at)
 """``(HALF, SECOND)`` bin of the spectrum of each value: above the middle it runs backwards."""
@@ -130,41 +131,46 @@ def _ranked(
         out[k] = spread[rank]
 
 
-@kernel("void(float64[::1], float64[::1], float64[:, ::1], float64[:, ::1], float64[:, ::1], float64[::1])")
-def _power(
-    x: NDArray[np.float64],
-    windowed: NDArray[np.float64],
-    real: NDArray[np.float64],
-    imaginary: NDArray[np.float64],
-    value: NDArray[np.float64],
-    power: NDArray[np.float64],
-) -> None:
+@kernel("void(float64[::1], float64[:, :, ::1], float64[:, ::1], float64[::1])")
+def _power(x: NDArray[np.float64], pairs: NDArray[np.float64], parts: NDArray[np.float64], power: NDArray[np.float64]) -> None:
     """Write into ``power`` the power spectrum of a window, ``(BINS,)``."""
-    for i in range(LENGTH):
-        windowed[i] = x[i] * _WINDOW[i]
+    # The signal is real, so that of each of the eight parts the sums and differences of mirrored values are enough.
+    for i in range(1, _PAIRS + 1):
+        for j in range(_SECOND):
+            before, behind = _SECOND * i + j, _SECOND * (_FIRST - i) + j
+            a, b = x[before] * _WINDOW[before], x[behind] * _WINDOW[behind]
+            pairs[0, i - 1, j], pairs[1, i - 1, j] = a + b, a - b
     for k in range(_HALF):
         for j in range(_SECOND):
-            real[k, j] = 0.0
-            imaginary[k, j] = 0.0
-        for i in range(_FIRST):
-            cosine, sine = _INNER[k, i, 0], _INNER[k, i, 1]
+            parts[0, j], parts[1, j] = x[j] * _WINDOW[j], 0.0
+        for i in range(0, _PAIRS, 3):
+            c, d, e = _INNER[0, k, i], _INNER[0, k, i + 1], _INNER[0, k, i + 2]
             for j in range(_SECOND):
-                real[k, j] += cosine * windowed[_SECOND * i + j]
-                imaginary[k, j] += sine * windowed[_SECOND * i + j]
-        for j in range(_SECOND):
-            a, b = real[k, j], imaginary[k, j]
-            real[k, j] = a * _TWIST[0, k, j] - b * _TWIST[1, k, j]
-            imaginary[k, j] = a * _TWIST[1, k, j] + b * _TWIST[0, k, j]
-        for j in range(_SECOND):
-            value[0, j] = 0.0
-            value[1, j] = 0.0
-        for i in range(_SECOND):
-            a, b = real[k, i], imaginary[k, i]
+                parts[0, j] += c * pairs[0, i, j] + d * pairs[0, i + 1, j] + e * pairs[0, i + 2, j]
+            c, d, e = _INNER[1, k, i], _INNER[1, k, i + 1], _INNER[1, k, i + 2]
             for j in range(_SECOND):
-                value[0, j] += a * _OUTER[0, i, j] - b * _OUTER[1, i, j]
-                value[1, j] += a * _OUTER[1, i, j] + b * _OUTER[0, i, j]
+                parts[1, j] += c * pairs[1, i, j] + d * pairs[1, i + 1, j] + e * pairs[1, i + 2, j]
         for j in range(_SECOND):
-            power[_BIN[k, j]] = value[0, j] * value[0, j] + value[1, j] * value[1, j]
+            a, b = parts[0, j], parts[1, j]
+            parts[0, j] = a * _TWIST[0, k, j] - b * _TWIST[1, k, j]
+            parts[1, j] = a * _TWIST[1, k, j] + b * _TWIST[0, k, j]
+        # A transform of eight values is two of four: of the sums, and of the differences turned by an eighth.
+        for j in range(4):
+            a, b = parts[0, j] - parts[0, j + 4], parts[1, j] - parts[1, j + 4]
+            parts[0, j] += parts[0, j + 4]
+            parts[1, j] += parts[1, j + 4]
+            parts[0, j + 4] = a * _EIGHTH[0, j] - b * _EIGHTH[1, j]
+            parts[1, j + 4] = a * _EIGHTH[1, j] + b * _EIGHTH[0, j]
+        for half in range(2):
+            o = 4 * half
+            a, b = parts[0, o] + parts[0, o + 2], parts[1, o] + parts[1, o + 2]
+            c, d = parts[0, o] - parts[0, o + 2], parts[1, o] - parts[1, o + 2]
+            e, f = parts[0, o + 1] + parts[0, o + 3], parts[1, o + 1] + parts[1, o + 3]
+            g, h = parts[0, o + 1] - parts[0, o + 3], parts[1, o + 1] - parts[1, o + 3]
+            power[_BIN[k, half]] = (a + e) * (a + e) + (b + f) * (b + f)
+            power[_BIN[k, half + 2]] = (c - h) * (c - h) + (d + g) * (d + g)
+            power[_BIN[k, half + 4]] = (a - e) * (a - e) + (b - f) * (b - f)
+            power[_BIN[k, half + 6]] = (c + h) * (c + h) + (d - g) * (d - g)
 
 
 @kernel("void(float64[::1], float64[::1], float64[::1], float64[::1], float64[::1])")
@@ -194,12 +200,13 @@ def _spectrum(
         even[j] = 0.0
     for j in range(len(_ODD)):
         odd[j] = 0.0
-    for k in range(_QUARTER):
-        plus, minus = power[k] + power[_BINS - 1 - k], power[k] - power[_BINS - 1 - k]
+    for k in range(0, _QUARTER, 3):
+        a, b, c = power[k], power[k + 1], power[k + 2]
+        d, e, f = power[_BINS - 1 - k], power[_BINS - 2 - k], power[_BINS - 3 - k]
         for j in range(len(_EVEN)):
-            even[j] += plus * _EVENLY[k, j]
+            even[j] += (a + d) * _EVENLY[k, j] + (b + e) * _EVENLY[k + 1, j] + (c + f) * _EVENLY[k + 2, j]
         for j in range(len(_ODD)):
-            odd[j] += minus * _ODDLY[k, j]
+            odd[j] += (a - d) * _ODDLY[k, j] + (b - e) * _ODDLY[k + 1, j] + (c - f) * _ODDLY[k + 2, j]
     whole = power[0] + power[_BINS - 1] + 2.0 * _sum(power, 1, _BINS - 1)
     scale = max(whole / LENGTH, TINY * TINY) * LENGTH
     alike = later = -np.inf
@@ -361,7 +368,7 @@ def measure(
     )  # fmt: skip
     bucket, starts = np.empty(LENGTH, np.int32), np.empty(_BUCKETS + 1, np.int32)
     ranked, ranked_slopes = np.empty(3), np.empty(3)
-    real, imaginary, value = np.empty((_HALF, _SECOND)), np.empty((_HALF, _SECOND)), np.empty((2, _SECOND))
+    pairs, parts = np.empty((2, _PAIRS, _SECOND)), np.empty((2, _SECOND))
     power, running, even, odd = np.empty(_BINS), np.empty(_BINS), np.empty(len(_EVEN)), np.empty(len(_ODD))
     cell, seen, mark = np.empty(LENGTH, np.int64), np.zeros(GRID * GRID, np.int64), 0
     for r in range(len(rows)):
@@ -410,7 +417,7 @@ def measure(
             for i in range(LENGTH):
                 square[i] = x[i] * x[i]
             out[8] = _weakest(square)
-            _power(x, spread, real, imaginary, value, power)
+            _power(x, pairs, parts, power)
             _spectrum(power, running, even, odd, out)
             mark += 1
             out[17] = _phase_space(x, low, high, cell, seen, mark)

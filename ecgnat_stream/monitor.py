@@ -32,7 +32,7 @@ from ecgnat_stream.config import BedConfig, Config, load_config
 from ecgnat_stream.device import Device, LinkState, open_device, supervise
 from ecgnat_stream.errors import ConfigError, DeviceError, EcgnatError, SinkError, WatchdogError
 from ecgnat_stream.events import Alarm, Command, EngineStatus, Event, Technical, Trace, Wave
-from ecgnat_stream.model import Predictor, Reader, monitoring, reading_mode
+from ecgnat_stream.model import ModelConfig, Predictor, Reader, monitoring, reading_mode
 from ecgnat_stream.sidethread import SideThread
 from ecgnat_stream.signal import SampleBlock, StreamInfo, Window, assign_leads, check_lead_map
 from ecgnat_stream.sink.keeper import Keeper, Sink, leave
@@ -379,8 +379,7 @@ class Monitor:
 
     async def _predict(self) -> None:
         """Feed the network, one batch in flight; what it cannot do is a technical alarm, and the rules go on without it."""
-        predictor = await self._load()
-        reader = None if predictor is None else predictor.reader(len(self.beds))
+        network = await self._load()
         try:
             while True:
                 windows = self._ward.next_batch()
@@ -388,26 +387,26 @@ class Monitor:
                     self._due.clear()
                     await self._due.wait()
                     continue
-                if predictor is None or reader is None:
+                if network is None:
                     self._ward.fail(windows, self.failures["model"])
                     await asyncio.sleep(0)
                 else:
-                    await self._answer(reader, predictor.path.name, windows)
+                    await self._answer(*network, windows)
                 self._wake.set()
         finally:
-            if predictor is not None:
+            if network is not None:
                 with suppress(TimeoutError):  # a network that hangs is left behind
                     async with asyncio.timeout(1.0):
-                        await SideThread("model closer").do(predictor.close)
+                        await SideThread("model closer").do(network[0].close)
 
-    async def _load(self) -> Predictor | None:
-        """Return the network; None, and a technical alarm, if it cannot be loaded: the monitoring goes on without."""
+    async def _load(self) -> tuple[Predictor, Reader] | None:
+        """Return the network and what reads the beds with it; None, and a technical alarm, if it cannot be loaded."""
         try:
             monitoring(self.config.model.name)
             reading_mode(self.config.model)
-            loading = asyncio.wrap_future(SideThread("model loader").submit(partial(Predictor, self.config.model)))
+            loading = asyncio.wrap_future(SideThread("model loader").submit(partial(_network, self.config.model, len(self.beds))))
             try:
-                predictor = await asyncio.shield(loading)
+                predictor, reader = await asyncio.shield(loading)
             except asyncio.CancelledError:
                 await asyncio.wait((loading,), timeout=_LOADED_S)
                 if loading.done():
@@ -422,14 +421,14 @@ class Monitor:
         self.model = predictor.path.name
         _log.info("network %s", predictor.describe())
         self._say_status(online=True, detail=predictor.describe())
-        return predictor
+        return predictor, reader
 
-    async def _answer(self, reader: Reader, model: str, windows: list[Window]) -> None:
+    async def _answer(self, predictor: Predictor, reader: Reader, windows: list[Window]) -> None:
         try:
             prediction = await asyncio.wrap_future(reader.submit(windows))
-            self._windows += len(windows)
+            self._windows += sum(window.decides for window in windows)
             _log.debug("%d windows in %.0f ms", len(windows), prediction.took_s * 1e3)
-            self._ward.apply(windows, prediction, model)
+            self._ward.apply(windows, prediction, predictor.path.name)
         except Exception as error:  # noqa: BLE001 - the task border: a failing network must not end the monitoring
             _log.info("the network has failed", exc_info=True)
             self.failures["model"] = f"{type(error).__name__}: {error}"
@@ -529,6 +528,11 @@ class Monitor:
     def progress(self) -> list[BedProgress]:
         """Return how far each bed has come."""
         return self._ward.progress()
+
+
+def _network(config: ModelConfig, beds: int) -> tuple[Predictor, Reader]:
+    predictor = Predictor(config)
+    return predictor, predictor.reader(beds)
 
 
 def _failure(task: asyncio.Task[Any]) -> EcgnatError | None:

@@ -15,7 +15,16 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from ecgnat_stream.cli.options import a_path, add_model, add_reading, check_part, lead_map, stated_differently
+from ecgnat_stream.cli.options import (
+    a_path,
+    add_mode,
+    add_model,
+    add_reading,
+    check_part,
+    lead_map,
+    model_table,
+    stated_differently,
+)
 from ecgnat_stream.errors import ConfigError, EcgnatError
 from ecgnat_stream.suggest import proposal
 from ecgnat_stream.words import cleaned, counted
@@ -54,6 +63,7 @@ def add(commands: Any) -> None:
     parser.add_argument("paths", nargs="+", metavar="PATH", help="a record, a file, a folder, or a pattern in quotes")
     add_reading(parser)
     add_model(parser)
+    add_mode(parser)
     parser.add_argument(
         "--config", type=a_path, metavar="FILE", help="settings, as for ecgnat run; its beds and sinks are left out"
     )
@@ -137,8 +147,8 @@ def _order(arguments: argparse.Namespace, *, strict: bool) -> Order:
     from ecgnat_stream.config import Config, load_config
 
     config = Config() if arguments.config is None else load_config(arguments.config)
-    if arguments.model:
-        config = replace(config, model=replace(config.model, name=arguments.model))
+    if model := model_table(arguments):
+        config = replace(config, model=replace(config.model, **model))
     return Order(
         fs=arguments.fs,
         units=arguments.units,

@@ -20,6 +20,7 @@ __all__ = [
     "a_place",
     "a_record",
     "a_whole_number",
+    "add_mode",
     "add_model",
     "add_output",
     "add_reading",
@@ -27,6 +28,7 @@ __all__ = [
     "an_endpoint",
     "check_part",
     "lead_map",
+    "model_table",
     "options_named",
     "positive",
     "sink_tables",
@@ -44,6 +46,7 @@ _OPTIONS = {
     "mqtt.url": "--mqtt",
     "zmq.bind": "--zmq",
     "model.name": "--model",
+    "model.mode": "--mode",
 }
 """Settings that :func:`sink_tables` makes of an option."""
 
@@ -65,6 +68,7 @@ def add_sinks(parser: argparse.ArgumentParser) -> None:
         "--zmq", type=an_endpoint, metavar="ADDRESS", help="publish over ZeroMQ, for example tcp://127.0.0.1:5556"
     )
     add_model(parser)
+    add_mode(parser)
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -73,6 +77,15 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--model", metavar="MODEL", help="name of a network (see ecgnat models), or a checkpoint directory"
     )
     model.completer = models  # type: ignore[attr-defined]
+
+
+def add_mode(parser: argparse.ArgumentParser) -> None:
+    """Add how the network reads the signal."""
+    parser.add_argument(
+        "--mode",
+        choices=("auto", "window", "stream"),
+        help="stream: a causal network reads only what is new; window: the last 10 s each time; auto (default): stream if it can",
+    )
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:
@@ -264,6 +277,12 @@ def sink_tables(arguments: argparse.Namespace) -> dict[str, Any]:
         table["record"] = {"directory": str(arguments.record)}
     if arguments.history:
         table["history"] = {"path": str(arguments.history)}
-    if arguments.model:
-        table["model"] = {"name": arguments.model}
+    if model := model_table(arguments):
+        table["model"] = model
     return table
+
+
+def model_table(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return what the command line says of the network."""
+    given = {"name": arguments.model, "mode": arguments.mode}
+    return {name: value for name, value in given.items() if value}

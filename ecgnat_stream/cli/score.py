@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecgnat_stream.cli.options import a_path, add_model
+from ecgnat_stream.cli.options import a_path, add_mode, add_model, model_table
 from ecgnat_stream.words import cleaned, counted
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def add(commands: Any) -> None:
         "--config", type=a_path, metavar="FILE", help="settings to measure, as for ecgnat run; its beds are left out"
     )
     add_model(score)
+    add_mode(score)
     score.add_argument("--at-once", type=int, default=8, metavar="N", help="beds at once (default %(default)s)")
     score.add_argument("--noise", type=a_path, metavar="RECORD", help="add this noise, a record of the noise stress database")
     score.add_argument("--snr", type=float, metavar="DB", help="signal-to-noise ratio for --noise (default 6 dB)")
@@ -145,7 +146,7 @@ def _settings(arguments: argparse.Namespace) -> Config:
 
         load_config(arguments.config)
         table = read_table(arguments.config)
-    config = settings(table, arguments.model)
+    config = settings(table, model_table(arguments))
     check_model(config.model)
     return config
 

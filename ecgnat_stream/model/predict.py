@@ -129,9 +129,10 @@ class Predictor:
         """Return what reads the signal of a ward's beds, in :attr:`mode`; token by token, it remembers them."""
         if self._step is None:
             return WindowReader(self)
-        stream = StreamingEcgNat(self._step, beds, run=self._run_step)
-        longest = {"longest": 1} if self._compiled else {}
-        return TokenReader(stream, self._worker.submit, self._tokens_said, self.buckets, fill=self._compiled, **longest)
+        graphs = self.buckets if self.device.type == "cuda" else None
+        stream = StreamingEcgNat(self._step, beds, run=self._run_step, graphs=graphs)
+        fixed = self._compiled or graphs is not None
+        return TokenReader(stream, self._worker.submit, self._tokens_said, self.buckets, fixed=fixed)
 
     def close(self) -> None:
         """Finish what was submitted and end the worker."""

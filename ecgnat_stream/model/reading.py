@@ -103,9 +103,9 @@ class TokenReader:
     probable
         Turns logits of rhythm and beats into probabilities.
     sizes
-        To how many beds a step is filled up, ascending, and at most; None fills nothing up.
-    longest
-        Tokens of a step at most.
+        Beds of a step, ascending: at most the last.
+    fixed
+        Whether steps have one token, and are filled up to one of the sizes: for what was compiled for these.
     """
 
     def __init__(
@@ -115,11 +115,10 @@ class TokenReader:
         probable: Callable[[torch.Tensor, torch.Tensor], tuple[NDArray[np.float32], NDArray[np.float32]]],
         sizes: Sequence[int],
         *,
-        fill: bool = False,
-        longest: int = _LONGEST,
+        fixed: bool = False,
     ) -> None:
         self._stream, self._submit, self._probable = stream, submit, probable
-        self._sizes, self._fill, self._longest = tuple(sizes), fill, longest
+        self._sizes, self._fixed, self._longest = tuple(sizes), fixed, 1 if fixed else _LONGEST
 
     def submit(self, windows: Sequence[Window]) -> Future[Prediction]:
         """Return probabilities for the tokens of each window; ``fresh`` ones begin without a past."""
@@ -199,7 +198,7 @@ class TokenReader:
                 waiting += [(stretch, samples[:, cut:]) for stretch, samples in group if samples.shape[1] > cut]
 
     def _step(self, stretches: Sequence[_Stretch], samples: NDArray[np.float32]) -> None:
-        size = next(size for size in self._sizes if size >= len(stretches)) if self._fill else None
+        size = next(size for size in self._sizes if size >= len(stretches)) if self._fixed else None
         said = self._stream.step(torch.tensor([stretch.row for stretch in stretches]), torch.from_numpy(samples), size)
         for stretch, rhythm, beat in zip(stretches, *self._probable(said.rhythm, said.beat), strict=True):
             stretch.rhythm.append(rhythm)

@@ -72,11 +72,14 @@ class Observed:
         return [(alarm.start_s, alarm.stop_s) for alarm in self.alarms if alarm.condition == condition]
 
 
-def settings(table: Mapping[str, Any], model: str | None) -> Config:
-    """Return the configuration that is measured: that of a file's table without its beds and sinks, or the default."""
+def settings(table: Mapping[str, Any], model: Mapping[str, str]) -> Config:
+    """Return the configuration that is measured: that of a file's table without its beds and sinks, or the default.
+
+    ``model`` goes before what the file says of the network.
+    """
     kept = {key: value for key, value in table.items() if key not in _BED_AND_SINKS}
     if model:
-        kept["model"] = {**kept.get("model", {}), "name": model}
+        kept["model"] = {**kept.get("model", {}), **model}
     return parse_config(kept, "score")
 
 

@@ -86,7 +86,7 @@ def test_records_of_like_length_are_monitored_together() -> None:
 
 def test_beds_and_sinks_of_a_configuration_are_left_out() -> None:
     table = {"bed": [{"id": "1", "device": "x"}], "mqtt": {"url": "mqtt://x"}, "alarm": {"asystole_s": 5.0}, "site": "home"}
-    config = settings(table, "ecgnat-nano")
+    config = settings(table, {"name": "ecgnat-nano"})
     assert (config.bed, config.mqtt, config.alarm.asystole_s, config.model.name) == ((), None, 5.0, "ecgnat-nano")
 
 

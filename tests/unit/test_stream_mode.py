@@ -371,5 +371,5 @@ def test_padded_steps_say_the_same(causal: Path) -> None:
     windows = [window for row in range(3) for window in cut(row, signal[row])]
     with Predictor(ModelConfig(name=str(causal), threads=1, max_batch=8)) as predictor:
         plain, padded = predictor.reader(3), predictor.reader(3)
-        padded._fill, padded._longest = True, 1  # type: ignore[attr-defined]
+        padded._fixed, padded._longest = True, 1  # type: ignore[attr-defined]
         np.testing.assert_allclose(padded.submit(windows).result().rhythm, plain.submit(windows).result().rhythm, atol=TOLERANCE)

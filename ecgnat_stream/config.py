@@ -186,6 +186,8 @@ class Config(Settings, frozen=True, kw_only=True):
         ConfigError
             Naming the bed, for a limit that does not exist, is of a wrong type or out of bounds.
         """
+        if not bed.alarm:
+            return self.alarm
         try:
             return read_settings(msgspec.structs.asdict(self.alarm) | bed.alarm, AlarmConfig, path="alarm")
         except ConfigError as error:

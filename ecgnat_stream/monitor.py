@@ -51,6 +51,10 @@ _OPEN_APART_S = 0.03
 """Beds are opened one after the other, at most so far apart and all within one hop: of live beds that begin at one instant, all
 windows would fall due at one instant too, and wait for each other (docs/decisions/0007)."""
 
+_OPEN_AT_ONCE = 8
+"""Of the beds whose turn has come at most so many are opened before all other tasks have theirs: a loop that opens a thousand at
+a time looks at none."""
+
 _STUMBLES = 20
 """So many failures of one task in a row end the monitor: it cannot be trusted to mend itself."""
 
@@ -114,6 +118,7 @@ class Monitor:
         self._running: asyncio.Task[None] | None = None
         self._begun = self._ended = False
         self._wake, self._due, self._passed, self._stop = (asyncio.Event() for _ in range(4))
+        self._openings = asyncio.Semaphore(_OPEN_AT_ONCE)
         self._finished = np.zeros(len(self.beds), bool)
         self._hurt: set[int] = set()
         self._windows = 0
@@ -304,6 +309,8 @@ class Monitor:
         """Carry one device's samples to the ward; what goes wrong with it concerns this bed only."""
         apart_s = min(_OPEN_APART_S, self.config.schedule.hop_s / len(self.beds))
         await self.clock.sleep_until(self.clock.monotonic_ns() + round(row * apart_s * 1e9))
+        async with self._openings:
+            await asyncio.sleep(0)
         lead_map = self.config.bed[row].lead_map
         accepted = False
 

@@ -19,7 +19,7 @@ from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.places import path_of
 from ecgnat_stream.suggest import unknown
 
-__all__ = ["DEEPEST", "PathText", "Settings", "Within", "bounds_of", "read_settings"]
+__all__ = ["DEEPEST", "PathText", "Settings", "Within", "bounds_of", "fields_of", "read_settings"]
 
 T = TypeVar("T")
 
@@ -76,6 +76,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 @cache
+def fields_of(kind: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo]:
+    """Return what a struct is made of, by the keys of its table; looking into annotations takes milliseconds."""
+    return {field.encode_name: field for field in msgspec.structs.fields(kind)}
+
+
+@cache
 def bounds_of(kind: type[msgspec.Struct]) -> dict[str, Within]:
     """Return the bounds of the numbers of a struct, by their names."""
     return {name: mark for name, mark in _marks(kind) if isinstance(mark, Within)}
@@ -88,7 +94,7 @@ def _paths_of(kind: type[msgspec.Struct]) -> list[str]:
 
 def _marks(kind: type[msgspec.Struct]) -> Iterator[tuple[str, Any]]:
     """Yield what the annotations of a struct say beside the types."""
-    for field in msgspec.structs.fields(kind):
+    for field in fields_of(kind).values():
         for part in (field.type, *get_args(field.type)):
             yield from ((field.name, mark) for mark in getattr(part, "__metadata__", ()))
 
@@ -180,7 +186,7 @@ def _mistakes_within(value: Any, meant: Any, path: str) -> Iterator[tuple[str, s
 
 
 def _mistakes_of_table(value: Any, kind: type[msgspec.Struct], path: str) -> Iterator[tuple[str, str]]:
-    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    fields = fields_of(kind)
     if not isinstance(value, Mapping):
         yield path, f"a table of {', '.join(fields)} is needed, not {value!r}"
         return

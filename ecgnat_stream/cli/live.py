@@ -132,8 +132,12 @@ async def _run_monitor(config: Config, arguments: argparse.Namespace, guard: Gua
         with suppress(RuntimeError):  # the loop is closed: it has ended already
             loop.call_soon_threadsafe(asked_to_end, number)
 
+    def ends() -> None:
+        guard.leave()  # from here on nobody looks at the beds, and the sinks take what there is
+        stop()
+
     if arguments.seconds:
-        loop.call_later(arguments.seconds, stop)
+        loop.call_later(arguments.seconds, ends)
     guard.watch(heard, lambda: instance.watched_ns, config.watchdog.loop_s)
     try:
         async with progress_shown(instance) if arguments.headless else nullcontext():

@@ -12,7 +12,7 @@ import msgspec
 
 from ecgnat_stream.clock import Clock
 from ecgnat_stream.errors import ConfigError, DeviceError
-from ecgnat_stream.settings import read_settings
+from ecgnat_stream.settings import fields_of, read_settings
 from ecgnat_stream.signal import SampleBlock, StreamInfo
 from ecgnat_stream.suggest import unknown
 
@@ -113,7 +113,7 @@ def adapter(name: str) -> type[Adapter]:
 
 
 def _convert_options(name: str, options: Mapping[str, Any], kind: type[msgspec.Struct]) -> msgspec.Struct:
-    known = [field.encode_name for field in msgspec.structs.fields(kind)]
+    known = list(fields_of(kind))
     for key in options:
         if key not in known:
             raise ConfigError(f"device {name!r}: {unknown('option', key, known)}")

@@ -220,6 +220,8 @@ class Conditioner:
     def _positions(self, frames: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Split the device position of each frame's first sample into a whole index and a phase in ``1 / self._phases``."""
         step = self._per_frame
+        if step.denominator == 1:
+            return frames * step.numerator, np.zeros(len(frames), np.int64)
         numerator = frames * step.numerator
         whole = numerator // step.denominator
         phase = (numerator % step.denominator) * self._phases // step.denominator

@@ -129,6 +129,8 @@ class Stages:
         """Take note of the spikes; return ``(B,)`` which beats follow one."""
         for row, at in zip(spikes.row.tolist(), spikes.at.tolist(), strict=True):
             self._spikes[row] = [*self._spikes[row, 1:], at]
+        if not len(beats.row):
+            return np.zeros(0, bool)
         since = beats.at[:, None] - self._spikes[beats.row]
         followed: NDArray[np.bool_] = ((since <= _CAPTURE[0]) & (since >= -_CAPTURE[1])).any(axis=1)
         return followed
@@ -357,6 +359,8 @@ def _without(found: Findings, wrong_mv: NDArray[np.float32]) -> Findings:
 
 def _places(group: _RateGroup, beats: BeatFrame) -> NDArray[np.float64]:
     """Return ``(B,)`` the device samples at which the R peaks of beats lie, looked for in the raw signal."""
+    if not len(beats.row):
+        return np.zeros(0)
     if not len(beats.row):
         return np.zeros(0)
     reach = int(np.ceil(_PLACE_S * group.fs))

@@ -27,6 +27,7 @@ from ecgnat_stream.clock import SystemClock
 from ecgnat_stream.config import parse_config
 from ecgnat_stream.errors import EcgnatError
 from ecgnat_stream.events import Rhythm, Technical
+from ecgnat_stream.model import reading_mode
 from ecgnat_stream.monitor import Monitor
 
 __all__ = ["LATEST_MS", "SINKS", "LiveTask", "resident_mb", "run_live", "trial"]
@@ -186,7 +187,7 @@ async def _measured(task: LiveTask, monitor: Monitor, feeder: Feeder, ear: _Ear,
         fs=task.fs,
         seconds=round(took, 2),
         model=monitor.model,
-        mode=getattr(monitor.config.model, "mode", "window"),
+        mode=reading_mode(monitor.config.model),
         labels=len(latency),
         labels_per_bed_s=round(labels, 3),
         p50_ms=p50,

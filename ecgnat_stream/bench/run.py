@@ -169,10 +169,10 @@ def _ward_roof(options: BenchOptions, beds: int, peaks: tuple[Peaks, ...]) -> Ro
 
 
 def _mode(options: BenchOptions) -> str:
-    """Return how the network runs: over windows, or token by token."""
-    from ecgnat_stream.model import ModelConfig
+    """Return how the network reads: whole windows, or token by token."""
+    from ecgnat_stream.model import ModelConfig, reading_mode
 
-    return str(options.model.get("mode", getattr(ModelConfig(), "mode", "window")))
+    return reading_mode(msgspec.convert(options.model, ModelConfig))
 
 
 def _stages(options: BenchOptions, report: Report, missing: list[str], said: Callable[[str], object]) -> Report:

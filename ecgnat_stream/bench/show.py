@@ -65,8 +65,8 @@ def _table(title: str, *columns: str, left: int = 1) -> Table:
 
 def _beds(limits: Sequence[BedLimit]) -> Table:
     table = _table(
-        "beds in real time, from the last sample to the label", "beds", "p50 ms", "p99 ms", "worst ms", "skipped", "cores",
-        "ms/bed/s", "loop", "network", "MB", "", "carried", left=0,
+        "beds in real time: ms from the last sample to the label; ms of processor time per bed and second",
+        "beds", "leads", "p50", "p99", "worst", "skip", "cores", "ms/bed", "loop", "net", "MB", "", "carried", left=0,
     )  # fmt: skip
     for limit in limits:
         most = max(trial.beds for trial in limit.trials)
@@ -74,11 +74,19 @@ def _beds(limits: Sequence[BedLimit]) -> Table:
         for trial in sorted(limit.trials, key=lambda each: each.beds):
             latency = ("-" if value is None else f"{value:.0f}" for value in (trial.p50_ms, trial.p99_ms, trial.worst_ms))
             table.add_row(
-                f"{trial.beds} x {trial.leads} leads", *latency, str(trial.skipped), f"{trial.cores_used:.2f}",
-                f"{trial.cpu_ms:.2f}", f"{trial.loop_ms:.2f}", f"{trial.network_ms:.2f}",
-                f"{trial.rss_mb:.0f}", bar(trial.beds / most),
-                Text("yes", "green") if trial.sustained else Text(trial.why, "red"),
-            )  # fmt: skip
+                str(trial.beds),
+                str(trial.leads),
+                *latency,
+                str(trial.skipped),
+                f"{trial.cores_used:.2f}",
+                f"{trial.cpu_ms:.2f}",
+                f"{trial.loop_ms:.2f}",
+                f"{trial.network_ms:.2f}",
+                f"{trial.rss_mb:.0f}",
+                bar(trial.beds / most, _WIDTH // 2),
+                Text("yes", "green") if trial.sustained else Text(f"no: {trial.why}", "red"),
+            )
+    table.columns[-1].no_wrap, table.columns[-1].justify = False, "left"
     return table
 
 

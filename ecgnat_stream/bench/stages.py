@@ -40,7 +40,7 @@ STAGES: dict[str, tuple[tuple[str, str], ...]] = {
     "rhythm": (("ecgnat_stream.rhythm", "RhythmTimeline"),),
     "alarms": (("ecgnat_stream.alarm", "AlarmEngine"),),
     "bus": (("ecgnat_stream.bus", "Bus"), ("ecgnat_stream.bus", "Subscription")),
-    "network": (("ecgnat_stream.model", "Predictor"),),
+    "network": (("ecgnat_stream.model", "Predictor"), ("ecgnat_stream.model.streaming", "StreamingEcgNat")),
     "ward": (("ecgnat_stream.ward", "Ward"), ("ecgnat_stream.ward.signal_path", "SignalPath")),
 }
 """Stage to its classes, each by module and name; what one holds is not looked for again in those that come after it."""

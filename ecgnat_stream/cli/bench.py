@@ -50,7 +50,9 @@ def add(commands: Any) -> None:
         "--sinks", type=_several(_SINKS, "sink"), metavar="SINK,...", help=f"who takes the events: {', '.join(_SINKS)}"
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the network runs")
-    parser.add_argument("--mode", choices=("window", "stream"), help="how the network runs (default: as the monitor's settings)")
+    parser.add_argument(
+        "--mode", choices=("auto", "window", "stream"), default="auto", help="how the network reads: [model] mode"
+    )
     add_model(parser)
     parser.add_argument("--soak", action="store_true", help="one long run: are memory and latency flat?")
     parser.add_argument("--speed", choices=("1", "max"), help="of a soak: in real time (the default), or as fast as possible")

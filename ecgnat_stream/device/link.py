@@ -22,7 +22,7 @@ from ecgnat_stream.device.border import as_device_error, checked_block, checked_
 from ecgnat_stream.device.contract import Device
 from ecgnat_stream.errors import DeviceError
 from ecgnat_stream.settings import Settings, Within
-from ecgnat_stream.signal import SampleBlock, StreamInfo
+from ecgnat_stream.signal import SampleBlock, StreamInfo, plainly_within
 from ecgnat_stream.words import cleaned, counted
 
 __all__ = ["OPENING", "LinkState", "SuperviseConfig", "supervise", "try_device"]
@@ -111,6 +111,7 @@ async def supervise(
     config: SuperviseConfig | None = None,
     rng: random.Random | None = None,
     accepts: Callable[[StreamInfo], object] | None = None,
+    takes: Callable[[SampleBlock], bool] | None = None,
 ) -> AsyncGenerator[StreamInfo | SampleBlock | LinkState]:
     """Yield what a device delivers, over any number of reconnections.
 
@@ -128,6 +129,9 @@ async def supervise(
     ----------
     accepts
         Called with every stream's info; raises :class:`~ecgnat_stream.errors.ConfigError` for what the receiver cannot take.
+    takes
+        Called with a block as it comes, while the receiver waits for the next one; what it says to have taken is not yielded. So
+        a block costs no change of tasks.
     """
     config = config or SuperviseConfig()
     rng = rng or random.Random()
@@ -137,7 +141,7 @@ async def supervise(
     stuck: set[asyncio.Task[None]] = set()
     while True:
         session += 1
-        link = _Link(open_link, clock, config, session, index, accepts)
+        link = _Link(open_link, clock, config, session, index, accepts, takes)
         try:
             while (item := await link.get()) is not None:
                 yield item
@@ -237,9 +241,11 @@ class _Link:
         session: int,
         index: _Index,
         accepts: Callable[[StreamInfo], object] | None = None,
+        takes: Callable[[SampleBlock], bool] | None = None,
     ) -> None:
         self._open, self._clock, self._config, self._session, self._index = open_link, clock, config, session, index
-        self._accepts = accepts
+        self._accepts, self._takes = accepts, takes
+        self._awaited = False  # whether who reads this has done with all that came before
         self._mailbox: deque[_Item] = deque()
         self._filled, self._emptied = asyncio.Event(), asyncio.Event()
         self._new_ns: int | None = (
@@ -263,7 +269,9 @@ class _Link:
             if self._over:
                 return None
             self._filled.clear()
+            self._awaited = True
             await self._filled.wait()
+            self._awaited = False
         self._emptied.set()
         return self._mailbox.popleft()
 
@@ -411,14 +419,15 @@ class _Link:
         if self._stalled:
             self._stalled = False
             self._say("online")
-        if np.isinf(placed.samples).any():
+        if not plainly_within(placed.samples) and np.isinf(placed.samples).any():
             self._tell("infinite", f"infinite values from sample {placed.start} on are shown as missing")
             samples = np.where(np.isinf(placed.samples), np.float32(np.nan), placed.samples)
             placed = replace(placed, samples=samples)
         self._new_ns, self._repeats = now_ns, 0
         self._index.passed(placed)
         self.delivered_s += placed.samples.shape[1] / info.fs
-        self._post(placed)
+        if not (self._awaited and not self._mailbox and self._takes is not None and self._takes(placed)):
+            self._post(placed)
         return True
 
     def _repeated(self, block: SampleBlock, placed: SampleBlock, info: StreamInfo, now_ns: int) -> None:

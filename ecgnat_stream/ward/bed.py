@@ -23,7 +23,7 @@ from ecgnat_stream.clock import Clock
 from ecgnat_stream.device import LinkState
 from ecgnat_stream.events import DeviceStatus, Technical, Wave
 from ecgnat_stream.quality import STATES
-from ecgnat_stream.signal import FRAME_S, INPUT_MV, LEADS, SampleBlock, StreamInfo, assign_leads, lead_notes
+from ecgnat_stream.signal import FRAME_S, INPUT_MV, LEADS, SampleBlock, StreamInfo, assign_leads, lead_notes, plainly_within
 from ecgnat_stream.ward import reports
 from ecgnat_stream.ward.rate import RateWatch
 from ecgnat_stream.ward.streams import NONE_AHEAD, SCORES_KEPT, Streams
@@ -114,6 +114,7 @@ class Bed:
         self._lead_map = lead_map
         self._clock, self._publish = clock, publish
         self._begun = clock.utc()
+        self._ends, self._near = False, 0.0
         self._sources: NDArray[np.intp] | slice = slice(None)
         self.slots: NDArray[np.intp] = np.empty(0, np.intp)
         self.marks: deque[BeatMark] = deque()
@@ -178,10 +179,6 @@ class Bed:
         return self.info is None or self.info.live
 
     @property
-    def _ends(self) -> bool:
-        return self.info is not None and self.info.ends
-
-    @property
     def leads(self) -> tuple[str, ...]:
         """The standard leads that the device delivers."""
         return tuple(LEADS[slot] for slot in self.slots)
@@ -202,7 +199,8 @@ class Bed:
             self._reach(int(np.ceil(self.stop * info.fs / self.info.fs)), self.last_ns)
         else:
             self._begun = self._clock.utc()
-        self.info = info
+        self.info, self._ends = info, info.ends
+        self._near = 0.9 * _CLOCK_JUMP_S * info.fs * info.pace
         streams, row = self._streams, self._row
         streams.fs[row], streams.pace[row], streams.live[row] = info.fs, info.pace, info.live
         streams.gap_at[row] = streams.off_at[row] = NONE_AHEAD
@@ -234,24 +232,24 @@ class Bed:
     def place(self, block: SampleBlock) -> NDArray[np.float32]:
         """Note a block's place, time, gap and lead-off state, publish it; return the samples of the leads in :attr:`slots`."""
         assert self.info is not None, "blocks come after begin()"
-        block = _within_input(block)
-        if self.live and self.stop and self._jumped(block):
-            samples_s, clock_s = (block.stop - self.stop) / self.fs, self.info.pace * (block.t_ns - self.last_ns) / 1e9
+        block, info, stop = _within_input(block), self.info, block.stop
+        if info.live and self.stop and stop - self.stop > self._near and self._jumped(block):
+            samples_s, clock_s = (stop - self.stop) / self.fs, info.pace * (block.t_ns - self.last_ns) / 1e9
             detail = f"{samples_s:.1f} s of samples within {clock_s:.1f} s"
             self.technical("clock-jump", present=True, detail=detail)
             self._rate.restart()
-        if not self._ends and self._rate.see(block.stop, self._clock.monotonic_ns()):
-            detail = f"{self.fs:g} Hz declared, {self._rate.measured_hz / self.info.pace:.4g} Hz measured"
+        if not self._ends and self._rate.see(stop, self._clock.monotonic_ns()):
+            detail = f"{self.fs:g} Hz declared, {self._rate.measured_hz / info.pace:.4g} Hz measured"
             self.technical("rate-mismatch", present=self._rate.differs, detail=detail if self._rate.differs else "")
         if block.start > self.stop:
             self._gaps.append((self.stop, block.start))
             self._streams.gap_at[self._row] = self._gaps[0][1]
-        self._reach(block.stop, block.t_ns)
+        self._reach(stop, block.t_ns)
         if block.lead_off != self._off_names:
             self._hear_off(block)
         if self._wanted(Wave):
-            time = self.time_of(block.start / self.fs)
-            self._publish(Wave(self.name, time, self.fs, self.info.leads, self.info.uv_per_lsb, block, self.info.pace))
+            time = self.time_of(block.start / info.fs)
+            self._publish(Wave(self.name, time, info.fs, info.leads, info.uv_per_lsb, block, info.pace))
         return block.samples[self._sources]
 
     def _hear_off(self, block: SampleBlock) -> None:
@@ -460,13 +458,9 @@ class Bed:
 
 def _within_input(block: SampleBlock) -> SampleBlock:
     """Return a block without values that no amplifier gives: they are at its rail. Here enters every sample that is judged."""
-    samples = block.samples
-    highest, lowest = np.maximum.reduce(samples, axis=None), np.minimum.reduce(samples, axis=None)
-    if highest <= INPUT_MV and lowest >= -INPUT_MV:
+    if plainly_within(block.samples) or not (np.abs(block.samples) > INPUT_MV).any():
         return block
-    if not (np.abs(samples) > INPUT_MV).any():
-        return block  # some are missing
-    return replace(block, samples=np.clip(samples, -INPUT_MV, INPUT_MV))
+    return replace(block, samples=np.clip(block.samples, -INPUT_MV, INPUT_MV))
 
 
 def _anything(kind: type) -> bool:

@@ -212,9 +212,9 @@ class _RateGroup:
             self._row[self._place[row]] = -1
             self._place[row] = -1
 
-    def clear(self, row: int, start: int) -> None:
-        """Forget a bed's signal; its next block may begin at ``start``."""
-        self.ring.clear(self.place(row), start)
+    def clear(self, row: int, start: int, slots: NDArray[np.intp]) -> None:
+        """Forget a bed's signal; its next block may begin at ``start`` and holds the leads in ``slots``."""
+        self.ring.clear(self.place(row), start, slots)
         self.conditioner.reset(np.array([self.place(row)]))
 
     def condition(
@@ -250,6 +250,8 @@ class SignalPath:
         self._delivered = np.zeros((rows, len(LEADS)), bool)
         self._groups: dict[float, _RateGroup] = {}
         self._group_of: list[_RateGroup | None] = [None] * rows
+        self._place_of = [-1] * rows
+        self._slots: list[NDArray[np.intp]] = [np.empty(0, np.intp)] * rows
         self._stages = Stages(rows, config)
         self._scale = ScaleWatch(rows, config)
 
@@ -259,6 +261,7 @@ class SignalPath:
         self._scale.begin(row)
         self._delivered[row] = False
         self._delivered[row, slots] = True
+        self._slots[row] = slots
         before = self._group_of[row]
         if before is None or before.fs != fs:
             if before is not None:
@@ -268,13 +271,13 @@ class SignalPath:
             if fs not in self._groups:
                 self._groups[fs] = _RateGroup(fs, len(self._frame), self._config)
             self._groups[fs].join(row)
-            self._group_of[row] = self._groups[fs]
+            self._group_of[row], self._place_of[row] = self._groups[fs], self._groups[fs].place(row)
         self.jump(row, start)
 
     def jump(self, row: int, start: int) -> None:
         """Leave out what will never come, and begin afresh at the first whole frame from ``start``."""
         group = self._group(row)
-        group.clear(row, start)
+        group.clear(row, start, self._slots[row])
         self._frame[row] = int(np.ceil(start / group.fs / FRAME_S))
         self._ending[row] = False
         self._stages.reset(np.array([row]))
@@ -288,10 +291,10 @@ class SignalPath:
         """Return how many device samples of a bed are held."""
         return self._group(row).ring.capacity
 
-    def append(self, row: int, start: int, samples: NDArray[np.float32], slots: NDArray[np.intp] | None = None) -> int:
-        """Take ``(L, T)`` mV of the leads in ``slots``, of all if left out; return how many samples were overwritten unread."""
+    def append(self, row: int, start: int, samples: NDArray[np.float32]) -> int:
+        """Take ``(L, T)`` mV of the leads that :meth:`begin` was told of; return how many samples were overwritten unread."""
         group = self._group(row)
-        return group.ring.append(group.place(row), start, samples, slots)
+        return group.ring.append(self._place_of[row], start, samples)
 
     def delivered(self, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Return ``(R, 12)`` which leads each bed's device delivers."""
@@ -300,8 +303,8 @@ class SignalPath:
     def behind(self, row: int) -> float:
         """Return how many device samples of a bed wait to be worked on."""
         group = self._group(row)
-        newest = group.ring.next[group.place(row)]
-        return float(newest - self._frame[row] * FRAME_S * group.fs)
+        newest = group.ring.next[self._place_of[row]]
+        return float(newest) - int(self._frame[row]) * FRAME_S * group.fs
 
     def done_s(self, row: int) -> float:
         """Return up to where a bed has been worked on, in s of its stream."""

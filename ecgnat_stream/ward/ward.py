@@ -189,6 +189,17 @@ class Ward:
             return self._settled(row)
         return self._idle(row)
 
+    def take(self, row: int, block: SampleBlock) -> bool:
+        """Take a block of a live bed if that can be at once; False: :meth:`parts`, :meth:`make_way`, :meth:`accept` take it."""
+        bed = self._beds[row]
+        if bed.info is None or not bed.info.live:
+            return False
+        capacity, half = self._path.capacity(row), self._path.capacity(row) // 2
+        if block.samples.shape[1] > capacity // 4 or block.start - bed.stop > half or self._path.behind(row) >= half:
+            return False
+        self._fill(row, bed, block)
+        return True
+
     def accept(self, row: int, item: StreamInfo | SampleBlock | LinkState) -> None:
         """Take what a bed's device says; for what :meth:`make_way` has made way.
 
@@ -221,13 +232,16 @@ class Ward:
 
     def _append(self, row: int, block: SampleBlock) -> None:
         bed = self._beds[row]
-        far = self._far(row, block)
+        self._fill(row, bed, block, far=self._far(row, block))
+
+    def _fill(self, row: int, bed: Bed, block: SampleBlock, *, far: bool = False) -> None:
+        """Put a block into the ring; what it is ``far`` behind is left out."""
         samples = bed.place(block)
         if far:
             self._path.jump(row, block.start)
             self._scheduler.reset(row)
             self._relief.begin(row, block.start / bed.fs)
-        overwritten = self._path.append(row, block.start, samples, bed.slots)
+        overwritten = self._path.append(row, block.start, samples)
         if overwritten:
             detail = f"{overwritten / bed.fs:.2f} s were overwritten unread: the monitor is too slow"
             bed.technical("gap", present=True, detail=detail)

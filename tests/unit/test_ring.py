@@ -80,11 +80,15 @@ def test_more_than_it_holds_cannot_be_read():
 def test_leads_that_a_row_does_not_deliver_are_missing_also_after_a_stream_that_had_them() -> None:
     ring = RingBuffer(1, 8, n_leads=3)
     ring.append(0, 0, np.ones((3, 8), np.float32))
-    ring.clear(0, 0)
-    ring.append(0, 0, np.full((1, 8), 2.0, np.float32), np.array([1]))
-    out = ring.read(np.array([0]), np.array([0]), 8)[0]
-    np.testing.assert_array_equal(out[1], 2.0)
-    assert np.isnan(out[[0, 2]]).all()
+    for leads in ([1], [0, 1], [2, 0], [0, 2]):
+        ring.clear(0, 0, np.array(leads))
+        given = np.arange(8 * len(leads), dtype=np.float32).reshape(len(leads), 8)
+        ring.append(0, 0, given[:, :3])
+        ring.append(0, 3, given[:, 3:])
+        ring.grow(len(ring.next) + 1)
+        out = ring.read(np.array([0]), np.array([0]), 8)[0]
+        np.testing.assert_array_equal(out[leads], given)
+        assert np.isnan(np.delete(out, leads, axis=0)).all()
 
 
 def test_what_is_overwritten_unread_is_returned() -> None:

@@ -17,12 +17,9 @@ def nothing_off(rows: np.ndarray, _: np.ndarray) -> np.ndarray:
 
 
 def heart(length: int, fs: float, shift: int = 0) -> np.ndarray:
-    """75 beats per minute on lead II, ``(12, length)`` mV."""
+    """75 beats per minute, ``(1, length)`` mV."""
     t = (np.arange(length) + shift) / fs
-    wave = np.clip(1 - np.abs(t % 0.8 - 0.2) / 0.04, 0, 1)
-    samples = np.full((len(LEADS), length), np.nan, np.float32)
-    samples[1] = wave
-    return samples
+    return np.clip(1 - np.abs(t % 0.8 - 0.2) / 0.04, 0, 1).astype(np.float32)[None]
 
 
 def memory(path: SignalPath) -> int:
@@ -119,9 +116,8 @@ def test_leads_that_are_derived_make_nothing_usable() -> None:
         state[0, list(off)] = True
         path = SignalPath(1, Config(), lambda _, __, state=state: state)
         path.begin(0, 250.0, limbs, 0)
-        samples = heart(1000, 250.0)
-        samples[0] = 0.6 * samples[1]
-        path.append(0, 0, samples)
+        lead_ii = heart(1000, 250.0)
+        path.append(0, 0, np.concatenate([np.float32(0.6) * lead_ii, lead_ii]))
         last = steps(path, 0)[-1]
         assert not np.isnan(last.y[0, 2]).any(), "lead III is derived"
         assert bool(last.found.quality.usable[0]) == (len(off) < 2)

@@ -150,6 +150,13 @@ class StreamingBeats:
         own = (part[on_device] for part in self._own)
         return tuple(part * there.view(*there.shape, *[1] * (part.ndim - 2)) for part in own), tokens
 
+    def without_beats(self, rows: Tensor) -> Tensor:
+        """Return ``(B,)`` whether some beds have no heartbeat in their window, so that tiles alone are read."""
+        begin = (self.stream.received[rows] - self.window).double()[:, None]
+        number = self.count[rows, None] - 1 - torch.arange(self.capacity)
+        each = rows[:, None], number.clamp(min=0) % self.capacity
+        return ~((number >= 0) & (self._at[each] >= begin) & ~self._fixed[each]).any(dim=1)
+
     def reset(self, rows: Tensor) -> None:
         """Let beds begin anew, without a past."""
         self.stream.reset(rows)

@@ -72,7 +72,8 @@ class Beginning:
         """Take the network's answer to one window."""
         self._heard |= window.decides
         if window.stop <= (self._config.rhythm.history_s - 1.0) * MODEL_FS:
-            self._add(window.start, window.reach, answer, i)
+            start = window.start if answer.covers is None else window.reach - answer.covers
+            self._add(start, window.reach, answer, i)
 
     def _add(self, start: int, stop: int, answer: Prediction, i: int) -> None:
         said = answer.rhythm[i : i + 1]

@@ -30,6 +30,8 @@ __all__ = [
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 
+_BY_BEATS = ("beatnet", "clear")
+
 Mode = Literal["window", "stream"]
 """How a network reads a bed's signal: the last seconds anew each time, or only what is new."""
 
@@ -141,7 +143,7 @@ def monitoring(name: str) -> Path:
 
 
 def reading_mode(config: ModelConfig) -> Mode:
-    """Return how the monitor's network reads: as set, and with "auto" token by token if it can.
+    """Return how the monitor's network reads: as set, and with "auto" token by token if it can. Beat by beat only if asked for.
 
     Raises
     ------
@@ -157,10 +159,12 @@ def reading_mode(config: ModelConfig) -> Mode:
     model = _card(find_checkpoint(config.name)).model
     if model.get("arch") == "ecgnat" and model.get("is_causal") is True:
         return "stream"
+    if config.mode == "stream" and model.get("arch") in _BY_BEATS:
+        return "stream"
     if config.mode == "stream":
         raise ConfigError(
             f'model.mode is "stream", but the network {config.name} looks ahead: only a causal one, such as ecgnat-nano-causal, '
-            'can go token by token; name one, or leave mode at "auto"'
+            'can go token by token, and beatnet and clear-hug beat by beat; name one, or leave mode at "auto"'
         )
     return "window"
 

@@ -18,8 +18,8 @@ class ModelConfig(Settings, frozen=True, kw_only=True):
         Name of a shipped checkpoint (``ecgnat-nano``, ``beatnet``, ``clear-hug``, ...), or the path of a checkpoint directory.
     mode
         "window" has the network read the last seconds anew each time, "stream" only what is new, with what it remembers of each
-        bed: far cheaper, and only for a network that does not look ahead. "auto" streams where the network can: see
-        docs/models.md.
+        bed: far cheaper, and only for a network that does not look ahead, or reads heartbeats. "auto" streams with the former
+        alone: see docs/models.md.
     compile
         What ``ecgnat compile`` has prepared is used unless this is "off". Where nothing fits, "on" compiles every batch size at
         start-up and needs a C++ compiler, "auto" does so on CUDA only: see docs/models.md for the measurement.

@@ -18,11 +18,14 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ecgnat_stream.errors import CheckpointError, ConfigError
 from ecgnat_stream.model.attention import choose_backend
+from ecgnat_stream.model.attention_choice import choose_attention
+from ecgnat_stream.model.beat_reading import BeatReader
+from ecgnat_stream.model.beat_streaming import StreamingBeats
 from ecgnat_stream.model.catalogue import find_checkpoint, reading_mode
 from ecgnat_stream.model.checkpoint import load_checkpoint
 from ecgnat_stream.model.config import ModelConfig
 from ecgnat_stream.model.ecgnat import EcgNat, EcgNatConfig
-from ecgnat_stream.model.network import Network
+from ecgnat_stream.model.network import BeatNetwork, Network, NetworkOutput
 from ecgnat_stream.model.prediction import Prediction
 from ecgnat_stream.model.preprocess import TOKEN
 from ecgnat_stream.model.reading import Reader, TokenReader, WindowReader
@@ -59,9 +62,14 @@ class Predictor:
         self.device = choose_device(self.config.device)
         self.parameters = sum(p.numel() for p in network.parameters())
         self._network = fold_batch_norm(network).to(self.device)
+        if self.device.type == "cuda" and not network.needs_beats:
+            length = round(self.config.window_s * MODEL_FS)
+            choose_attention(self._network, self._network.prepare(torch.zeros(8, len(LEADS), length, device=self.device)))
         self.runtime = choose_runtime(self.config, self.path, self._network, self.device)
         self.mode = reading_mode(self.config)
-        self._step = StepNetwork(self._network) if self.mode == "stream" and isinstance(self._network, EcgNat) else None
+        streams = self.mode == "stream"
+        self._step = StepNetwork(self._network) if streams and isinstance(self._network, EcgNat) else None
+        self._by_beats = self._network if streams and isinstance(self._network, BeatNetwork) else None
         self._compiled = self.runtime.name == "compiled" or (self._step is not None and self.config.compile == "on")
         self._run_step = torch.compile(self._step, dynamic=False) if self._compiled and self._step is not None else self._step
         self.buckets = _buckets(self.config.max_batch)
@@ -85,6 +93,8 @@ class Predictor:
         how = f"{self.runtime.name} ({self.runtime.why})"
         if self._step is not None:
             attention, how = "token by token, ", f"{'compiled' if self._compiled else 'eager'} (compile = {self.config.compile})"
+        if self._by_beats is not None:
+            attention, how = "beat by beat, ", "eager"
         return (
             f"{self.path.name}: {self.card.model.__struct_config__.tag} {self.card.model.name}, "
             f"{self.parameters / 1e6:.2f} M parameters, {attention}{how}, "
@@ -126,7 +136,9 @@ class Predictor:
         return self.submit(windows, beats).result()
 
     def reader(self, beds: int) -> Reader:
-        """Return what reads the signal of a ward's beds, in :attr:`mode`; token by token, it remembers them."""
+        """Return what reads the signal of a ward's beds, in :attr:`mode`; token by token or beat by beat, it remembers them."""
+        if self._by_beats is not None:
+            return BeatReader(StreamingBeats(self._by_beats, beds), self._worker.submit, self._said, self.config.max_batch)
         if self._step is None:
             return WindowReader(self)
         graphs = self.buckets if self.device.type == "cuda" else None
@@ -158,12 +170,16 @@ class Predictor:
         peaks = None if beats is None else _padded(beats, bucket).to(self.device)
         output, tiled = self.runtime.run(_padded(windows, bucket).to(self.device), peaks)
         tiled = torch.zeros(count, dtype=torch.bool) if tiled is None else tiled[:count]
-        rhythm, beat, window, screen = (logits[:count].float() for logits in output)
+        return *self._said(NetworkOutput(*(logits[:count] for logits in output))), tiled.cpu().numpy()
+
+    @torch.inference_mode()
+    def _said(self, output: NetworkOutput) -> tuple[NDArray[np.float32], ...]:
+        """Return the probabilities of rhythm, beats, window and screening."""
+        rhythm, beat, window, screen = (logits.float() for logits in output)
         probabilities = (
             *self._probable(rhythm, beat),
             (window / self.card.calibration.window_temperature).sigmoid(),
             (screen / self.card.calibration.screen_temperature).softmax(dim=-1),
-            tiled,
         )
         return tuple(array.cpu().numpy() for array in probabilities)
 

@@ -32,6 +32,9 @@ class Prediction:
     once
         Whether every token is said once, with all its past, by a network that goes token by token. Then ``window`` and ``screen``
         are ``(B, 0)``, and tokens behind the end of a row NaN.
+    covers
+        Samples that a row speaks for, back from the end of its window; None: all of the window and no more. A network that goes
+        beat by beat is given what is new, and speaks for the last 10 s.
     ready_ns
         Host monotonic time when the batch was ready.
     took_s
@@ -47,3 +50,4 @@ class Prediction:
     ready_ns: int
     took_s: float
     once: bool = False
+    covers: int | None = None

@@ -404,6 +404,8 @@ class Ward:
             rows = np.array([windows[i].row for i in part])
             starts = np.array([windows[i].start for i in part])
             reach = np.array([windows[i].reach for i in part])
+            if prediction.covers is not None:
+                starts = reach - prediction.covers
             said = prediction.rhythm[part]
             self._timeline.add(rows, starts, reach, said, prediction.token_s, edges=not prediction.once)
             self._in_flight[rows] -= 1

@@ -17,7 +17,7 @@ from ecgnat_stream.clock import ManualClock
 from ecgnat_stream.codes import RHYTHMS
 from ecgnat_stream.config import parse_config
 from ecgnat_stream.events import Alarm, Technical
-from ecgnat_stream.model import Prediction
+from ecgnat_stream.model import Mode, Prediction
 from ecgnat_stream.signal import SampleBlock, StreamInfo, Window
 from ecgnat_stream.ward import FrameResult, Ward
 
@@ -54,14 +54,16 @@ class Machine:
     ----------
     frame_s
         How long the work on one frame of all beds takes.
+    mode
+        Whether the network reads windows or goes token by token.
     """
 
-    def __init__(self, beds: int, frame_s: float = 0.0, **schedule: float) -> None:
+    def __init__(self, beds: int, frame_s: float = 0.0, mode: Mode = "window", **schedule: float) -> None:
         self.clock, self.said, self.second = Clock(), [], 0
         self.answered: list[tuple[int, int]] = []
         self.frame_s = frame_s
         config = parse_config({"bed": [{"id": f"b{i}"} for i in range(beds)], "schedule": {"max_batch": 1, **schedule}})
-        self.ward = Ward(config, self.clock, self._hear, watch=self._worked)
+        self.ward = Ward(config, self.clock, self._hear, watch=self._worked, mode=mode)
         self.hearts = ["vf", "fast", *["sinus"] * (beds - 2)] if beds > 2 else ["sinus"] * beds
         self.flooding: set[int] = set()
         self.stops = [0] * beds
@@ -108,9 +110,10 @@ class Machine:
             self.answered.append((self.second, window.row))
             kind = self.hearts[window.row]
             says = "VF" if kind == "vf" and window.stop / 100 > VF_S else "SVT" if kind == "fast" else "SINUS"
-            rhythm = np.zeros((1, 31, len(RHYTHMS)), np.float32)
+            tokens = window.samples.shape[1] // 32
+            rhythm = np.zeros((1, tokens, len(RHYTHMS)), np.float32)
             rhythm[..., RHYTHMS.index(says)] = 1.0
-            empty, beat = np.zeros((1, 0), np.float32), np.zeros((1, 124, 7), np.float32)
+            empty, beat = np.zeros((1, 0), np.float32), np.zeros((1, 4 * tokens, 7), np.float32)
             said = Prediction(rhythm, empty, np.full((1, 4), 0.25, np.float32), beat, np.zeros(1, bool), 0.32, 0, 0.0)
             self.ward.apply([window], said, "scripted")
 
@@ -151,6 +154,20 @@ def test_quiet_beds_give_way_step_by_step_and_get_back_what_they_gave() -> None:
     assert "step 1" in machine.overloads()[-2][1].detail
     counted = machine.windows(since=240)
     assert all(counted[row] == 10 for row in range(8)), "every second again"
+
+
+def test_a_network_that_goes_token_by_token_looks_at_quiet_beds_in_turns() -> None:
+    machine = Machine(6, mode="stream", turn_s=20.0)
+    machine.run(30, windows_per_s=100)
+    machine.run(70, windows_per_s=4)
+    assert "in turns" in machine.overloads()[0][1].detail
+    for row in range(2, 6):
+        told = [alarm.phase for _, alarm in machine.alarms(row, "network-paused")]
+        assert told[:2] == ["start", "end"], "its turn comes"
+    assert machine.alarms(FAST, "network-paused") == [], "beyond its limit"
+    endangered = machine.alarms(ENDANGERED, "network-paused")
+    assert not endangered or (endangered[-1][1].phase == "end" and endangered[-1][0] <= VF_S + 5), "not once it fibrillates"
+    assert machine.alarms(ENDANGERED, "ventricular-fibrillation")[0][0] - VF_S <= 10
 
 
 def test_an_overload_that_no_step_mends_says_so() -> None:

@@ -111,7 +111,7 @@ def test_measurements_fit_nothing() -> None:
     [
         ("ecgnat_stream.beats.judge", "PARTS"),
         ("ecgnat_stream.quality.features", "FEATURES"),
-        ("ecgnat_stream.fibrillation", "FEATURES"),
+        ("ecgnat_stream.fibrillation.features", "FEATURES"),
     ],
 )
 def test_weights_for_other_features_are_refused(module: str, names: str, monkeypatch: pytest.MonkeyPatch) -> None:

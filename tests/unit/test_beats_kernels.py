@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import wfdb
 from numpy.typing import NDArray
 
 from ecgnat_stream.beats import BeatClassifier, BeatFrame, HeartRate, QrsDetector, refine
 from ecgnat_stream.beats.gallery import FEATURES
-from ecgnat_stream.signal import FRAME, FS
+from ecgnat_stream.condition import condition_record
+from ecgnat_stream.signal import FRAME, FS, LEADS
 
 pytest.importorskip("numba")
 
@@ -147,3 +151,27 @@ def test_places_equal_the_plain_code(monkeypatch: pytest.MonkeyPatch) -> None:
         want = refine(raw, fs, expected)
         monkeypatch.setenv("ECGNAT_KERNELS", "on")
         np.testing.assert_allclose(refine(raw, fs, expected), want, atol=1e-6)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("record", ["mitdb/207", "cudb/cu07", "svdb/806"])
+def test_recorded_signals_give_the_same_beats(data_root: Path, monkeypatch: pytest.MonkeyPatch, record: str) -> None:
+    read = wfdb.rdrecord(str(data_root / record), sampto=15_000)
+    samples = np.full((12, read.sig_len), np.nan, np.float32)
+    samples[[LEADS.index("II"), LEADS.index("V1")][: read.n_sig]] = read.p_signal.T[:2]
+    samples[:, 5000:5003] = np.nan
+    found = []
+    for setting in ("off", "on"):
+        monkeypatch.setenv("ECGNAT_KERNELS", setting)
+        y = condition_record(samples, read.fs).samples
+        stage = Stage(1)
+        for frame in range(y.shape[1] // FRAME):
+            part = y[None, :, frame * FRAME : (frame + 1) * FRAME]
+            stage.take(np.array([0]), frame, part, np.isfinite(part).all(axis=2).astype(np.float32))
+        found.append(stage.joined())
+    want, got = found
+    assert len(want["at"]) > 40
+    for name in ("lead", "labels"):
+        np.testing.assert_array_equal(got[name], want[name])
+    for name in ("at", "amplitude", "rr_ms", "ventricular", "rates"):
+        np.testing.assert_allclose(got[name], want[name], rtol=1e-4, atol=1e-4, err_msg=name)

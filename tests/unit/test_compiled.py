@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,16 @@ def test_other_sources_are_not_prepared(own_cache: Path, no_sources: None, monke
     compiled.prepare_kernels()
     assert compiled.kernels_wanted()
     assert not first[0].exists(), "what no code can use any more is taken away"
+
+
+def test_every_module_of_kernels_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba")
+    taken: list[str] = []
+    monkeypatch.setattr(compiled, "import_module", taken.append)
+    assert compiled.prepare_kernels() == taken
+    assert "ecgnat_stream.condition.kernels" in taken
+    assert "ecgnat_stream.beats.kernels.peaks" in taken
+    assert all(find_spec(name) for name in taken)
 
 
 def test_the_setting(monkeypatch: pytest.MonkeyPatch, no_sources: None) -> None:

@@ -21,7 +21,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing, suppress
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import numpy as np
 from msgspec.structs import replace
@@ -32,13 +32,16 @@ from ecgnat_stream.config import BedConfig, Config, load_config
 from ecgnat_stream.device import Device, LinkState, open_device, supervise
 from ecgnat_stream.errors import ConfigError, DeviceError, EcgnatError, SinkError, WatchdogError
 from ecgnat_stream.events import Alarm, Command, EngineStatus, Event, Technical, Trace, Wave
-from ecgnat_stream.model import ModelConfig, Predictor, Reader, monitoring, reading_mode
+from ecgnat_stream.model import ModelConfig, monitoring, reading_mode
 from ecgnat_stream.sidethread import SideThread
 from ecgnat_stream.signal import SampleBlock, StreamInfo, Window, assign_leads, check_lead_map
 from ecgnat_stream.sink.keeper import Keeper, Sink, leave
 from ecgnat_stream.ward import BedProgress, Ward
 from ecgnat_stream.watchdog import Accountable, Watchdog
 from ecgnat_stream.workername import own_name
+
+if TYPE_CHECKING:
+    from ecgnat_stream.model import Predictor, Reader
 
 __all__ = ["Monitor", "Sink"]
 
@@ -552,6 +555,9 @@ class Monitor:
 
 
 def _network(config: ModelConfig, beds: int) -> tuple[Predictor, Reader]:
+    """Load the network; torch is imported here, beside the monitoring that has already begun."""
+    from ecgnat_stream.model import Predictor
+
     predictor = Predictor(config)
     return predictor, predictor.reader(beds)
 

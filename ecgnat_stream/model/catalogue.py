@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from ecgnat_stream.errors import CheckpointError, ConfigError
 from ecgnat_stream.model.config import ModelConfig
 from ecgnat_stream.places import path_of
-from ecgnat_stream.weights import DEFAULT, installed, known, shipped
+from ecgnat_stream.weights import DEFAULT, installed, known, shipped, verify
 
 __all__ = [
     "CONFIG_FILE",
@@ -172,13 +172,18 @@ def reading_mode(config: ModelConfig) -> Mode:
 def check_model(config: ModelConfig) -> None:
     """Refuse what the monitor could not run: first by name and card, at once, then by loading it.
 
+    What was shipped and is unchanged is known to load, and torch takes its time: it is not loaded here unless something else about
+    it can be wrong.
+
     Raises
     ------
     ConfigError, CheckpointError
         As :func:`monitoring` and :class:`~ecgnat_stream.model.predict.Predictor`.
     """
-    monitoring(config.name)
+    path = monitoring(config.name)
     reading_mode(config)
+    if verify(path) and config.device != "cuda" and config.runtime == "torch":
+        return
     from ecgnat_stream.model.predict import try_loading
 
     try_loading(config)

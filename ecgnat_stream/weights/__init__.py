@@ -53,8 +53,8 @@ def shipped(name: str = DEFAULT) -> Path:
     return found[name]
 
 
-def verify(checkpoint: Path) -> None:
-    """Check that a shipped checkpoint is what was shipped; others are not looked at.
+def verify(checkpoint: Path) -> bool:
+    """Check that a shipped checkpoint is what was shipped, and return whether it is a shipped one; others are not looked at.
 
     Raises
     ------
@@ -63,13 +63,15 @@ def verify(checkpoint: Path) -> None:
     """
     checkpoint = checkpoint.resolve()
     if checkpoint.parent not in [folder.resolve() for folder in _folders()]:
-        return
-    for (name, file), sum_ in _sums().items():
-        if name == checkpoint.name and (found := _sum(checkpoint / file)) != sum_:
+        return False
+    sums = {file: sum_ for (name, file), sum_ in _sums().items() if name == checkpoint.name}
+    for file, sum_ in sums.items():
+        if (found := _sum(checkpoint / file)) != sum_:
             raise CheckpointError(
                 f"{checkpoint / file} is not what was shipped: its SHA-256 is {found[:12]}..., {sum_[:12]}... was shipped; "
                 f"install it again, or copy the folder elsewhere and name its path"
             )
+    return bool(sums)
 
 
 def place(name: str) -> Path:

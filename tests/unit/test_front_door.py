@@ -30,6 +30,10 @@ def test_the_words_of_events_need_no_torch() -> None:
     assert "torch" not in loaded_by("from ecgnat_stream import Alarm, Rhythm, SampleBlock, StreamInfo, EcgnatError")
 
 
+def test_the_monitoring_begins_before_torch_is_loaded() -> None:
+    assert "torch" not in loaded_by("import ecgnat_stream.monitor")
+
+
 def test_every_name_is_there_and_listed() -> None:
     for name in ecgnat_stream.__all__:
         assert getattr(ecgnat_stream, name) is not None

@@ -172,8 +172,8 @@ def reading_mode(config: ModelConfig) -> Mode:
 def check_model(config: ModelConfig) -> None:
     """Refuse what the monitor could not run: first by name and card, at once, then by loading it.
 
-    What was shipped and is unchanged is known to load, and torch takes its time: it is not loaded here unless something else about
-    it can be wrong.
+    What was shipped and is unchanged is known to load, and torch takes its time: it is not loaded here unless something else
+    about it can be wrong.
 
     Raises
     ------

@@ -178,7 +178,7 @@ class StreamingEcgNat:
         graphs: Sequence[int] | None = None,
     ) -> None:
         self.network = network if isinstance(network, StepNetwork) else StepNetwork(network, statements=statements)
-        self._run, self._kept = run or self.network, kept
+        self._run, self._kept = self.network if run is None else run, kept
         self.device = next(self.network.parameters()).device
         self._state = {name: self._zeros(name, shape, beds + _SPARE) for name, shape in self.network.shapes().items()}
         self._sizes, self._graphs = graphs, self._captured(graphs)

@@ -16,7 +16,7 @@ from ecgnat_stream.model.ecgnat import EcgNat, EcgNatConfig, size
 from ecgnat_stream.model.network import NetworkOutput
 from ecgnat_stream.model.predict import fold_batch_norm
 from ecgnat_stream.model.preprocess import TOKEN, prepare
-from ecgnat_stream.model.streaming import StreamingEcgNat
+from ecgnat_stream.model.streaming import StepNetwork, StreamingEcgNat
 
 SMALL = msgspec.structs.replace(size("nano", is_causal=True), embed_dim=8, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8))
 CONFIGS = {
@@ -138,3 +138,24 @@ def test_a_network_that_looks_ahead_and_samples_of_another_length_are_refused() 
     stream = StreamingEcgNat(network(), 2)
     with pytest.raises(ValueError, match=r"want samples \(1, 12, n \* 32\), got \(1, 12, 100\)"):
         stream.step(torch.tensor([0]), torch.zeros(1, 12, 100))
+
+
+def test_a_step_can_be_traced_and_compiled_as_one_graph() -> None:
+    net, x = network(), samples(3, 6)
+    run = torch.compile(StepNetwork(net), backend="eager", fullgraph=True, dynamic=False)
+    stream, expected = StreamingEcgNat(StepNetwork(net), 3, run=run), whole(net, x)
+    for at in range(6):
+        said = stream.step(torch.tensor([2, 0, 1]), x[[2, 0, 1], :, TOKEN * at : TOKEN * (at + 1)], size=4)
+        torch.testing.assert_close(said.rhythm[:, 0], expected.rhythm[[2, 0, 1], at], atol=1e-4, rtol=0)
+
+
+def test_there_is_room_for_more_beds() -> None:
+    net, x = network(), samples(1, 20)
+    stream = StreamingEcgNat(net, 1)
+    first = streamed(stream, 0, x[0, :, : 8 * TOKEN])
+    stream.grow(4)
+    said = torch.cat([first.rhythm, streamed(stream, 0, x[0, :, 8 * TOKEN :]).rhythm], 1)
+    torch.testing.assert_close(said, whole(net, x).rhythm, atol=1e-4, rtol=0)
+    torch.testing.assert_close(streamed(stream, 3, x[0]).rhythm, whole(net, x).rhythm, atol=1e-4, rtol=0)
+    with pytest.raises(ValueError, match="beds from 0 to 3"):
+        stream.step(torch.tensor([4]), x[:, :, :TOKEN])

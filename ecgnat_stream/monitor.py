@@ -58,6 +58,10 @@ _OPEN_AT_ONCE = 8
 """Of the beds whose turn has come at most so many are opened before all other tasks have theirs: a loop that opens a thousand at
 a time looks at none."""
 
+_SHARE_NS = 50_000_000
+"""So long devices hand over in one round of the event loop; then every other task has its turn. Else a thousand devices that all
+have something to give would keep ticks, watchdog and sinks waiting for seconds."""
+
 _STUMBLES = 20
 """So many failures of one task in a row end the monitor: it cannot be trusted to mend itself."""
 
@@ -122,6 +126,8 @@ class Monitor:
         self._begun = self._ended = False
         self._wake, self._due, self._passed, self._stop = (asyncio.Event() for _ in range(4))
         self._openings = asyncio.Semaphore(_OPEN_AT_ONCE)
+        self._round_ns: int | None = None
+        self._next = asyncio.Event()
         self._finished = np.zeros(len(self.beds), bool)
         self._hurt: set[int] = set()
         self._windows = 0
@@ -340,7 +346,7 @@ class Monitor:
 
     def _take_at_once(self, row: int, block: SampleBlock) -> bool:
         """Give the ward a block as it comes; False: it has to wait, or is not taken, and is handed over as everything else is."""
-        if row in self._hurt:
+        if row in self._hurt or not self._has_turn():
             return False
         try:
             taken = self._ward.take(row, block)
@@ -350,8 +356,23 @@ class Monitor:
             self._wake.set()
         return taken
 
+    def _has_turn(self) -> bool:
+        """Whether devices may hand over in this round of the loop."""
+        now_ns = self.clock.monotonic_ns()
+        if self._round_ns is None:
+            self._round_ns = now_ns
+            asyncio.get_running_loop().call_soon(self._next_round)
+        return now_ns - self._round_ns <= _SHARE_NS
+
+    def _next_round(self) -> None:
+        self._round_ns = None
+        self._next.set()
+        self._next = asyncio.Event()
+
     async def _hand_over_safely(self, row: int, item: StreamInfo | SampleBlock | LinkState) -> None:
         """Give the ward what a device says; what it cannot take, by a defect of ours, is left out and told."""
+        while not self._has_turn():
+            await self._next.wait()
         try:
             await self._hand_over(row, item)
         except Exception as error:  # noqa: BLE001 - the task border: one bed's defect is its own technical alarm

@@ -28,7 +28,7 @@ __all__ = ["JsonLinesSink"]
 
 _log = logging.getLogger(__name__)
 
-_BATCH = 1000
+_BATCH = 20_000
 _RETRY_S = 1.0
 _LAST_TRIES = 3
 """After the end of the monitoring it is tried so often, before what waits is given up."""

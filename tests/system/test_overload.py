@@ -5,19 +5,22 @@ A clock of the test's own, hearts of the simulator, and a network that answers s
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from functools import cache
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from ecgnat_devices.simulator import Patient, Segment, Signal
 from ecgnat_stream.bus import Published
-from ecgnat_stream.clock import ManualClock
+from ecgnat_stream.clock import ManualClock, SystemClock
 from ecgnat_stream.codes import RHYTHMS
-from ecgnat_stream.config import parse_config
+from ecgnat_stream.config import BedConfig, Config, parse_config
 from ecgnat_stream.events import Alarm, Technical
 from ecgnat_stream.model import Mode, Prediction
+from ecgnat_stream.monitor import Monitor
 from ecgnat_stream.signal import SampleBlock, StreamInfo, Window
 from ecgnat_stream.ward import FrameResult, Ward
 
@@ -168,6 +171,33 @@ def test_a_network_that_goes_token_by_token_looks_at_quiet_beds_in_turns() -> No
     endangered = machine.alarms(ENDANGERED, "network-paused")
     assert not endangered or (endangered[-1][1].phase == "end" and endangered[-1][0] <= VF_S + 5), "not once it fibrillates"
     assert machine.alarms(ENDANGERED, "ventricular-fibrillation")[0][0] - VF_S <= 10
+
+
+class SlowClock(SystemClock):
+    """Time flies: each look at it takes 30 ms, so that a round of the loop is soon over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks = 0
+
+    def monotonic_ns(self) -> int:
+        self.looks += 1
+        return super().monotonic_ns() + self.looks * 30_000_000
+
+
+async def test_devices_that_have_much_to_give_leave_other_tasks_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monitor = Monitor(Config(bed=(BedConfig(id="a", device="simulate"),)), SlowClock())
+    monkeypatch.setattr(monitor._ward, "take", lambda *_: True)
+    block = SampleBlock(0, heart("sinus")[:, :50], 0)
+    taken = [monitor._take_at_once(0, block) for _ in range(10)]
+    assert taken == [True, True] + [False] * 8, "50 ms of a round"
+    await asyncio.sleep(0)
+    assert monitor._take_at_once(0, block), "the next round"
+    waiting = asyncio.create_task(monitor._hand_over_safely(0, StreamInfo(FS, ("II",), "simulated", live=True)))
+    while monitor._take_at_once(0, block):
+        pass
+    async with asyncio.timeout(5):
+        await waiting
 
 
 def test_an_overload_that_no_step_mends_says_so() -> None:

@@ -33,7 +33,8 @@ options = { path = "mitdb/100" }
 - Every number has bounds with a reason. No value that is accepted can switch a high alarm off;
   [how much one can delay it](alarms.md#what-can-delay-a-high-alarm) is proved by a test. The bounds hold for settings that are
   made in Python too. NaN and infinity are refused everywhere.
-- A file may have 1 MB, a monitor 1000 beds.
+- A file may have 1 MB, a monitor 4000 beds. `ecgnat bench` says how many a machine should be given
+  ([commands](commands.md#how-many-beds)).
 - Paths may begin with `~` or `$NAME`: [how paths and addresses are read](commands.md#paths-and-addresses). Text is UTF-8,
   with or without a byte order mark.
 - Units stand in the names: `_s` seconds, `_hz` hertz, `_mv` millivolts, `_bpm` beats per minute.

@@ -1,4 +1,4 @@
-"""One trial: a number of live beds for some seconds, in a process of its own: ``python -m ecgnat_stream.bench.live``.
+"""One trial: a number of live beds for some seconds, in a process of its own.
 
 The clock of a label runs from the moment at which its last sample was due. Nothing is measured before every bed has had a label,
 and for some seconds after.
@@ -46,7 +46,7 @@ _HEARD_S = 90.0
 _FEWER = 0.9
 """With less than this share of the labels per bed of the smallest trial, beds are passed over."""
 
-_INTERPRETER = [sys.executable, "-m", "ecgnat_stream.bench.live"]
+_INTERPRETER = [sys.executable, "-m", "ecgnat_stream.bench"]
 
 
 class LiveTask(msgspec.Struct, frozen=True, kw_only=True):
@@ -274,14 +274,3 @@ def resident_mb() -> float:
 
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return most / 1e6 if sys.platform == "darwin" else most / 1e3
-
-
-def main() -> None:
-    """Read a :class:`LiveTask` from standard input, write the :class:`Trial` to standard output."""
-    task = msgspec.json.decode(sys.stdin.buffer.read(), type=LiveTask)
-    result = asyncio.run(run_live(task))
-    sys.stdout.buffer.write(msgspec.json.encode(result))
-
-
-if __name__ == "__main__":
-    main()

@@ -18,6 +18,7 @@ from ecgnat_stream.bench.feeder import leads_of, patients
 from ecgnat_stream.bench.live import LiveTask, trial
 from ecgnat_stream.bench.report import BedLimit, Machine, Peaks, Report, Roof, StageCost, Stages, Trial
 from ecgnat_stream.bench.search import Sample, admitted, first_guess, most_beds
+from ecgnat_stream.config import MOST_BEDS
 from ecgnat_stream.errors import EcgnatError
 
 __all__ = ["PARTS", "BenchOptions", "bench"]
@@ -133,11 +134,18 @@ def _limit(options: BenchOptions, leads: int, report: Report, said: Callable[[st
         failed = min((each.beds for each in trials if not each.sustained and each.beds > carried), default=None)
     else:
         few, more = run(_FEW_BEDS), run(_MORE_BEDS)
-        guess = first_guess(_sample(few), _sample(more), os.cpu_count() or 1)
-        limit = most_beds(lambda beds: run(beds, few.labels_per_bed_s).sustained, guess)
+        guess = first_guess(_sample(few), _sample(more), os.cpu_count() or 1) if more.sustained else _FEW_BEDS
+
+        def carries(beds: int) -> bool:
+            try:
+                return run(beds, few.labels_per_bed_s).sustained
+            except EcgnatError as error:
+                said(f"{beds} beds, {leads} leads: {error}")
+                return False
+
+        limit = most_beds(carries, guess, most=MOST_BEDS)
         carried, failed = limit.carried, limit.failed
-        small = max((each.beds for each in (few, more) if each.sustained), default=0)
-        carried = max(carried, small)
+        carried = max(carried, *(each.beds for each in (few, more) if each.sustained), 0)
     return BedLimit(
         leads=leads,
         first_guess=guess,
@@ -240,7 +248,7 @@ def _speeds(options: BenchOptions, report: Report, missing: list[str], said: Cal
 
     found = []
     length_s = 140.0 if options.quick else max(140.0, 15 * options.seconds)
-    for speed in recording_speeds(length_s, options.model_name, (1, 2) if options.quick else (1, 8)):
+    for speed in recording_speeds(length_s, options.model_name, (2,) if options.quick else (1, 8)):
         found.append(speed)
         times = "lost in the noise" if speed.times_real_time is None else f"{speed.times_real_time:.0f} x real time"
         said(f"{speed.command}, {speed.records} at once: {times}")

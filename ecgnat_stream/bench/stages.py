@@ -43,7 +43,7 @@ STAGES: dict[str, tuple[tuple[str, str], ...]] = {
     "network": (("ecgnat_stream.model", "Predictor"), ("ecgnat_stream.model.streaming", "StreamingEcgNat")),
     "ward": (("ecgnat_stream.ward", "Ward"), ("ecgnat_stream.ward.signal_path", "SignalPath")),
 }
-"""Stage to its classes, each by module and name; what one holds is not looked for again in those that come after it."""
+"""Stage to its classes with their subclasses, by module and name; what one holds is not looked for again in a later one."""
 
 ORDER = ("devices", *STAGES, "sinks", "loop")
 
@@ -80,8 +80,8 @@ class Stopwatch:
         loop, replaced = asyncio.get_running_loop(), []
         for stage, classes in STAGES.items():
             for module, name in classes:
-                kind = getattr(import_module(module), name)
-                for method, function in list(vars(kind).items()):
+                family = _with_subclasses(getattr(import_module(module), name))
+                for kind, method, function in [(each, *item) for each in family for item in vars(each).items()]:
                     plain = isinstance(function, FunctionType) and not asyncio.iscoroutinefunction(function)
                     if plain and not method.startswith("_"):
                         replaced.append((kind, method, function))
@@ -212,7 +212,7 @@ def held() -> dict[str, int]:
     roots: dict[str, list[Any]] = {stage: [] for stage in STAGES}
     for thing in gc.get_objects():
         for stage, classes in kinds.items():
-            if type(thing) in classes:
+            if issubclass(type(thing), classes):  # isinstance would ask the thing itself, and proxies answer for another
                 roots[stage].append(thing)
     seen: set[int] = set()
     every = tuple(kind for classes in kinds.values() for kind in classes)
@@ -221,6 +221,11 @@ def held() -> dict[str, int]:
 
 _NOT_ITS_OWN = (type, ModuleType, FunctionType, MethodType, FrameType, CoroutineType, asyncio.Future, asyncio.AbstractEventLoop)
 """What leads from one stage to others, or to the interpreter."""
+
+
+def _with_subclasses(kind: type) -> list[type]:
+    below: list[type] = kind.__subclasses__()
+    return [kind, *(each for child in below for each in _with_subclasses(child))]
 
 
 def _held(root: Any, seen: set[int], others: tuple[type, ...]) -> int:

@@ -24,9 +24,13 @@ def test_a_quick_run_carries_two_beds_and_says_where_the_time_goes(tmp_path: Pat
     (stages,) = report["stages"]
     costs = {cost["stage"]: cost for cost in stages["costs"]}
     assert all(
-        costs[stage]["ms_per_bed_s"] > 0 for stage in ("ring", "condition", "quality", "beats", "network", "ward", "sinks")
+        costs[stage]["ms_per_bed_s"] > 0
+        for stage in ("ring", "condition", "quality", "beats", "schedule", "network", "ward", "sinks")
     )
-    assert all(costs[stage]["kb_per_bed"] > 0 for stage in ("ring", "condition", "quality", "beats", "fibrillation", "network"))
+    assert all(
+        costs[stage]["kb_per_bed"] > 0
+        for stage in ("ring", "condition", "quality", "beats", "fibrillation", "schedule", "network")
+    )
     assert report["start"] is None and report["ratios"] == [] and report["missing"] == []
     assert "beds in real time" in done.stdout and "█" in done.stdout
     assert "bench: 2 beds, 2 leads" in done.stderr

@@ -25,6 +25,7 @@ from ecgnat_stream.bench.stages import STAGES, Stopwatch, stage_of_task
 from ecgnat_stream.cli import bench as command
 from ecgnat_stream.cli import main
 from ecgnat_stream.clock import ManualClock
+from ecgnat_stream.config import MOST_BEDS
 from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.testing import InstantClock
 
@@ -532,4 +533,4 @@ def test_cuda_where_there_is_none_is_refused(capsys: pytest.CaptureFixture[str])
 
 
 def test_what_the_command_offers_is_what_there_is() -> None:
-    assert command._PARTS == PARTS and command._SINKS == SINKS
+    assert command._PARTS == PARTS and command._SINKS == SINKS and command._MOST_BEDS == MOST_BEDS

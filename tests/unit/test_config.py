@@ -85,9 +85,9 @@ def test_a_file_that_is_no_configuration_says_so(tmp_path: Path, content: bytes,
 
 
 def test_a_monitor_has_so_many_beds_and_no_more() -> None:
-    beds = [{"id": str(number), "device": "simulate"} for number in range(1001)]
+    beds = [{"id": str(number), "device": "simulate"} for number in range(4001)]
     assert len(parse_config({"bed": beds[:1000]}).bed) == 1000
-    with pytest.raises(ConfigError, match="1001 beds are more than the 1000 of one process"):
+    with pytest.raises(ConfigError, match="4001 beds are more than the 4000 of one process"):
         parse_config({"bed": beds})
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ecgnat_stream.errors import CheckpointError, ConfigError
-from ecgnat_stream.model.attention import choose_backend
+from ecgnat_stream.model.attention import Backend, choose_backend
 from ecgnat_stream.model.attention_choice import choose_attention
 from ecgnat_stream.model.beat_reading import BeatReader
 from ecgnat_stream.model.beat_streaming import StreamingBeats
@@ -64,7 +64,9 @@ class Predictor:
         self._network = fold_batch_norm(network).to(self.device)
         if self.device.type == "cuda" and not network.needs_beats:
             length = round(self.config.window_s * MODEL_FS)
-            choose_attention(self._network, self._network.prepare(torch.zeros(8, len(LEADS), length, device=self.device)))
+            among: tuple[Backend, ...] | None = ("masked", "natten") if self.config.compile == "off" else None  # flex compiles
+            x = self._network.prepare(torch.zeros(8, len(LEADS), length, device=self.device))
+            choose_attention(self._network, x, among)
         self.runtime = choose_runtime(self.config, self.path, self._network, self.device)
         self.mode = reading_mode(self.config)
         streams = self.mode == "stream"

@@ -7,13 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCH = [sys.executable, "-m", "ecgnat_stream.cli", "bench", "--quick", "--seconds", "1.5"]
 
 
+@pytest.mark.timeout(600)
 def test_a_quick_run_carries_two_beds_and_says_where_the_time_goes(tmp_path: Path) -> None:
     path = tmp_path / "bench.json"
     done = subprocess.run(
-        [*BENCH, "--only", "beds,stages", "--json", str(path)], capture_output=True, text=True, timeout=280, check=False
+        [*BENCH, "--only", "beds,stages", "--json", str(path)], capture_output=True, text=True, timeout=560, check=False
     )
     assert done.returncode == 0, done.stderr
     report = json.loads(path.read_text(encoding="utf-8"))

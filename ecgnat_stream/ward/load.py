@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgnat_stream.signal import FRAME_S
+
 __all__ = ["Load", "Pressure"]
 
 _SPAN_NS = 30_000_000_000
@@ -32,6 +34,10 @@ _LATE_S, _LATE_FOR_NS = 1.5, 3_000_000_000
 _FEW = 0.1
 """All but this share of the beds are later than what is called late: a few that lag have reasons of their own."""
 
+_PACE, _PACE_NS, _THERE_NS = 0.7, 10_000_000_000, 4_000_000_000
+"""Nearly all beds get less than this share of their time over so long, and all deliver: their blocks wait to be taken. Beds of
+which nothing came for so long have other reasons."""
+
 _FLOOD_NS = 500_000_000
 _NEVER_NS = np.iinfo(np.int64).min // 2
 _AWAY_NS = 5_000_000_000
@@ -50,13 +56,18 @@ class Pressure:
         Share of the windows of late that were left out, of the beds that count.
     late_s
         By how much signal is worked on late, s.
+    pace
+        How many seconds of signal of a bed are worked on in a second.
     """
 
     present: bool
     skipped: float
     late_s: float
+    pace: float = 1.0
 
     def __str__(self) -> str:
+        if self.pace < _PACE:
+            return f"only {100 * self.pace:.0f} % of the signal is worked on in its time"
         return f"{100 * self.skipped:.0f} % of the windows skipped, signal worked on {self.late_s:.1f} s after it came"
 
 
@@ -75,10 +86,20 @@ class Load:
         self._skipped = np.zeros(rows, np.int64)
         self._worked_ns = np.full(rows, _NEVER_NS, np.int64)
         self._flooded_ns = np.full(rows, _NEVER_NS, np.int64)
+        self._seen_ns = np.full(rows, _NEVER_NS, np.int64)
+        self._begun_ns = np.full(rows, _NEVER_NS, np.int64)
+        self._taken_s = np.zeros(rows)
+        self._takes: deque[tuple[int, NDArray[np.float64]]] = deque()
         self._late_since_ns: int | None = None
         self._present = False
 
-    def worked(self, rows: NDArray[np.intp], last_ns: NDArray[np.int64], now_ns: int) -> None:
+    def begin(self, row: int, now_ns: int) -> None:
+        """Take note that a bed's stream begins."""
+        self._begun_ns[row] = now_ns
+
+    def worked(
+        self, rows: NDArray[np.intp], last_ns: NDArray[np.int64], now_ns: int, frame_s: NDArray[np.float64] | float = FRAME_S
+    ) -> None:
         """Take note that a frame of each of some live beds is worked on.
 
         Parameters
@@ -86,7 +107,11 @@ class Load:
         last_ns
             ``(R,)`` host monotonic time at which the last sample of each frame was due to come, by the newest one. It goes back
             only where a device sends more than time has passed.
+        frame_s
+            How long a frame of each lasts by the host's clock.
         """
+        self._seen_ns[rows] = now_ns
+        self._taken_s[rows] += frame_s
         back = last_ns < self._worked_ns[rows] - _FLOOD_NS
         self._flooded_ns[rows[back]] = now_ns
         self._worked_ns[rows] = last_ns
@@ -118,14 +143,14 @@ class Load:
             self._ticks.popleft()
         own = self._flooded_ns < now_ns - _SPAN_NS
         share, many = self._left_out(own)
-        late_s = self._late_s(now_ns, own, waiting)
-        if late_s < _LATE_S:
+        late_s, pace = self._late_s(now_ns, own, waiting), self._pace(now_ns)
+        if late_s < _LATE_S and pace >= _PACE:
             self._late_since_ns = None
         elif self._late_since_ns is None:
             self._late_since_ns = now_ns
         late = self._late_since_ns is not None and now_ns - self._late_since_ns >= _LATE_FOR_NS
         self._present = late or (share > _ENDS if self._present else share >= _BEGINS and many)
-        return Pressure(self._present, share, late_s)
+        return Pressure(self._present, share, late_s, pace)
 
     def restart(self) -> None:
         """Judge only what comes from now on: something has been done about it."""
@@ -142,6 +167,18 @@ class Load:
         enough = max(min(2, len(own)), _BEDS * int(own.sum()))
         again = int((lost.sum(axis=1) > 0).sum()) >= _TICKS
         return float(lost.sum() / max(1, due.sum())), again and beds >= enough
+
+    def _pace(self, now_ns: int) -> float:
+        """Return how many seconds of signal nearly every bed had worked on in a second of the last ten."""
+        self._takes.append((now_ns, self._taken_s.copy()))
+        while len(self._takes) > 1 and self._takes[1][0] <= now_ns - _PACE_NS:
+            self._takes.popleft()
+        since_ns, before = self._takes[0]
+        there = (now_ns - self._seen_ns < _THERE_NS) & (self._begun_ns <= since_ns)
+        if now_ns - since_ns < _PACE_NS or not there.any():
+            return 1.0
+        paces = (self._taken_s - before)[there] * 1e9 / (now_ns - since_ns)
+        return float(np.quantile(paces, 1.0 - _FEW, method="higher"))
 
     def _late_s(self, now_ns: int, own: NDArray[np.bool_], waiting: NDArray[np.bool_]) -> float:
         there = own & (waiting | (now_ns - self._worked_ns < _AWAY_NS)) & (self._worked_ns > _NEVER_NS)

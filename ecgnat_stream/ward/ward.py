@@ -229,6 +229,7 @@ class Ward:
         self._path.begin(row, info.fs, bed.slots, bed.stop)
         self._scheduler.reset(row)
         self._relief.begin(row, bed.stop / info.fs)
+        self._load.begin(row, self._clock.monotonic_ns())
 
     def _append(self, row: int, block: SampleBlock) -> None:
         bed = self._beds[row]
@@ -324,7 +325,7 @@ class Ward:
 
     def _spared(self, step: FrameResult, live: NDArray[np.bool_], last_ns: NDArray[np.int64], now_ns: int) -> NDArray[np.bool_]:
         """Return ``(R,)`` the live beds that are passed over by the network, for the monitor is too slow for all."""
-        self._load.worked(step.rows[live], last_ns[live], now_ns)
+        self._load.worked(step.rows[live], last_ns[live], now_ns, FRAME_S / self._streams.pace[step.rows[live]])
         self._relief.see(step)
         return self._relief.spared(step.rows, step.frames) & live
 

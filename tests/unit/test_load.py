@@ -25,8 +25,8 @@ class Counted:
             self.skipped[row] += count
         return self.load.tick(self.now_ns, self.cut, self.skipped, self.waiting)
 
-    def work(self, rows: list[int], late_s: float) -> None:
-        self.load.worked(np.array(rows), np.full(len(rows), self.now_ns - round(late_s * SECOND)), self.now_ns)
+    def work(self, rows: list[int], late_s: float, frame_s: float = 1.0) -> None:
+        self.load.worked(np.array(rows), np.full(len(rows), self.now_ns - round(late_s * SECOND)), self.now_ns, frame_s)
 
 
 def test_one_pause_of_the_machine_is_no_overload() -> None:
@@ -117,3 +117,23 @@ def test_after_a_restart_only_what_comes_then_counts() -> None:
 def test_a_ward_without_beds_or_windows_has_no_load() -> None:
     assert Counted(0).tick() == Pressure(present=False, skipped=0.0, late_s=0.0)
     assert not Counted(3).tick(cuts=0).present
+
+
+def test_blocks_that_wait_to_be_taken_are_an_overload_but_devices_that_are_gone_are_none() -> None:
+    def paced(share: float, seconds: int, away_after: int = 99) -> list[Pressure]:
+        beds, said, done = Counted(20), [], 0.0
+        for row in range(20):
+            beds.load.begin(row, beds.now_ns)
+        for second in range(seconds):
+            done += 5 * share if second < away_after else 0
+            while done >= 1:
+                beds.work(list(range(20)), 0.1, 0.2)
+                done -= 1
+            said.append(beds.tick(cuts=0))
+        return said
+
+    slow = paced(0.5, 20)
+    assert next(at for at, pressure in enumerate(slow) if pressure.present) <= 14
+    assert "only 50 % of the signal" in str(slow[-1])
+    assert not any(pressure.present for pressure in paced(1.0, 40))
+    assert not any(pressure.present for pressure in paced(1.0, 60, away_after=30)), "all devices went away"

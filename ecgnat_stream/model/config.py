@@ -20,6 +20,8 @@ class ModelConfig(Settings, frozen=True, kw_only=True):
         "window" has the network read the last seconds anew each time, "stream" only what is new, with what it remembers of each
         bed: far cheaper, and only for a network that does not look ahead, or reads heartbeats. "auto" streams with the former
         alone: see docs/models.md.
+    past
+        Numbers in which ECG-NAT, token by token, keeps what it remembers of beds; "float16" takes half the memory.
     compile
         What ``ecgnat compile`` has prepared is used unless this is "off". Where nothing fits, "on" compiles every batch size at
         start-up and needs a C++ compiler, "auto" does so on CUDA only: see docs/models.md for the measurement.
@@ -42,6 +44,7 @@ class ModelConfig(Settings, frozen=True, kw_only=True):
 
     name: str = "ecgnat-nano"
     mode: Literal["auto", "window", "stream"] = "auto"
+    past: Literal["float32", "float16"] = "float32"
     compile: Literal["auto", "on", "off"] = "auto"
     runtime: Literal["torch", "onnx"] = "torch"
     packages: PathText = ""

@@ -144,7 +144,8 @@ class Predictor:
         if self._step is None:
             return WindowReader(self)
         graphs = self.buckets if self.device.type == "cuda" else None
-        stream = StreamingEcgNat(self._step, beds, run=self._run_step, graphs=graphs)
+        past = torch.float16 if self.config.past == "float16" else torch.float32
+        stream = StreamingEcgNat(self._step, beds, run=self._run_step, graphs=graphs, kept=past)
         fixed = self._compiled or graphs is not None
         return TokenReader(stream, self._worker.submit, self._tokens_said, self.buckets, fixed=fixed)
 

@@ -30,7 +30,8 @@ def test_a_script_is_printed_for_each_shell(shell: str, capsys: pytest.CaptureFi
     ("line", "proposed", "not_proposed"),
     [
         ("ecgnat dem", {"demo "}, {"doctor "}),
-        ("ecgnat replay --mod", {"--model "}, set()),
+        ("ecgnat replay --mod", {"--model", "--mode"}, set()),
+        ("ecgnat replay --model", {"--model "}, set()),
         ("ecgnat demo --model ecgnat-nano", {"ecgnat-nano", "ecgnat-nano-causal"}, {"beatnet"}),
         ("ecgnat command pause --condition ventricular-f", {"ventricular-fibrillation "}, set()),
         ("ecgnat demo --log-level ", {"debug", "info", "warning", "error"}, set()),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -364,6 +365,17 @@ def test_the_mode_follows_the_network_unless_it_is_set(causal: Path, untrained: 
         reading_mode(ModelConfig(name=str(causal), mode="stream", runtime="onnx"))
     with pytest.raises(ConfigError, match="looks ahead"):
         Predictor(ModelConfig(name=str(untrained), mode="stream"))
+
+
+@pytest.mark.parametrize("past", ["float32", "float16"])
+def test_a_past_in_half_the_memory_says_nearly_the_same(causal: Path, past: Literal["float32", "float16"]) -> None:
+    signal = np.random.default_rng(11).normal(0, 0.3, (12, TOKEN * 40)).astype(np.float32)
+    with Predictor(ModelConfig(name=str(causal), threads=1, past=past)) as predictor:
+        reader = predictor.reader(1)
+        said = np.concatenate([reader.submit([window]).result().rhythm[0] for window in cut(0, signal, 13, 20)])
+        kept = {str(tensor.dtype) for name, tensor in reader.save(0).items() if name != "taken"}
+        assert kept == {f"torch.{past}"}
+        np.testing.assert_allclose(said, whole(predictor, causal, signal), atol=TOLERANCE if past == "float32" else 0.01)
 
 
 def test_padded_steps_say_the_same(causal: Path) -> None:

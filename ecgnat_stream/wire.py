@@ -35,7 +35,7 @@ from ecgnat_stream.events import (
     Vitals,
     Wave,
 )
-from ecgnat_stream.signal import FRAME_S, UV_RANGE
+from ecgnat_stream.signal import FRAME_S, UV_RANGE, plainly_within
 
 __all__ = [
     "HEADER",
@@ -474,11 +474,7 @@ class WaveCutter:
         if self._start is None or np.isnan(self._samples).all():
             self._reset()
             return []
-        uv_per_lsb, baseline = self._scale()
-        steps = quantise(self._samples, uv_per_lsb)
-        if baseline:
-            steps -= np.array(baseline)[:, None]
-        codes = pack(steps, _BITS).astype(np.int16)
+        uv_per_lsb, baseline, codes = self._codes()
         frame = WaveFrame(
             self.sequence,
             self._start,
@@ -493,6 +489,16 @@ class WaveCutter:
         self.sequence = (self.sequence + 1) % 2**32
         self._reset()
         return [frame]
+
+    def _codes(self) -> tuple[float, tuple[int, ...], NDArray[np.int16]]:
+        """Return the step of the frame that is begun, the baseline of each lead in such steps, and the samples in them."""
+        if plainly_within(self._samples) and 1000.0 * float(np.abs(self._samples).max()) <= largest(_BITS) * self._finest:
+            return self._finest, (), quantise(self._samples, self._finest).astype(np.int16)  # nearly every frame
+        uv_per_lsb, baseline = self._scale()
+        steps = quantise(self._samples, uv_per_lsb)
+        if baseline:
+            steps -= np.array(baseline)[:, None]
+        return uv_per_lsb, baseline, pack(steps, _BITS).astype(np.int16)
 
     def _scale(self) -> tuple[float, tuple[int, ...]]:
         """Return the step of the frame that is begun, and the baseline of each lead in such steps; none where none is needed."""

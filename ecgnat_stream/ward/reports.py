@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from math import isnan
 from typing import cast
 
 import numpy as np
@@ -20,9 +21,9 @@ from ecgnat_stream.signal import LEADS, MODEL_FS, StreamInfo, Window
 __all__ = ["beat", "blank", "known", "lead_states", "meta", "quality", "rhythm", "vitals"]
 
 
-def known(value: np.floating) -> float | None:
+def known(value: float) -> float | None:
     """Return a number, None for NaN."""
-    return None if np.isnan(value) else float(value)
+    return None if isnan(value) else value
 
 
 def meta(bed: str, time: datetime, info: StreamInfo, used_as: Sequence[int | None], session: int) -> Meta:
@@ -44,7 +45,7 @@ def meta(bed: str, time: datetime, info: StreamInfo, used_as: Sequence[int | Non
 
 def beat(bed: str, time: datetime, at_s: float, fs: float, beats: BeatFrame, label: str, i: int) -> Beat:
     """Return the ``i``-th beat of a frame; ``at_s`` is where its R peak was placed."""
-    rr_ms = known(beats.rr_ms[i])
+    rr_ms = known(float(beats.rr_ms[i]))
     return Beat(
         bed=bed,
         time=time,

@@ -247,6 +247,7 @@ class SignalPath:
         self._frame = np.zeros(rows, np.int64)
         self._held = np.zeros(rows, bool)
         self._ending = np.zeros(rows, bool)
+        self._needed = np.zeros(rows)
         self._delivered = np.zeros((rows, len(LEADS)), bool)
         self._groups: dict[float, _RateGroup] = {}
         self._group_of: list[_RateGroup | None] = [None] * rows
@@ -280,6 +281,7 @@ class SignalPath:
         group.clear(row, start, self._slots[row])
         self._frame[row] = int(np.ceil(start / group.fs / FRAME_S))
         self._ending[row] = False
+        self._await(group, np.array([row]))
         self._stages.reset(np.array([row]))
 
     def _group(self, row: int) -> _RateGroup:
@@ -317,6 +319,8 @@ class SignalPath:
     def end(self, row: int) -> None:
         """Note that nothing more will come from a bed, so that its last frame is not waited for."""
         self._ending[row] = True
+        if (group := self._group_of[row]) is not None:
+            self._await(group, np.array([row]))
 
     def ready(self) -> list[NDArray[np.intp]]:
         """Return the beds that have a frame ready, together those of one rate."""
@@ -325,15 +329,17 @@ class SignalPath:
     def is_ready(self, row: int) -> bool:
         """Return whether a bed has a frame ready."""
         group = self._group_of[row]
-        return group is not None and len(self._ready_of(group, np.array([row]))) > 0
+        return group is not None and not self._held[row] and bool(group.ring.next[self._place_of[row]] >= self._needed[row])
 
     def _ready_of(self, group: _RateGroup, rows: NDArray[np.intp]) -> NDArray[np.intp]:
-        """At the end of a stream the samples behind it are not waited for."""
+        return rows[~self._held[rows] & (group.ring.next[group.places(rows)] >= self._needed[rows])]
+
+    def _await(self, group: _RateGroup, rows: NDArray[np.intp]) -> None:
+        """Note which samples the next frames need; at the end of a stream those behind it are not waited for."""
         frames = self._frame[rows]
         start, length = group.conditioner.needed(frames)
         own_stop = np.ceil((frames + 1) * (FRAME_S * group.fs) - 1e-6)
-        stop = np.where(self._ending[rows], own_stop, start + length)
-        return rows[~self._held[rows] & (group.ring.next[group.places(rows)] >= stop)]
+        self._needed[rows] = np.where(self._ending[rows], own_stop, start + length)
 
     def process(self, rows: NDArray[np.intp]) -> FrameResult:
         """Work on one frame of each of ``rows``, which are ready and of one rate."""
@@ -344,6 +350,7 @@ class SignalPath:
         found = self._stages.process(rows, frames, group.fs, raw, y, off, self._delivered[rows], spikes)
         wrong_mv = self._scale.process(rows, frames, group.fs, raw, self._delivered[rows] & ~off, found.beats)
         self._frame[rows] += 1
+        self._await(group, rows)
         return FrameResult(rows, frames, group.fs, y, last, _without(found, wrong_mv), _places(group, found.beats), wrong_mv)
 
 

@@ -102,5 +102,6 @@ class Streams:
         """Return the fibrillation scores of the frames that were passed over, at most the last ``most``, oldest first."""
         stop = int(self.frame[row]) + 1
         start = stop - min(int(self.passed[row]), most)
-        scores = self.scores[row, np.arange(start, stop) % SCORES_KEPT].tolist()
+        kept = self.scores[row].tolist()
+        scores = [kept[frame % SCORES_KEPT] for frame in range(start, stop)]
         return [None if isnan(score) else score for score in scores]

@@ -21,7 +21,7 @@ from ecgnat_stream.codes import RHYTHMS
 from ecgnat_stream.config import Config
 from ecgnat_stream.device import LinkState
 from ecgnat_stream.errors import EcgnatError
-from ecgnat_stream.events import Alarm, Beat, Command, CommandResult, Quality, Technical, Trace, Vitals
+from ecgnat_stream.events import Alarm, Beat, Command, CommandResult, Quality, Rhythm, Technical, Trace, Vitals
 from ecgnat_stream.model import Mode, Prediction, reading_mode
 from ecgnat_stream.rhythm import RhythmTimeline
 from ecgnat_stream.schedule import scheduler
@@ -296,30 +296,39 @@ class Ward:
         calm = self._calm(step, states)
         passed = calm & ~due & ~self._streams.waits[rows] & (stop_s < self._streams.calm_until_s[rows])
         self._streams.pass_over(rows[passed], step.frames[passed], stop_s[passed], last_ns[passed])
-        told = self._told(step.frames)
-        for i in np.flatnonzero(told | ~passed).tolist():
-            bed, at_s = self._beds[rows[i]], float(stop_s[i])
-            time = bed.time_at(at_s, int(last_ns[i]))
-            beats = tuple(marks.get(int(rows[i]), ()))
-            bed.mark(beats, at_s)
-            if told[i]:
+        told, seen = self._told(step.frames), ~passed
+        chosen = np.flatnonzero(told | seen)
+        columns = (
+            *(chosen, rows[chosen], stop_s[chosen], last_ns[chosen], told[chosen], seen[chosen]),
+            *(found.heart_rate_bpm[chosen], found.quality.usable[chosen], found.fibrillation[chosen], step.wrong_mv[chosen]),
+            *(states[chosen].any(axis=1), self._streams.gap_at[rows[chosen]] <= step.last[chosen] + 1),
+            *(np.where(due, (step.frames + 1) * FRAME * MODEL_FS // FS, 0)[chosen], calm[chosen]),
+        )
+        for i, row, at_s, arrived_ns, tells, sees, rate, usable, score, wrong, poor, gap, due_stop, is_calm in zip(
+            *(column.tolist() for column in columns), strict=True
+        ):
+            bed, beats = self._beds[row], tuple(marks.get(row, ()))
+            time = bed.time_at(at_s, arrived_ns)
+            if beats:
+                bed.mark(beats, at_s)
+            if tells:
                 self._tell(bed, time, at_s, step, i)
-            if passed[i]:
+            if not sees:
                 continue
-            wrong_mv = reports.known(step.wrong_mv[i])
+            wrong_mv = reports.known(wrong)
             moment = Moment(
                 at_s=at_s,
                 time=time,
                 beats=beats if wrong_mv is None else (),
-                heart_rate_bpm=reports.known(found.heart_rate_bpm[i]),
-                usable=bool(found.quality.usable[i]),
-                fibrillation=reports.known(found.fibrillation[i]),
-                leads=bed.not_good(states[i]),
-                gap_s=bed.lost_before(int(step.last[i]) + 1),
-                due_stop=int(step.frames[i] + 1) * FRAME * MODEL_FS // FS if due[i] else None,
+                heart_rate_bpm=reports.known(rate),
+                usable=usable,
+                fibrillation=reports.known(score),
+                leads=bed.not_good(states[i]) if poor else (),
+                gap_s=bed.lost_before(int(step.last[i]) + 1) if gap else 0.0,
+                due_stop=due_stop or None,
                 cut_ns=now_ns,
                 wrong_mv=wrong_mv,
-                calm=bool(calm[i]),
+                calm=is_calm,
             )
             bed.add(moment)
 
@@ -368,7 +377,7 @@ class Ward:
             return
         if self._wanted(Vitals):
             pvc = pvc_per_min(bed.minute(at_s), at_s) if step.found.quality.usable[i] else None
-            self._publish(reports.vitals(bed.name, time, at_s, reports.known(step.found.heart_rate_bpm[i]), pvc))
+            self._publish(reports.vitals(bed.name, time, at_s, reports.known(float(step.found.heart_rate_bpm[i])), pvc))
         if self._wanted(Quality):
             self._publish(reports.quality(bed.name, time, at_s, bed.slots, step.found.quality, i))
 
@@ -421,14 +430,14 @@ class Ward:
         decision = self._timeline.decide(rows, np.array([usable for usable, _ in waited]))
         seconds = self._seconds(rows)
         self._relief.hear(rows, decision.label, seconds)
+        labels, wanted = decision.names, self._wanted(Rhythm)
         for k, i in enumerate(due):
             window, bed = windows[i], self._beds[windows[i].row]
-            if not bed.lost:
+            if wanted and not bed.lost:
                 time, now_ns = bed.time_of(window.stop / MODEL_FS), self._clock.monotonic_ns()
                 rate = waited[k][1]
                 self._publish(reports.rhythm(bed.name, time, bed.fs, window, decision, k, rate, prediction, i, model, now_ns))
-            label = decision.names[k]
-            evidence = Evidence(label=label, stop_s=window.stop / MODEL_FS, seconds=tuple(seconds[k].tolist()))
+            evidence = Evidence(label=labels[k], stop_s=window.stop / MODEL_FS, seconds=tuple(seconds[k].tolist()))
             bed.resolve(window.stop, evidence)
             if window.row in self._late:
                 self._late.discard(window.row)

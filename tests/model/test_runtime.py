@@ -27,6 +27,7 @@ from ecgnat_stream.model.ahead import WindowForm, make_onnx, make_package
 from ecgnat_stream.model.checkpoint import load_checkpoint
 from ecgnat_stream.model.package import find_package, keep_manifest, package_file
 from ecgnat_stream.model.predict import fold_batch_norm
+from ecgnat_stream.model.runtime import compiler
 from ecgnat_stream.signal import Conditioned
 
 CPU = torch.device("cpu")
@@ -161,6 +162,20 @@ def test_onnx_says_what_torch_says(config: ModelConfig) -> None:
             a, b = torch_.predict(windows(count)), onnx_.predict(windows(count))
             for name in ("rhythm", "beat", "window", "screen"):
                 np.testing.assert_allclose(getattr(b, name), getattr(a, name), atol=1e-5)
+
+
+@pytest.mark.timeout(900)  # half a minute of processor time, and other tests run beside it
+@pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
+def test_what_is_compiled_ahead_of_time_is_used_and_says_what_torch_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    model = EcgNatConfig(embed_dim=2, depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1), dilations=(1, 1, 1, 1), kernel_size=3)
+    checkpoint = save_checkpoint(tmp_path / "least", EcgNat(model), ModelCard(model=model))
+    config = ModelConfig(name=str(checkpoint), max_batch=4, window_s=4, device="cpu")
+    make_package(config)
+    samples = Conditioned(windows(3).samples[..., :400], 100)
+    with Predictor(config) as packed, Predictor(msgspec.structs.replace(config, compile="off")) as eager:
+        assert (packed.runtime.name, eager.runtime.name) == ("package", "eager")
+        np.testing.assert_allclose(packed.predict(samples).rhythm, eager.predict(samples).rhythm, atol=1e-5)
 
 
 def test_a_processor_has_one_name() -> None:

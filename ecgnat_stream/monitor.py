@@ -54,7 +54,7 @@ _OPEN_APART_S = 0.03
 """Beds are opened one after the other, at most so far apart and all within one hop: of live beds that begin at one instant, all
 windows would fall due at one instant too, and wait for each other (docs/decisions/0007)."""
 
-_OPEN_AT_ONCE = 8
+_OPEN_AT_ONCE = 32
 """Of the beds whose turn has come at most so many are opened before all other tasks have theirs: a loop that opens a thousand at
 a time looks at none."""
 

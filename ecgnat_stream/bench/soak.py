@@ -1,8 +1,8 @@
 """Hours of signal: do memory and latency stay as they are?
 
 Every some seconds of signal a JSON line goes to a file. The same command goes on with that file after an interruption, as a new
-process with a number of its own. At the end a line is laid through every process's rows; a slope counts as flat when it cannot be
-told from none, or when it is too small to matter within a day.
+process with a number of its own. At the end a line is laid through every process's rows; what rises counts as flat when that
+cannot be told from chance, or is too small to matter within a day. What falls does no harm.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class SoakOptions(msgspec.Struct, frozen=True, kw_only=True):
     Parameters
     ----------
     seconds
-        Of signal of every bed, over all processes.
+        Of signal per bed, over all processes.
     live
         In real time; else as fast as possible, where a row's latency is the wall time of a second of signal of all beds.
     every_s
@@ -179,7 +179,7 @@ async def _run(options: SoakOptions, run: int, done_s: float, left_s: float, not
         marks = time.monotonic(), time.process_time(), 0
         while not running.done() and before_s < left_s:
             await asyncio.wait((running,), timeout=0.05 if not options.live else 0.5)
-            reached_s = min(bed.done_s for bed in monitor.progress())
+            reached_s = sum(bed.done_s for bed in monitor.progress()) / options.beds  # recordings are not worked off evenly
             if reached_s - before_s < options.every_s and not (running.done() and reached_s > before_s):
                 continue
             now = time.monotonic(), time.process_time(), monitor.skipped_windows
@@ -232,7 +232,7 @@ def verdicts(rows: Sequence[SoakRow]) -> list[Verdict]:
             hours, level = np.array(points).T
             slope, _, low, high = theilslopes(level, hours, 0.95)
             middle = float(np.median(level))
-            flat = bool(low <= 0 <= high or 24 * abs(slope) <= _A_DAY_MATTERS * abs(middle))
+            flat = bool(low <= 0 or 24 * slope <= _A_DAY_MATTERS * abs(middle))
             found.append(
                 Verdict(run=run, what=what, level=round(middle, 3), per_hour=round(float(slope), 4), low=round(float(low), 4),
                         high=round(float(high), 4), flat=flat)

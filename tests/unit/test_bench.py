@@ -242,6 +242,11 @@ def test_a_leak_is_not_flat_and_noise_is() -> None:
     assert memory.per_hour == pytest.approx(72, abs=2) and memory.low < 72 < memory.high
 
 
+def test_what_falls_does_no_harm() -> None:
+    rows = [row(10.0 * k, rss_mb=500 - k, cpu_ms=3 - 0.01 * k) for k in range(1, 100)]
+    assert all(verdict.flat for verdict in verdicts(rows))
+
+
 def test_every_process_has_a_verdict_of_its_own() -> None:
     rows = [row(10.0 * k) for k in range(1, 20)] + [
         row(190 + 10.0 * k, run=2, run_s=10.0 * k, rss_mb=300.0) for k in range(1, 20)

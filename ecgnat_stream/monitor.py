@@ -130,6 +130,7 @@ class Monitor:
         self._next = asyncio.Event()
         self._finished = np.zeros(len(self.beds), bool)
         self._hurt: set[int] = set()
+        self._defects: dict[int, Exception] = {}
         self._windows = 0
         self._stumbles: Counter[str] = Counter()
         self._session = int(self.clock.utc().timestamp())
@@ -350,7 +351,8 @@ class Monitor:
             return False
         try:
             taken = self._ward.take(row, block)
-        except Exception:  # noqa: BLE001 - the task border: the block is handed over once more, and there a defect is told
+        except Exception as error:  # noqa: BLE001 - the task border: it is told where the block is handed over
+            self._defects[row] = error
             return False
         if taken:
             self._wake.set()
@@ -374,6 +376,8 @@ class Monitor:
         while not self._has_turn():
             await self._next.wait()
         try:
+            if (defect := self._defects.pop(row, None)) is not None:
+                raise defect
             await self._hand_over(row, item)
         except Exception as error:  # noqa: BLE001 - the task border: one bed's defect is its own technical alarm
             _log.info("%s: a defect", self.beds[row], exc_info=True)

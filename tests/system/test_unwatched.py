@@ -18,6 +18,7 @@ from ecgnat_stream.events import Alarm, DeviceStatus, EngineStatus
 from ecgnat_stream.model import ModelConfig
 from ecgnat_stream.monitor import Monitor
 from ecgnat_stream.signal import SampleBlock
+from ecgnat_stream.ward.bed import Bed
 
 FS = 250
 _t = np.arange(10 * FS) / FS
@@ -125,15 +126,15 @@ async def test_a_defect_while_taking_one_block_costs_a_bed_that_block(untrained:
     ward = Ward(untrained)
     states: list[str] = []
     ward.monitor.bus.listen(lambda event: states.append(event.state), DeviceStatus)  # type: ignore[union-attr]
-    accept = ward.monitor._ward.accept
+    fill = ward.monitor._ward._fill
     broken = iter([True])
 
-    def fragile(row: int, item: object) -> None:
-        if isinstance(item, SampleBlock) and item.start > 1000 and next(broken, False):
+    def fragile(row: int, bed: Bed, block: SampleBlock, *, far: bool = False) -> None:
+        if block.start > 1000 and next(broken, False):
             raise ZeroDivisionError("a defect")
-        accept(row, item)  # type: ignore[arg-type]
+        fill(row, bed, block, far=far)
 
-    monkeypatch.setattr(ward.monitor._ward, "accept", fragile)
+    monkeypatch.setattr(ward.monitor._ward, "_fill", fragile)
     async with ward.monitor:
         await ward.pass_s(8)
         assert states == ["connecting", "online", "offline", "online"]

@@ -390,7 +390,7 @@ class Bed:
             self.say(engine.observe(observation, moment.time, self._clock.monotonic_ns()))
             if moment.usable and engine.at_s == at_s:
                 self._judged(at_s)
-        streams.waits[row] = bool(self._moments)
+        streams.waits[row] = bool(self._moments) or self._evidence is not None
 
     def _judged(self, at_s: float) -> None:
         """Note that the frame that ends at ``at_s`` was judged."""

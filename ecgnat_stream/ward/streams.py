@@ -47,7 +47,7 @@ class Streams:
     states
         ``(rows, 12)`` quality states of the delivered leads in the last frame.
     waits
-        Whether frames wait for the network.
+        Whether frames wait for the network, or its answer, which came too late for them, for the next frame.
     calm_until_s
         See :attr:`~ecgnat_stream.alarm.engine.AlarmEngine.calm_until_s`.
     frame, at_s

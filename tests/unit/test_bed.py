@@ -17,6 +17,7 @@ from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.events import Alarm, DeviceStatus, Meta, Vitals, Wave
 from ecgnat_stream.signal import LEADS, SampleBlock, StreamInfo
 from ecgnat_stream.ward.bed import Bed, Moment
+from ecgnat_stream.ward.streams import Streams
 
 VF = Evidence(label="VF", stop_s=0.0, seconds=tuple(6.0 if name == "VF" else 0.0 for name in RHYTHMS))
 
@@ -117,6 +118,22 @@ def test_a_late_network_does_not_hold_a_live_bed_back() -> None:
         assert not desk.bed.overdue(desk.clock.monotonic_ns() + 1_900_000_000, 2.0)
         assert desk.bed.overdue(desk.clock.monotonic_ns() + 2_100_000_000, 2.0) is desk.bed.live
         assert desk.bed.waiting is not desk.bed.live
+
+
+def test_what_a_late_network_says_is_heard_with_the_next_frame_however_calm_it_is() -> None:
+    clock = ManualClock()
+    streams = Streams(1, clock.monotonic_ns())
+    bed = Bed("site/unit/bed", {}, AlarmConfig(), clock, lambda _: None, streams=streams)
+    bed.begin(StreamInfo(fs=250.0, leads=("MLII",), device="test", live=True))
+    bed.alarms.observe = observed = Observed()  # type: ignore[method-assign, assignment]
+    bed.add(Moment(1.0, bed.time_of(1.0), (), 60.0, True, 0.0, (), 0.0, 100, clock.monotonic_ns(), calm=True))
+    assert bed.overdue(clock.monotonic_ns() + 2_100_000_000, 2.0)
+    assert not streams.waits[0]
+    bed.resolve(100, VF)
+    assert streams.waits[0], "the ward would pass over the next frame, and what the network said with it"
+    bed.add(Moment(1.2, bed.time_of(1.2), (), 60.0, True, 0.0, (), 0.0, None, clock.monotonic_ns(), calm=True))
+    assert observed.rhythms == [None, VF]
+    assert not streams.waits[0]
 
 
 def test_a_lost_device_leaves_no_stale_value_and_an_alarm() -> None:

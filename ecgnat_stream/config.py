@@ -24,7 +24,7 @@ from ecgnat_stream.model import ModelConfig
 from ecgnat_stream.places import file_bytes, text_of
 from ecgnat_stream.quality import QualityConfig
 from ecgnat_stream.rhythm import RhythmConfig
-from ecgnat_stream.schedule import ScheduleConfig
+from ecgnat_stream.schedule import BEHIND_S, ScheduleConfig
 from ecgnat_stream.settings import Settings, Within, read_settings
 from ecgnat_stream.signal import LEADS
 from ecgnat_stream.sink.dashboard.config import DashboardConfig
@@ -155,9 +155,12 @@ class Config(Settings, frozen=True, kw_only=True):
             self.alarm_of(bed)
             if bed.confirm and self.mqtt is None:
                 raise ConfigError(f"bed {bed.id}: confirm = {bed.confirm!r} needs [mqtt]: receivers confirm over MQTT")
-        if self.rhythm.history_s < self.schedule.window_s + 2 * self.schedule.hop_s:
+        # A network that reads what is new may be told of the last 10 s at once.
+        longest_s = max(self.schedule.window_s, BEHIND_S)
+        if self.rhythm.history_s < longest_s + 2 * self.schedule.hop_s:
             raise ConfigError(
-                f"rhythm.history_s = {self.rhythm.history_s:g} must be at least two hops longer than schedule.window_s"
+                f"rhythm.history_s = {self.rhythm.history_s:g} must be at least two hops longer than schedule.window_s, and than "
+                f"{BEHIND_S:g} s: {longest_s + 2 * self.schedule.hop_s:g}"
             )
 
     @property

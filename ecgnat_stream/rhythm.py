@@ -39,7 +39,7 @@ class RhythmConfig(Settings, frozen=True, kw_only=True):
     Parameters
     ----------
     history_s
-        Seconds kept per bed, at least the length of a window.
+        Seconds kept per bed, at least two hops more than a window, and than 10 s.
     edge_s, edge_weight
         A token at the very end of its window weighs ``edge_weight``, rising linearly to 1 at ``edge_s`` from the end.
     enter, leave

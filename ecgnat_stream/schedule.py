@@ -24,13 +24,13 @@ from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.settings import Settings, Within
 from ecgnat_stream.signal import FRAME, FRAME_S, FS, LEADS, MODEL_FS, TOKEN_S, Window
 
-__all__ = ["ScheduleConfig", "Scheduler", "TokenScheduler", "WindowScheduler", "scheduler"]
+__all__ = ["BEHIND_S", "ScheduleConfig", "Scheduler", "TokenScheduler", "WindowScheduler", "scheduler"]
 
 _STEP = FS // MODEL_FS
 _MODEL_FRAME = FRAME // _STEP
 _TOKEN = round(TOKEN_S * MODEL_FS)
 
-_BEHIND_S = 10.0
+BEHIND_S = 10.0
 """New signal of a live bed that may wait for the network: as much as a whole window of the last seconds."""
 
 
@@ -348,7 +348,7 @@ class TokenScheduler(Scheduler):
 
     def _in_place_of(self, before: Window, window: Window) -> Window:
         """Join what is new to what waits; begin anew where that is too much."""
-        if window.reach - before.start > _BEHIND_S * MODEL_FS:
+        if window.reach - before.start > BEHIND_S * MODEL_FS:
             return replace(window, fresh=True)
         samples = np.concatenate((before.samples, window.samples), axis=1)
         beats = np.concatenate((before.beats, window.beats + np.float32(window.start - before.start)))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ecgnat_stream.bus import Published
 from ecgnat_stream.clock import ManualClock
+from ecgnat_stream.codes import RHYTHMS
 from ecgnat_stream.config import parse_config
 from ecgnat_stream.device import LinkState
 from ecgnat_stream.errors import ConfigError
@@ -34,7 +35,7 @@ from ecgnat_stream.model import (
 from ecgnat_stream.model.prediction import Prediction
 from ecgnat_stream.model.preprocess import TOKEN, prepare
 from ecgnat_stream.rhythm import RhythmTimeline
-from ecgnat_stream.schedule import ScheduleConfig, TokenScheduler
+from ecgnat_stream.schedule import BEHIND_S, ScheduleConfig, TokenScheduler
 from ecgnat_stream.signal import FRAME, SampleBlock, StreamInfo, Window
 from ecgnat_stream.ward import Ward
 
@@ -114,6 +115,28 @@ def test_what_waits_of_a_live_bed_is_joined_counted_and_at_last_left_out() -> No
     np.testing.assert_array_equal(window.samples[0], np.arange(window.start, window.reach))
     assert scheduler.cut[0] == 16
     assert scheduler.skipped[0] == 14
+
+
+@pytest.mark.parametrize("hop_s", [0.2, 1.0, 3.0])
+def test_the_shortest_history_holds_all_that_a_late_network_is_told_at_once(hop_s: float) -> None:
+    def settings(history_s: float) -> dict[str, object]:
+        schedule = {"window_s": 6.0, "hop_s": hop_s, "slowest_hop_s": 3.0}
+        return {"bed": [{"id": "1", "device": "simulate"}], "schedule": schedule, "rhythm": {"history_s": history_s}}
+
+    shortest_s = BEHIND_S + 2 * hop_s
+    with pytest.raises(ConfigError, match="two hops longer"):
+        parse_config(settings(shortest_s - 0.2))
+    config, longest = parse_config(settings(shortest_s)), 0
+    for first in range(3):
+        for stop in range(30, 60):
+            scheduler, timeline = TokenScheduler(1, config.schedule), RhythmTimeline(1, config.rhythm)
+            feed(scheduler, range(first, stop), live=True)
+            (window,) = scheduler.next_batch()
+            longest = max(longest, window.reach - window.start)
+            said = np.full((1, window.samples.shape[1] // TOKEN, len(RHYTHMS)), 1 / len(RHYTHMS), np.float32)
+            timeline.add(np.array([0]), np.array([window.start]), np.array([window.reach]), said, edges=False)
+            assert timeline.decide(np.array([0])).label.shape == (1,)
+    assert longest > 8 * 100
 
 
 def test_a_bed_begins_anew_after_a_reset_and_where_the_network_has_lost_it() -> None:

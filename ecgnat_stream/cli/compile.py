@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecgnat_stream import compiled
-from ecgnat_stream.cli.options import a_path, add_model
+from ecgnat_stream.cli.options import a_path, add_mode, add_model
 from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.words import counted
 
@@ -31,6 +31,7 @@ def add(commands: Any) -> None:
         "config", nargs="?", type=a_path, metavar="CONFIG.toml", help="take the settings of [model] from this configuration"
     )
     add_model(parser)
+    add_mode(parser)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where the network will run")
     parser.add_argument("--onnx", action="store_true", help='write the network for [model] runtime = "onnx" instead')
     parser.add_argument(
@@ -63,7 +64,12 @@ def _settings(arguments: argparse.Namespace) -> ModelConfig:
     from ecgnat_stream.model import ModelConfig
 
     config = ModelConfig() if arguments.config is None else load_config(arguments.config).model
-    given: dict[str, str | Path | None] = {"name": arguments.model, "device": arguments.device, "packages": arguments.out}
+    given: dict[str, str | Path | None] = {
+        "name": arguments.model,
+        "mode": arguments.mode,
+        "device": arguments.device,
+        "packages": arguments.out,
+    }
     return replace(config, **{name: str(value) for name, value in given.items() if value is not None})
 
 

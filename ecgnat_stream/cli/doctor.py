@@ -28,6 +28,8 @@ _REACH_S = 5.0
 
 _STYLES = {"ok": "green", "note": "yellow", "FAIL": "bold red"}
 
+_CAUSAL = "ecgnat-nano-causal"
+
 
 class Check(NamedTuple):
     """One line of the examination."""
@@ -123,7 +125,7 @@ def _torch() -> Iterator[Check]:
 def _model() -> Iterator[Check]:
     import numpy as np
 
-    from ecgnat_stream.model import ModelConfig, Predictor
+    from ecgnat_stream.model import ModelConfig, Predictor, list_models
     from ecgnat_stream.signal import LEADS, MODEL_FS, Conditioned
 
     try:
@@ -139,6 +141,12 @@ def _model() -> Iterator[Check]:
             yield Check("ok", "network", f"{predictor.describe()}; loaded in {loaded_s:.1f} s; {speed}")
     except EcgnatError as error:
         yield Check("FAIL", "network", str(error))
+    try:
+        if any(entry.name == _CAUSAL and entry.installed for entry in list_models()):
+            with Predictor(ModelConfig(name=_CAUSAL)) as predictor:
+                yield Check("ok", "causal network", predictor.describe())
+    except EcgnatError as error:
+        yield Check("FAIL", "causal network", str(error))
 
 
 def _devices() -> Iterator[Check]:

@@ -1,31 +1,37 @@
 """Networks prepared ahead of time, so that no start compiles: machine code by AOTInductor, or a file for onnxruntime.
 
-In: a checkpoint. Out: a package (:mod:`ecgnat_stream.model.package`), kept only if it computes what the network computes.
+In: a checkpoint. Out: a package (:mod:`ecgnat_stream.model.package`), kept only if it computes what the network computes. Of a
+causal network it is the step, of others the network over windows, as ``[model] mode`` says.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from ecgnat_stream.errors import ConfigError, EcgnatError
-from ecgnat_stream.model.catalogue import find_checkpoint
+from ecgnat_stream.model.catalogue import find_checkpoint, reading_mode
 from ecgnat_stream.model.checkpoint import load_checkpoint
 from ecgnat_stream.model.config import ModelConfig
-from ecgnat_stream.model.ecgnat import NatLayer
+from ecgnat_stream.model.ecgnat import EcgNat, NatLayer
 from ecgnat_stream.model.network import Network
-from ecgnat_stream.model.package import can_be_packed, keep_manifest, package_file
+from ecgnat_stream.model.package import Kind, can_be_packed, keep_manifest, package_file
 from ecgnat_stream.model.predict import choose_device, fold_batch_norm, limit_threads
+from ecgnat_stream.model.preprocess import TOKEN
 from ecgnat_stream.model.runtime import compiler
+from ecgnat_stream.model.streaming import StepNetwork, StreamingEcgNat
 from ecgnat_stream.signal import LEADS, MODEL_FS
 
-__all__ = ["WindowForm", "make_onnx", "make_package"]
+__all__ = ["LookForm", "StepForm", "WindowForm", "make_onnx", "make_package"]
 
 _TOLERANCE = 1e-4
 """Logits of a package differ from the network's by less, or it is not kept: about 4e-6 are usual."""
@@ -45,6 +51,53 @@ class WindowForm(nn.Module):
         return tuple(self.network(self.network.prepare(windows)))
 
 
+class LookForm(nn.Module):
+    """A step that changes nothing: samples, rows and what is remembered, to logits and what is to be remembered.
+
+    Written outside, in place: a compiled graph would copy what is remembered of all beds.
+    """
+
+    def __init__(self, step: StepNetwork) -> None:
+        super().__init__()
+        self.step = step
+
+    def forward(self, samples: Tensor, rows: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return what :meth:`~ecgnat_stream.model.streaming.StepNetwork.look` returns, in one row."""
+        said, new = self.step.look(samples, rows, *state)
+        return (*said, *new)
+
+
+class StepForm(nn.Module):
+    """A step for other programs: samples and what is remembered of B beds ``(B, ...)``, to logits and to the same afterwards."""
+
+    def __init__(self, step: StepNetwork) -> None:
+        super().__init__()
+        self.step = step
+
+    def forward(self, samples: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return the logits and the state after the step."""
+        after = tuple(part.clone() for part in state)
+        rows = torch.arange(samples.shape[0], device=samples.device)
+        return (*self.step(samples, rows, *after), *after)
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """A network as it is prepared: what is exported, with which inputs, what they are called, and what grows with the batch."""
+
+    form: Literal["window", "step"]
+    module: nn.Module
+    inputs: tuple[Any, ...]
+    growing: tuple[Any, ...] | None
+    names: tuple[list[str], list[str]]
+
+    def exported(self) -> torch.export.ExportedProgram:
+        self.module.eval()
+        with torch.no_grad():
+            self.module(*self.inputs)  # what is kept from call to call is made of real numbers, not of those of the export
+            return torch.export.export(self.module, self.inputs, dynamic_shapes=self.growing)
+
+
 def make_package(config: ModelConfig) -> Path:
     """Compile a network for this machine, and return where the package lies.
 
@@ -62,8 +115,11 @@ def make_package(config: ModelConfig) -> Path:
     device = choose_device(config.device)
     limit_threads(config)
     checkpoint, network = _loaded(config, device)
-    windows, exported = _exported(config, network)
-    with _new_file(package_file(config, checkpoint, "window", device)) as new:
+    form = _formed(config, network, onnx=False)
+    if form.form == "step" and device.type == "cuda":
+        raise ConfigError("a network that goes token by token is compiled ahead for a CPU only; on CUDA its steps are captured")
+    exported = form.exported()
+    with _new_file(package_file(config, checkpoint, form.form, device)) as new:
         threads = {"cpp.threads": config.threads} if config.threads else {"cpp.dynamic_threads": True}
         try:
             with warnings.catch_warnings():
@@ -71,9 +127,8 @@ def make_package(config: ModelConfig) -> Path:
                 torch._inductor.aoti_compile_and_package(exported, package_path=os.fspath(new), inductor_configs=threads)
         except RuntimeError as error:
             raise EcgnatError(f"the network cannot be compiled: {error}") from error
-        run = torch._inductor.aoti_load_package(os.fspath(new))
-        _check(run(windows), network, windows)
-    return keep_manifest(config, checkpoint, "window", device)
+        _check(torch._inductor.aoti_load_package(os.fspath(new))(*form.inputs), form)
+    return keep_manifest(config, checkpoint, form.form, device)
 
 
 def make_onnx(config: ModelConfig) -> Path:
@@ -91,24 +146,27 @@ def make_onnx(config: ModelConfig) -> Path:
         raise ConfigError(f"ONNX needs its libraries ({error}): pip install 'ecgnat-stream[onnx]'") from error
     device = torch.device("cpu")
     checkpoint, network = _loaded(config, device)
-    windows, exported = _exported(config, network)
-    with _new_file(package_file(config, checkpoint, "window-onnx", device)) as new:
+    form = _formed(config, network, onnx=True)
+    kind: Kind = f"{form.form}-onnx"  # type: ignore[assignment]
+    exported = form.exported()
+    with _new_file(package_file(config, checkpoint, kind, device)) as new:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 exported,
-                (windows,),
+                form.inputs,
                 os.fspath(new),
-                input_names=["windows"],
-                output_names=["rhythm", "beat", "window", "screen"],
+                input_names=form.names[0],
+                output_names=form.names[1],
                 opset_version=_OPSET,
                 external_data=False,
                 dynamo=True,
                 verbose=False,
             )
         session = onnxruntime.InferenceSession(new, providers=["CPUExecutionProvider"])
-        _check([torch.from_numpy(part) for part in session.run(None, {"windows": windows.numpy()})], network, windows)
-    return keep_manifest(config, checkpoint, "window-onnx", device)
+        given = dict(zip(form.names[0], (part.numpy() for part in pytree.tree_leaves(form.inputs)), strict=True))
+        _check([torch.from_numpy(part) for part in session.run(None, given)], form)
+    return keep_manifest(config, checkpoint, kind, device)
 
 
 def _loaded(config: ModelConfig, device: torch.device) -> tuple[Path, Network]:
@@ -119,27 +177,49 @@ def _loaded(config: ModelConfig, device: torch.device) -> tuple[Path, Network]:
     return checkpoint, fold_batch_norm(network).to(device)
 
 
-def _exported(config: ModelConfig, network: Network) -> tuple[Tensor, torch.export.ExportedProgram]:
-    samples = round(config.window_s * MODEL_FS)
-    windows = torch.randn(min(4, config.max_batch), len(LEADS), samples, generator=torch.Generator().manual_seed(0)).to(
-        next(network.parameters()).device
-    )
-    form = WindowForm(network).eval()
+def _formed(config: ModelConfig, network: Network, *, onnx: bool) -> _Form:
+    most = config.max_batch
+    count = min(4, most)
+    device = next(network.parameters()).device
+    batch = {0: torch.export.Dim("batch", min=1, max=most)} if most > 1 else None
+    drawn = torch.Generator().manual_seed(0)
+    if reading_mode(config) == "stream":
+        assert isinstance(network, EcgNat)  # others that stream have shapes that differ
+        step = StepNetwork(network)
+        state = _past(step, count + 2, config.past if not onnx else "float32", drawn)
+        samples = torch.randn(count, len(LEADS), TOKEN, generator=drawn).to(device)
+        if onnx:
+            names = list(step.shapes())
+            after = [f"{name}.after" for name in names]
+            own = tuple(part[1 : count + 1] for part in state)
+            return _Form(
+                "step", StepForm(step), (samples, own), (batch, (batch,) * len(own)),
+                (["samples", *names], ["rhythm", "beat", *after]),
+            )  # fmt: skip
+        beds = {0: torch.export.Dim("beds", min=2)}
+        rows = torch.arange(1, count + 1, device=device)
+        return _Form("step", LookForm(step), (samples, rows, state), (batch, batch, (beds,) * len(state)), ([], []))
     for layer in network.modules():
         if isinstance(layer, NatLayer):
             layer.backend = "blocks"  # one graph for every batch, and for a CPU and CUDA
-    with torch.no_grad():
-        form(windows)  # what is kept from call to call is made of real numbers, not of those of the export
-        batch = torch.export.Dim("batch", min=1, max=config.max_batch) if config.max_batch > 1 else None
-        return windows, torch.export.export(form, (windows,), dynamic_shapes=({0: batch} if batch is not None else None,))
+    windows = torch.randn(count, len(LEADS), round(config.window_s * MODEL_FS), generator=drawn).to(device)
+    return _Form("window", WindowForm(network), (windows,), (batch,), (["windows"], ["rhythm", "beat", "window", "screen"]))
+
+
+def _past(step: StepNetwork, beds: int, kept: str, drawn: torch.Generator) -> tuple[Tensor, ...]:
+    """Return what is remembered of beds of which each has taken one token more than the one before."""
+    stream = StreamingEcgNat(step, beds, kept=torch.float16 if kept == "float16" else torch.float32)
+    for first in range(beds):
+        stream.step(torch.arange(first, beds), torch.randn(beds - first, len(LEADS), TOKEN, generator=drawn))
+    return tuple(part.clone() for part in stream.state)
 
 
 @torch.inference_mode()
-def _check(said: object, network: Network, windows: Tensor) -> None:
+def _check(said: object, form: _Form) -> None:
     """Refuse a package that computes something else."""
     assert isinstance(said, list | tuple)
-    wanted = WindowForm(network)(windows)
-    apart = max((a.float() - b).abs().max().item() for a, b in zip(said, wanted, strict=True))
+    wanted: Sequence[Tensor] = form.module(*form.inputs)
+    apart = max((a.float() - b.float()).abs().max().item() for a, b in zip(said, wanted, strict=True))
     if not apart < _TOLERANCE:
         raise EcgnatError(f"what was prepared differs from the network by {apart:.2g}, more than {_TOLERANCE:g}: it is not kept")
 

@@ -148,13 +148,11 @@ def reading_mode(config: ModelConfig) -> Mode:
     Raises
     ------
     ConfigError
-        For "stream" with a network that looks ahead, or with onnxruntime, which reads whole windows.
+        For "stream" with a network that looks ahead.
     CheckpointError
         As :func:`find_checkpoint`.
     """
-    if config.runtime == "onnx" and config.mode == "stream":
-        raise ConfigError("model.runtime = 'onnx' reads whole windows: set model.mode = 'window', or model.runtime = 'torch'")
-    if config.mode == "window" or config.runtime == "onnx":
+    if config.mode == "window":
         return "window"
     model = _card(find_checkpoint(config.name)).model
     if model.get("arch") == "ecgnat" and model.get("is_causal") is True:

@@ -22,12 +22,13 @@ from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.model.catalogue import CONFIG_FILE, WEIGHTS_FILE
 from ecgnat_stream.model.config import ModelConfig
 from ecgnat_stream.model.network import Network
+from ecgnat_stream.model.preprocess import TOKEN
 from ecgnat_stream.places import cache_folder
 from ecgnat_stream.signal import MODEL_FS
 
 __all__ = ["Kind", "Manifest", "can_be_packed", "find_package", "keep_manifest", "package_file"]
 
-Kind = Literal["window", "window-onnx"]
+Kind = Literal["window", "window-onnx", "step", "step-onnx"]
 
 _LARGEST_MANIFEST = 1_000_000  # bytes
 
@@ -46,7 +47,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     threads
         Threads that it computes with, 0 for as many as it is told.
     samples, max_batch
-        Length of its windows, and the largest batch.
+        Length of its windows or steps, and the largest batch.
+    past
+        Numbers that a step remembers; "any" for windows and ONNX.
     package
         SHA-256 of the package.
     """
@@ -59,6 +62,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     samples: int
     max_batch: int
+    past: str = "any"
     package: str = ""
 
 
@@ -79,7 +83,7 @@ def find_package(config: ModelConfig, checkpoint: Path, kind: Kind, device: torc
     if (why := _not_ours(file)) is not None:
         return None, f"the package is not used: {why}"
     wanted = _wanted(config, checkpoint, kind, device)
-    for name in ("checkpoint", "code", "torch", "device", "processor", "threads", "samples"):
+    for name in ("checkpoint", "code", "torch", "device", "processor", "threads", "samples", "past"):
         made, here = getattr(manifest, name), getattr(wanted, name)
         if made != here:
             said = f"another {name}" if name in ("checkpoint", "code") else f"{name} {made!r}, here it is {here!r}"
@@ -98,7 +102,8 @@ def package_file(config: ModelConfig, checkpoint: Path, kind: Kind, device: torc
     """Return where a package of a checkpoint lies, or would lie."""
     folder = Path(config.packages) if config.packages else cache_folder("packages")
     name = f"{checkpoint.name}-{_digest_of(checkpoint)[:12]}"
-    return folder / name / ("window.onnx" if kind == "window-onnx" else f"window-{device.type}.pt2")
+    form, _, onnx = kind.partition("-")
+    return folder / name / (f"{form}.onnx" if onnx else f"{form}-{device.type}.pt2")
 
 
 def _manifest_file(file: Path) -> Path:
@@ -115,7 +120,7 @@ def keep_manifest(config: ModelConfig, checkpoint: Path, kind: Kind, device: tor
 
 def _wanted(config: ModelConfig, checkpoint: Path, kind: Kind, device: torch.device) -> Manifest:
     """Return what a package must have been made for to be used here."""
-    native = kind != "window-onnx"
+    native, by_step = not kind.endswith("-onnx"), kind.startswith("step")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     return Manifest(
         checkpoint=_digest_of(checkpoint),
@@ -124,8 +129,9 @@ def _wanted(config: ModelConfig, checkpoint: Path, kind: Kind, device: torch.dev
         device=name if native else "any",
         processor=_processor() if native else "any",
         threads=config.threads if native else 0,
-        samples=round(config.window_s * MODEL_FS),
+        samples=TOKEN if by_step else round(config.window_s * MODEL_FS),
         max_batch=config.max_batch,
+        past=config.past if native and by_step else "any",
     )
 
 

@@ -29,7 +29,7 @@ from ecgnat_stream.model.network import BeatNetwork, Network, NetworkOutput
 from ecgnat_stream.model.prediction import Prediction
 from ecgnat_stream.model.preprocess import TOKEN
 from ecgnat_stream.model.reading import Reader, TokenReader, WindowReader
-from ecgnat_stream.model.runtime import choose_runtime
+from ecgnat_stream.model.runtime import Runtime, StepRun, WindowRun, choose_runtime, choose_step_runtime, eager
 from ecgnat_stream.model.streaming import StepNetwork, StreamingEcgNat
 from ecgnat_stream.model.tokens import check_beats
 from ecgnat_stream.signal import LEADS, MODEL_FS, TOKEN_S, Conditioned, Window
@@ -67,16 +67,24 @@ class Predictor:
             among: tuple[Backend, ...] | None = ("masked", "natten") if self.config.compile == "off" else None  # flex compiles
             x = self._network.prepare(torch.zeros(8, len(LEADS), length, device=self.device))
             choose_attention(self._network, x, among)
-        self.runtime = choose_runtime(self.config, self.path, self._network, self.device)
         self.mode = reading_mode(self.config)
         streams = self.mode == "stream"
         self._step = StepNetwork(self._network) if streams and isinstance(self._network, EcgNat) else None
         self._by_beats = self._network if streams and isinstance(self._network, BeatNetwork) else None
-        self._compiled = self.runtime.name == "compiled" or (self._step is not None and self.config.compile == "on")
-        self._run_step = torch.compile(self._step, dynamic=False) if self._compiled and self._step is not None else self._step
+        self._steps: Runtime[StepRun] | None = None
+        if self._step is not None:
+            self._steps = choose_step_runtime(self.config, self.path, self._step, self.device)
+            self._windows = eager(self._network, "the network goes token by token")
+        else:
+            self._windows = choose_runtime(self.config, self.path, self._network, self.device)
         self.buckets = _buckets(self.config.max_batch)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._warm_up()
+
+    @property
+    def runtime(self) -> Runtime[StepRun] | Runtime[WindowRun]:
+        """What runs the network, in :attr:`mode`."""
+        return self._windows if self._steps is None else self._steps
 
     @property
     def rhythm_classes(self) -> tuple[str, ...]:
@@ -94,7 +102,7 @@ class Predictor:
         attention = f"{choose_backend(self.device)} attention, " if own else ""
         how = f"{self.runtime.name} ({self.runtime.why})"
         if self._step is not None:
-            attention, how = "token by token, ", f"{'compiled' if self._compiled else 'eager'} (compile = {self.config.compile})"
+            attention = "token by token, "
         if self._by_beats is not None:
             attention, how = "beat by beat, ", "eager"
         return (
@@ -141,12 +149,12 @@ class Predictor:
         """Return what reads the signal of a ward's beds, in :attr:`mode`; token by token or beat by beat, it remembers them."""
         if self._by_beats is not None:
             return BeatReader(StreamingBeats(self._by_beats, beds), self._worker.submit, self._said, self.config.max_batch)
-        if self._step is None:
+        if self._step is None or self._steps is None:
             return WindowReader(self)
         graphs = self.buckets if self.device.type == "cuda" else None
         past = torch.float16 if self.config.past == "float16" else torch.float32
-        stream = StreamingEcgNat(self._step, beds, run=self._run_step, graphs=graphs, kept=past)
-        fixed = self._compiled or graphs is not None
+        stream = StreamingEcgNat(self._step, beds, run=self._steps.run, graphs=graphs, kept=past)
+        fixed = self._steps.fixed or graphs is not None
         return TokenReader(stream, self._worker.submit, self._tokens_said, self.buckets, fixed=fixed)
 
     def close(self) -> None:
@@ -169,9 +177,9 @@ class Predictor:
     @torch.inference_mode()
     def _batch(self, windows: NDArray[np.float32], beats: NDArray[np.float32] | None) -> tuple[NDArray[Any], ...]:
         count = len(windows)
-        bucket = next(size for size in self.buckets if size >= count) if self.runtime.fixed else count
+        bucket = next(size for size in self.buckets if size >= count) if self._windows.fixed else count
         peaks = None if beats is None else _padded(beats, bucket).to(self.device)
-        output, tiled = self.runtime.run(_padded(windows, bucket).to(self.device), peaks)
+        output, tiled = self._windows.run(_padded(windows, bucket).to(self.device), peaks)
         tiled = torch.zeros(count, dtype=torch.bool) if tiled is None else tiled[:count]
         return *self._said(NetworkOutput(*(logits[:count] for logits in output))), tiled.cpu().numpy()
 
@@ -201,7 +209,7 @@ class Predictor:
             self._warm_up_steps()
             return
         length = round(self.config.window_s * MODEL_FS)
-        for size in self.buckets if self.runtime.fixed else (1,):
+        for size in self.buckets if self._windows.fixed else (1,):
             beats = np.arange(50, length, 80, dtype=np.float32)
             windows = Conditioned(np.zeros((size, len(LEADS), length), np.float32), MODEL_FS)
             said = self.predict(windows, np.tile(beats, (size, 1)))
@@ -209,7 +217,7 @@ class Predictor:
 
     def _warm_up_steps(self) -> None:
         reader = self.reader(self.buckets[-1])
-        for size in self.buckets if self._compiled else (1,):
+        for size in self.buckets if self.runtime.fixed else (1,):
             samples = np.zeros((len(LEADS), TOKEN), np.float32)
             said = reader.submit([Window(row, 0, TOKEN, samples, 0, 0) for row in range(size)]).result()
             self._check_finite(said.rhythm, said.beat)

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,17 +18,26 @@ from torch import Tensor
 from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.model.config import ModelConfig
 from ecgnat_stream.model.network import Network, NetworkOutput
-from ecgnat_stream.model.package import can_be_packed, find_package
+from ecgnat_stream.model.package import Kind, can_be_packed, find_package
+from ecgnat_stream.model.preprocess import TOKEN
+from ecgnat_stream.model.streaming import StepNetwork
 from ecgnat_stream.model.tokens import BeatTokens
 
-__all__ = ["Runtime", "choose_runtime", "compiler"]
+__all__ = ["Runtime", "StepRun", "WindowRun", "choose_runtime", "choose_step_runtime", "compiler", "eager"]
 
-_Run = Callable[[Tensor, Tensor | None], tuple[NetworkOutput, Tensor | None]]
+WindowRun = Callable[[Tensor, Tensor | None], tuple[NetworkOutput, Tensor | None]]
+"""Windows ``(B, 12, T)`` and R peaks ``(B, N)`` or None to logits, and to ``(B,)`` whether a row was read without beats, None for
+a network that does not read beats."""
+
+StepRun = Callable[..., tuple[Tensor, ...]]
+"""What :class:`~ecgnat_stream.model.streaming.StepNetwork` takes, gives and changes."""
+
+_Run = TypeVar("_Run", WindowRun, StepRun)
 
 
 @dataclass(frozen=True, slots=True)
-class Runtime:
-    """How windows are answered.
+class Runtime(Generic[_Run]):
+    """How windows or steps are answered.
 
     Parameters
     ----------
@@ -37,8 +46,7 @@ class Runtime:
     fixed
         Whether only batches of sizes that were run before are fast: others compile.
     run
-        Windows ``(B, 12, T)`` and R peaks ``(B, N)`` or None to logits, and to ``(B,)`` whether a row was read without beats,
-        None for a network that does not read beats.
+        What answers: a :data:`WindowRun` or a :data:`StepRun`.
     """
 
     name: str
@@ -47,8 +55,8 @@ class Runtime:
     run: _Run
 
 
-def choose_runtime(config: ModelConfig, checkpoint: Path, network: Network, device: torch.device) -> Runtime:
-    """Choose how a network in eval mode, already on its device, is run.
+def choose_runtime(config: ModelConfig, checkpoint: Path, network: Network, device: torch.device) -> Runtime[WindowRun]:
+    """Choose how a network in eval mode, already on its device, reads windows.
 
     Raises
     ------
@@ -56,7 +64,10 @@ def choose_runtime(config: ModelConfig, checkpoint: Path, network: Network, devi
         If ``runtime = "onnx"`` was asked for, and is not there.
     """
     if config.runtime == "onnx":
-        return _onnx(config, checkpoint, network)
+        if not can_be_packed(network):
+            raise ConfigError("model.runtime = 'onnx' does not go with a network that reads heartbeats: use 'torch'")
+        why, session = _session(config, checkpoint, "window-onnx")
+        return Runtime("onnx", why, False, _of_windows(lambda windows: session({"windows": windows})))
     why_not = ""
     if config.compile != "off" and can_be_packed(network):
         package, said = find_package(config, checkpoint, "window", device)
@@ -69,7 +80,68 @@ def choose_runtime(config: ModelConfig, checkpoint: Path, network: Network, devi
     return Runtime("compiled" if compiled else "eager", why + why_not, compiled, _of_network(network, call))
 
 
-def _of_network(network: Network, call: Callable[[Any], NetworkOutput]) -> _Run:
+def choose_step_runtime(config: ModelConfig, checkpoint: Path, step: StepNetwork, device: torch.device) -> Runtime[StepRun]:
+    """Choose how a causal network, already on its device, goes token by token.
+
+    Packages are for a CPU: on CUDA the step is captured in graphs.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`choose_runtime`.
+    """
+    if config.runtime == "onnx":
+        why, session = _session(config, checkpoint, "step-onnx")
+        return Runtime("onnx", why, False, _of_session(step, session))
+    why_not = ""
+    if config.compile != "off" and device.type == "cpu":
+        package, said = find_package(config, checkpoint, "step", device)
+        if package is not None:
+            call = torch._inductor.aoti_load_package(os.fspath(package))
+            return Runtime("package", said, False, _of_look(step, call))
+        why_not = f"; {said}"
+    compiled, why = _choose_compile(config.compile, device, True)
+    run = torch.compile(step, dynamic=False) if compiled else step
+    return Runtime("compiled" if compiled else "eager", why + why_not, compiled, run)
+
+
+def eager(network: Network, why: str) -> Runtime[WindowRun]:
+    """Return the network over windows as it is."""
+    return Runtime("eager", why, False, _of_network(network, network))
+
+
+def _of_look(step: StepNetwork, call: Callable[..., Any]) -> StepRun:
+    heads = 4 if step.statements else 2
+
+    def run(samples: Tensor, rows: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        if samples.shape[2] != TOKEN:  # a recording: torch takes several tokens at once
+            said: tuple[Tensor, ...] = step(samples, rows, *state)
+            return said
+        found = call(samples, rows, state)
+        step.keep(1, rows, found[heads:], *state)
+        return tuple(found[:heads])
+
+    return run
+
+
+def _of_session(step: StepNetwork, call: Callable[[dict[str, Tensor]], list[Tensor]]) -> StepRun:
+    names = list(step.shapes())
+
+    def run(samples: Tensor, rows: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        said = []
+        for at in range(0, samples.shape[2], TOKEN):
+            before = {name: kept[rows] for name, kept in zip(names, state, strict=True)}
+            given = {name: kept if name == "taken" else kept.float() for name, kept in before.items()}
+            found = call({"samples": samples[..., at : at + TOKEN], **given})
+            for kept, after in zip(state, found[-len(state) :], strict=True):
+                kept[rows] = after.to(kept.dtype)
+            said.append(found[: -len(state)])
+        return tuple(torch.cat(parts, dim=1) for parts in zip(*said, strict=True))
+
+    return run
+
+
+def _of_network(network: Network, call: Callable[[Any], NetworkOutput]) -> WindowRun:
     def run(windows: Tensor, peaks: Tensor | None) -> tuple[NetworkOutput, Tensor | None]:
         x = network.prepare(windows, peaks)
         output = call(x)
@@ -78,30 +150,29 @@ def _of_network(network: Network, call: Callable[[Any], NetworkOutput]) -> _Run:
     return run
 
 
-def _of_windows(call: Callable[[Tensor], Any]) -> _Run:
+def _of_windows(call: Callable[[Tensor], Any]) -> WindowRun:
     return lambda windows, _: (NetworkOutput(*call(windows)), None)
 
 
-def _onnx(config: ModelConfig, checkpoint: Path, network: Network) -> Runtime:
-    if not can_be_packed(network):
-        raise ConfigError("model.runtime = 'onnx' does not go with a network that reads heartbeats: use 'torch'")
+def _session(config: ModelConfig, checkpoint: Path, kind: Kind) -> tuple[str, Callable[[dict[str, Tensor]], list[Tensor]]]:
+    """Return what runs, and the file in onnxruntime, from named tensors to tensors."""
     try:
         import onnxruntime
     except ImportError as error:
         raise ConfigError(f"model.runtime = 'onnx' needs onnxruntime ({error}): pip install 'ecgnat-stream[onnx]'") from error
     if config.device == "cuda":
         raise ConfigError("model.runtime = 'onnx' runs on a CPU here: set model.device = 'cpu', or model.runtime = 'torch'")
-    file, said = find_package(config, checkpoint, "window-onnx", torch.device("cpu"))
+    file, said = find_package(config, checkpoint, kind, torch.device("cpu"))
     if file is None:
         raise ConfigError(f"model.runtime = 'onnx': {said.replace('ecgnat compile', 'ecgnat compile --onnx')}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = config.threads
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
-    def call(windows: Tensor) -> list[Tensor]:
-        return [torch.from_numpy(part) for part in session.run(None, {"windows": windows.numpy()})]
+    def call(given: dict[str, Tensor]) -> list[Tensor]:
+        return [torch.from_numpy(part) for part in session.run(None, {name: part.numpy() for name, part in given.items()})]
 
-    return Runtime("onnx", f"onnxruntime {onnxruntime.__version__}", False, _of_windows(call))
+    return f"onnxruntime {onnxruntime.__version__}", call
 
 
 def compiler() -> str | None:

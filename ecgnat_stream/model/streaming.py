@@ -119,6 +119,12 @@ class StepNetwork(nn.Module):
             Logits of rhythm ``(B, n, C)`` and beats ``(B, 4 n, 2 + C)``; with statements, window and screening ``(B, C)`` too,
             tokens before the beginning left out.
         """
+        said, new = self.look(samples, rows, taken, *state)
+        self.keep(samples.shape[-1] // TOKEN, rows, new, taken, *state)
+        return said
+
+    def look(self, samples: Tensor, rows: Tensor, taken: Tensor, *state: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Return what :meth:`forward` says, and what :meth:`keep` has to remember of it; change nothing."""
         at = _Place(rows, taken.index_select(0, rows), samples.shape[-1] // TOKEN)
         rest = iter(state)
         tokens = prepare(samples, "fixed").transpose(1, 2)
@@ -129,16 +135,29 @@ class StepNetwork(nn.Module):
                 features.append(tokens)
         rhythm, beat = self.rhythm_head(tokens), self.beat_head(features[1], tokens)
         said = (rhythm, beat, *self._state(tokens, at, rest)) if self.statements else (rhythm, beat)
-        taken.index_copy_(0, rows, at.taken + at.count)
-        return said
+        return said, tuple(at.new)
+
+    def keep(self, count: int, rows: Tensor, new: Sequence[Tensor], taken: Tensor, *state: Tensor) -> None:
+        """Remember what :meth:`look` has found in ``count`` tokens of each bed."""
+        before = taken.index_select(0, rows)
+        rest = iter(zip(state, new, strict=True))
+        for part in self.parts:
+            if isinstance(part, _ConvStep):
+                _keep_whole(rows, *next(rest))
+            elif isinstance(part, _LayerStep):
+                part.keep(rows, before, count, next(rest), next(rest))
+        if self.statements:
+            _keep_whole(rows, *next(rest))
+        taken.index_copy_(0, rows, before + count)
 
     def _state(self, tokens: Tensor, at: _Place, rest: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
-        last = next(rest)
+        last = next(rest).index_select(0, at.rows)
         kept = min(at.count, _WINDOW)
         slots = (at.taken[:, None] + torch.arange(at.count - kept, at.count, device=tokens.device)) % _WINDOW
-        last[at.rows[:, None], slots] = tokens[:, at.count - kept :].to(last.dtype)
+        last[torch.arange(last.shape[0], device=last.device)[:, None], slots] = tokens[:, at.count - kept :].to(last.dtype)
+        at.new.append(last)
         seen = torch.arange(_WINDOW, device=tokens.device) < (at.taken + at.count)[:, None]
-        window, screen = (_stated(head, last.index_select(0, at.rows), seen) for head in (self.window_head, self.screen_head))
+        window, screen = (_stated(head, last, seen) for head in (self.window_head, self.screen_head))
         return window, screen
 
 
@@ -289,10 +308,14 @@ class StreamingEcgNat:
 
 
 class _Place:
-    """Which beds take a step, how many tokens each has taken, and how many it takes; masks are made once for all layers."""
+    """Which beds take a step, how many tokens each has taken and takes, and what is to be remembered of them.
+
+    Masks are made once for all layers.
+    """
 
     def __init__(self, rows: Tensor, taken: Tensor, count: int) -> None:
         self.rows, self.taken, self.count = rows, taken, count
+        self.new: list[Tensor] = []
         self._masks: dict[tuple[int, int, int], Tensor] = {}
 
     def mask(self, per_token: int, dilation: int, slots: int) -> Tensor:
@@ -307,7 +330,7 @@ class _Place:
             sees = (behind % dilation == 0) & (behind <= slots) & (age < first)[:, None]
             between = new[:, None] - new
             among = (between >= 0) & (between % dilation == 0) & (between <= slots)
-            seen = torch.cat([sees, among.expand(len(self.rows), -1, -1)], dim=-1)
+            seen = torch.cat([sees, among.expand(self.rows.shape[0], -1, -1)], dim=-1)
             self._masks[key] = torch.where(seen, 0.0, float("-inf"))[:, None]
         return self._masks[key]
 
@@ -345,7 +368,7 @@ class _ConvStep(nn.Module):
         tail = next(state)
         x = torch.cat([tail.index_select(0, at.rows), tokens], dim=1)
         batch, length, channels = x.shape
-        tail.index_copy_(0, at.rows, x[:, length - self.shape[0] :].to(tail.dtype))
+        at.new.append(x[:, length - self.shape[0] :])
         count = (length - self.reach) // self.stride + 1
         seen = x.as_strided((batch, count, self.reach * channels), (length * channels, self.stride * channels, 1))
         return F.linear(seen, self.weight, self.bias)
@@ -387,16 +410,25 @@ class _LayerStep(nn.Module):
         query, key, value = parts.permute(3, 0, 4, 2, 1, 5)  # (B, H, G, Q, K)
         seen_keys = torch.cat([keys.index_select(0, at.rows), key], dim=3)
         seen_values = torch.cat([values.index_select(0, at.rows), value], dim=3)
-        kept = min(new, self.slots)
-        ranks = (at.taken * self.per_token)[:, None] + torch.arange(new - kept, new, device=qkv.device)
-        place = at.rows[:, None], slice(None), slice(None), ranks % self.slots
-        keys[place] = parts[:, new - kept :, :, 1].transpose(2, 3).to(keys.dtype)
-        values[place] = parts[:, new - kept :, :, 2].transpose(2, 3).to(values.dtype)
+        first = new - min(new, self.slots)
+        at.new += [parts[:, first:, :, 1].transpose(2, 3), parts[:, first:, :, 2].transpose(2, 3)]
         mask = at.mask(self.per_token, self.dilation, self.slots)
         logits = query @ seen_keys.transpose(-1, -2) + mask[:, None]
         mixed = logits.softmax(dim=-1) @ seen_values
         out: Tensor = mixed.permute(0, 3, 2, 1, 4).reshape(batch, count, self.width)
         return out
+
+    def keep(self, rows: Tensor, taken: Tensor, count: int, *rings: tuple[Tensor, Tensor]) -> None:
+        """Put new keys and values into their rings, over the oldest."""
+        new = count * self.per_token
+        ranks = (taken * self.per_token)[:, None] + torch.arange(new - min(new, self.slots), new, device=rows.device)
+        place = rows[:, None], slice(None), slice(None), ranks % self.slots
+        for ring, tokens in rings:
+            ring[place] = tokens.to(ring.dtype)
+
+
+def _keep_whole(rows: Tensor, kept: Tensor, new: Tensor) -> None:
+    kept.index_copy_(0, rows, new.to(kept.dtype))
 
 
 def _normed(norm: nn.LayerNorm, linear: nn.Linear) -> nn.Linear:

@@ -23,12 +23,13 @@ from ecgnat_stream.model import (
     package,
     save_checkpoint,
 )
-from ecgnat_stream.model.ahead import WindowForm, make_onnx, make_package
+from ecgnat_stream.model.ahead import LookForm, WindowForm, make_onnx, make_package
 from ecgnat_stream.model.checkpoint import load_checkpoint
-from ecgnat_stream.model.package import find_package, keep_manifest, package_file
+from ecgnat_stream.model.package import Kind, find_package, keep_manifest, package_file
 from ecgnat_stream.model.predict import fold_batch_norm
 from ecgnat_stream.model.runtime import compiler
-from ecgnat_stream.signal import Conditioned
+from ecgnat_stream.model.streaming import StepNetwork
+from ecgnat_stream.signal import Conditioned, Window
 
 CPU = torch.device("cpu")
 
@@ -49,13 +50,40 @@ def windows(count: int) -> Conditioned:
     return Conditioned(samples, 100)
 
 
-def a_package(config: ModelConfig) -> Path:
+@pytest.fixture
+def causal(config: ModelConfig, tmp_path: Path) -> ModelConfig:
+    """Return the settings of a small causal network."""
+    model = EcgNatConfig(embed_dim=8, depths=(2, 1, 1, 1), num_heads=(1, 2, 2, 4), is_causal=True, scaling="fixed")
+    checkpoint = save_checkpoint(tmp_path / "causal", EcgNat(model), ModelCard(model=model))
+    return ModelConfig(name=str(checkpoint), max_batch=6, device="cpu")
+
+
+def say_the_same(a: Predictor, b: Predictor) -> None:
+    """Compare probabilities of beds that join at different times, begin anew, fall behind by some tokens, and grow in number."""
+    drawn = np.random.default_rng(1)
+    readers = a.reader(2), b.reader(2)
+    for turn in range(14):
+        beds = [bed for bed in range(9) if (turn + bed) % 3 and turn >= bed % 4]
+        if not beds:
+            continue
+        some = []
+        for bed in beds:
+            tokens = 3 if (turn, bed) == (9, 2) else 1
+            samples = drawn.standard_normal((12, 32 * tokens)).astype(np.float32)
+            samples[3:, : 8 * bed] = np.nan
+            some.append(Window(bed, 32 * turn, 32 * (turn + tokens), samples, 0, 0, fresh=(turn + bed) % 8 == 0))
+        said, wanted = (reader.submit(some).result() for reader in readers)
+        np.testing.assert_allclose(said.rhythm, wanted.rhythm, atol=1e-5)
+        np.testing.assert_allclose(said.beat, wanted.beat, atol=1e-5)
+
+
+def a_package(config: ModelConfig, kind: Kind = "window") -> Path:
     """Put something in the place of a package, with a manifest that fits."""
     checkpoint = Path(config.name)
-    file = package_file(config, checkpoint, "window", CPU)
+    file = package_file(config, checkpoint, kind, CPU)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(b"code")
-    return keep_manifest(config, checkpoint, "window", CPU)
+    return keep_manifest(config, checkpoint, kind, CPU)
 
 
 def why_not(config: ModelConfig) -> str:
@@ -77,6 +105,25 @@ def test_a_package_that_fits_is_found_and_used(config: ModelConfig, monkeypatch:
         assert loaded == [str(file)]
         assert predictor.runtime.name == "package" and f"package ({file})" in predictor.describe()
         np.testing.assert_allclose(predictor.predict(windows(3)).rhythm, wanted.rhythm, atol=1e-6)
+
+
+def test_a_step_that_fits_is_found_and_used(causal: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = a_package(causal, "step")
+    form = LookForm(StepNetwork(fold_batch_norm(load_checkpoint(causal.name)[0])))
+    lengths: list[int] = []
+
+    def look(samples: torch.Tensor, rows: torch.Tensor, state: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        lengths.append(samples.shape[2])
+        return form(samples, rows, state)
+
+    monkeypatch.setattr(torch._inductor, "aoti_load_package", lambda path: look)
+    with Predictor(causal) as packed, Predictor(msgspec.structs.replace(causal, compile="off")) as eager:
+        assert f"token by token, package ({file})" in packed.describe()
+        assert "token by token, eager (compile = off)" in eager.describe()
+        say_the_same(packed, eager)
+        assert set(lengths) == {32}, "torch takes longer steps"
+    with Predictor(msgspec.structs.replace(causal, past="float16")) as other:
+        assert "made for past 'float32', here it is 'float16'" in other.describe()
 
 
 @pytest.mark.parametrize(
@@ -142,11 +189,11 @@ def test_a_network_of_heartbeats_is_refused(tmp_path: Path) -> None:
 
 def test_what_computes_something_else_is_not_kept(config: ModelConfig) -> None:
     network = fold_batch_norm(load_checkpoint(config.name)[0])
-    samples = torch.from_numpy(windows(2).samples)
-    said = WindowForm(network)(samples)
-    ahead._check(said, network, samples)
+    form = ahead._formed(config, network, onnx=False)
+    said = form.module(*form.inputs)
+    ahead._check(said, form)
     with pytest.raises(EcgnatError, match="it is not kept"):
-        ahead._check([part + 0.01 for part in said], network, samples)
+        ahead._check([part + 0.01 for part in said], form)
 
 
 def test_onnx_says_what_torch_says(config: ModelConfig) -> None:
@@ -164,18 +211,38 @@ def test_onnx_says_what_torch_says(config: ModelConfig) -> None:
                 np.testing.assert_allclose(getattr(b, name), getattr(a, name), atol=1e-5)
 
 
+def test_a_step_as_onnx_says_what_torch_says(causal: ModelConfig) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    onnx = msgspec.structs.replace(causal, runtime="onnx")
+    with pytest.raises(ConfigError, match="no package: ecgnat compile --onnx"):
+        Predictor(onnx)
+    assert make_onnx(causal).name == "step.onnx"
+    for past in ("float32", "float16"):
+        with Predictor(msgspec.structs.replace(onnx, past=past)) as a, Predictor(msgspec.structs.replace(causal, past=past)) as b:
+            assert "token by token, onnx (onnxruntime" in a.describe()
+            say_the_same(a, b)
+
+
 @pytest.mark.timeout(900)  # half a minute of processor time, and other tests run beside it
 @pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
 def test_what_is_compiled_ahead_of_time_is_used_and_says_what_torch_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    model = EcgNatConfig(embed_dim=2, depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1), dilations=(1, 1, 1, 1), kernel_size=3)
+    model = EcgNatConfig(
+        embed_dim=2, depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1), dilations=(1, 1, 1, 1), kernel_size=3, is_causal=True
+    )
     checkpoint = save_checkpoint(tmp_path / "least", EcgNat(model), ModelCard(model=model))
-    config = ModelConfig(name=str(checkpoint), max_batch=4, window_s=4, device="cpu")
+    config = ModelConfig(name=str(checkpoint), max_batch=4, window_s=4, device="cpu", mode="window")
     make_package(config)
     samples = Conditioned(windows(3).samples[..., :400], 100)
     with Predictor(config) as packed, Predictor(msgspec.structs.replace(config, compile="off")) as eager:
         assert (packed.runtime.name, eager.runtime.name) == ("package", "eager")
         np.testing.assert_allclose(packed.predict(samples).rhythm, eager.predict(samples).rhythm, atol=1e-5)
+    steps = msgspec.structs.replace(config, mode="auto")
+    assert make_package(steps).name == "step-cpu.pt2"
+    with Predictor(steps) as packed, Predictor(msgspec.structs.replace(steps, compile="off")) as eager:
+        assert (packed.runtime.name, eager.runtime.name) == ("package", "eager")
+        say_the_same(packed, eager)
 
 
 def test_a_processor_has_one_name() -> None:

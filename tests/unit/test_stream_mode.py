@@ -383,9 +383,7 @@ def test_the_mode_follows_the_network_unless_it_is_set(causal: Path, untrained: 
     assert reading_mode(ModelConfig(name=str(untrained))) == "window"
     with pytest.raises(ConfigError, match=r'model.mode is "stream", but the network .* looks ahead'):
         reading_mode(ModelConfig(name=str(untrained), mode="stream"))
-    assert reading_mode(ModelConfig(name=str(causal), runtime="onnx")) == "window"
-    with pytest.raises(ConfigError, match="reads whole windows"):
-        reading_mode(ModelConfig(name=str(causal), mode="stream", runtime="onnx"))
+    assert reading_mode(ModelConfig(name=str(causal), runtime="onnx")) == "stream"
     with pytest.raises(ConfigError, match="looks ahead"):
         Predictor(ModelConfig(name=str(untrained), mode="stream"))
 

@@ -224,12 +224,18 @@ def test_a_step_as_onnx_says_what_torch_says(causal: ModelConfig) -> None:
             say_the_same(a, b)
 
 
-@pytest.mark.timeout(900)  # half a minute of processor time, and other tests run beside it
+@pytest.mark.timeout(900)  # a minute and a half of processor time, and other tests run beside it
 @pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
 def test_what_is_compiled_ahead_of_time_is_used_and_says_what_torch_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     model = EcgNatConfig(
-        embed_dim=2, depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1), dilations=(1, 1, 1, 1), kernel_size=3, is_causal=True
+        embed_dim=2,
+        depths=(1, 1, 1, 1),
+        num_heads=(1, 1, 1, 1),
+        dilations=(1, 1, 1, 1),
+        kernel_size=3,
+        is_causal=True,
+        scaling="fixed",
     )
     checkpoint = save_checkpoint(tmp_path / "least", EcgNat(model), ModelCard(model=model))
     config = ModelConfig(name=str(checkpoint), max_batch=4, window_s=4, device="cpu", mode="window")

@@ -27,7 +27,7 @@ from ecgnat_stream.model.network import Network
 from ecgnat_stream.model.package import Kind, can_be_packed, keep_manifest, package_file
 from ecgnat_stream.model.predict import choose_device, fold_batch_norm, limit_threads
 from ecgnat_stream.model.preprocess import TOKEN
-from ecgnat_stream.model.runtime import compiler
+from ecgnat_stream.model.runtime import compiler, import_onnxruntime
 from ecgnat_stream.model.streaming import StepNetwork, StreamingEcgNat
 from ecgnat_stream.signal import LEADS, MODEL_FS
 
@@ -140,7 +140,7 @@ def make_onnx(config: ModelConfig) -> Path:
         As :func:`make_package`, and without the libraries.
     """
     try:
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
         import onnxscript  # noqa: F401 - torch.onnx needs it
     except ImportError as error:
         raise ConfigError(f"ONNX needs its libraries ({error}): pip install 'ecgnat-stream[onnx]'") from error

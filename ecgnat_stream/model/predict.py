@@ -48,6 +48,9 @@ def try_loading(config: ModelConfig) -> None:
     choose_device(config.device)
     limit_threads(config)
     load_checkpoint(find_checkpoint(config.name))
+    if config.runtime == "onnx":  # nothing is compiled, and its file may be missing
+        with Predictor(config):
+            pass
 
 
 class Predictor:

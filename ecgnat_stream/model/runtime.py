@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -23,7 +24,7 @@ from ecgnat_stream.model.preprocess import TOKEN
 from ecgnat_stream.model.streaming import StepNetwork
 from ecgnat_stream.model.tokens import BeatTokens
 
-__all__ = ["Runtime", "StepRun", "WindowRun", "choose_runtime", "choose_step_runtime", "compiler", "eager"]
+__all__ = ["Runtime", "StepRun", "WindowRun", "choose_runtime", "choose_step_runtime", "compiler", "eager", "import_onnxruntime"]
 
 WindowRun = Callable[[Tensor, Tensor | None], tuple[NetworkOutput, Tensor | None]]
 """Windows ``(B, 12, T)`` and R peaks ``(B, N)`` or None to logits, and to ``(B,)`` whether a row was read without beats, None for
@@ -157,7 +158,7 @@ def _of_windows(call: Callable[[Tensor], Any]) -> WindowRun:
 def _session(config: ModelConfig, checkpoint: Path, kind: Kind) -> tuple[str, Callable[[dict[str, Tensor]], list[Tensor]]]:
     """Return what runs, and the file in onnxruntime, from named tensors to tensors."""
     try:
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
     except ImportError as error:
         raise ConfigError(f"model.runtime = 'onnx' needs onnxruntime ({error}): pip install 'ecgnat-stream[onnx]'") from error
     if config.device == "cuda":
@@ -173,6 +174,21 @@ def _session(config: ModelConfig, checkpoint: Path, kind: Kind) -> tuple[str, Ca
         return [torch.from_numpy(part) for part in session.run(None, {name: part.numpy() for name, part in given.items()})]
 
     return f"onnxruntime {onnxruntime.__version__}", call
+
+
+def import_onnxruntime() -> ModuleType:
+    """Return onnxruntime, told beforehand to report nothing to its maker: its own builds do, and give the machine a number.
+
+    Raises
+    ------
+    ImportError
+        Where it is not installed.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
+    module: ModuleType = onnxruntime
+    return module
 
 
 def compiler() -> str | None:

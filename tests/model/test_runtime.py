@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from ecgnat_stream.model import (
     Predictor,
     ahead,
     build,
+    check_model,
     configured,
     package,
     save_checkpoint,
@@ -196,13 +200,25 @@ def test_what_computes_something_else_is_not_kept(config: ModelConfig) -> None:
         ahead._check([part + 0.01 for part in said], form)
 
 
+def test_onnxruntime_reports_nothing_and_keeps_no_number_of_the_machine(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    unset = ("XDG_CACHE_HOME", "ORT_DISABLE_TELEMETRY")
+    environment = {name: value for name, value in os.environ.items() if name not in unset} | {"HOME": str(tmp_path)}
+    code = "from ecgnat_stream.model.runtime import import_onnxruntime as it; it()"
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=300)
+    assert list(tmp_path.rglob("*")) == []
+
+
 def test_onnx_says_what_torch_says(config: ModelConfig) -> None:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     onnx = msgspec.structs.replace(config, runtime="onnx")
     with pytest.raises(ConfigError, match="no package: ecgnat compile --onnx"):
         Predictor(onnx)
+    with pytest.raises(ConfigError, match="no package: ecgnat compile --onnx"):
+        check_model(onnx)
     make_onnx(config)
+    check_model(onnx)
     with Predictor(config) as torch_, Predictor(onnx) as onnx_:
         assert "onnx (onnxruntime" in onnx_.describe()
         for count in (1, 5, 8):

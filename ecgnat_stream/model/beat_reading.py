@@ -7,7 +7,7 @@ only what is new is cut, encoded and carried.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ecgnat_stream.model.beat_streaming import StreamingBeats
 from ecgnat_stream.model.network import NetworkOutput
 from ecgnat_stream.model.prediction import Prediction
+from ecgnat_stream.model.reading import Remembering
 from ecgnat_stream.signal import TOKEN_S, Window
 
 __all__ = ["BeatReader"]
@@ -25,7 +26,7 @@ __all__ = ["BeatReader"]
 _Probable = Callable[[NetworkOutput], tuple[NDArray[np.float32], ...]]
 
 
-class BeatReader:
+class BeatReader(Remembering):
     """Reads what is new of each bed, after what came before.
 
     Parameters
@@ -40,28 +41,16 @@ class BeatReader:
         Beds of a batch at most.
     """
 
+    _stream: StreamingBeats
+
     def __init__(self, stream: StreamingBeats, submit: Callable[..., Future[Any]], probable: _Probable, most: int) -> None:
-        self._stream, self._submit, self._probable, self._most = stream, submit, probable, most
+        super().__init__(stream, submit)
+        self._probable, self._most = probable, most
 
     def submit(self, windows: Sequence[Window]) -> Future[Prediction]:
         """Return probabilities for the 10 s that end with each window; ``fresh`` ones begin without a past."""
         answer: Future[Prediction] = self._submit(self._read, tuple(windows))
         return answer
-
-    def save(self, row: int) -> dict[str, torch.Tensor]:
-        """Return what is remembered of a bed, after what was submitted before."""
-        state: dict[str, torch.Tensor] = self._submit(self._stream.save, row).result()
-        return state
-
-    def restore(self, row: int, state: Mapping[str, torch.Tensor]) -> None:
-        """Let a bed go on where :meth:`save` of another process has left it.
-
-        Raises
-        ------
-        ValueError
-            If the state is that of another network.
-        """
-        self._submit(self._stream.restore, row, state).result()
 
     def _read(self, windows: Sequence[Window]) -> Prediction:
         began = time.perf_counter()

@@ -21,10 +21,11 @@ from ecgnat_stream.model.preprocess import TOKEN
 from ecgnat_stream.signal import MODEL_FS, TOKEN_S, Conditioned, Window
 
 if TYPE_CHECKING:
+    from ecgnat_stream.model.beat_streaming import StreamingBeats
     from ecgnat_stream.model.predict import Predictor
     from ecgnat_stream.model.streaming import StreamingEcgNat
 
-__all__ = ["Reader", "TokenReader", "WindowReader"]
+__all__ = ["Reader", "Remembering", "TokenReader", "WindowReader"]
 
 _LONGEST = 8
 """Tokens that a step takes at most: more make attention look at ever more that it does not see."""
@@ -79,6 +80,28 @@ class WindowReader:
             raise ValueError("the state is that of a network that goes token by token")
 
 
+class Remembering:
+    """What readers share that remember something of each bed: it is looked at in the thread of the network alone."""
+
+    def __init__(self, stream: StreamingEcgNat | StreamingBeats, submit: Callable[..., Future[Any]]) -> None:
+        self._stream, self._submit = stream, submit
+
+    def save(self, row: int) -> dict[str, torch.Tensor]:
+        """Return what is remembered of a bed, after what was submitted before."""
+        state: dict[str, torch.Tensor] = self._submit(self._stream.save, row).result()
+        return state
+
+    def restore(self, row: int, state: Mapping[str, torch.Tensor]) -> None:
+        """Let a bed go on where :meth:`save` of another process has left it.
+
+        Raises
+        ------
+        ValueError
+            If the state is that of another network.
+        """
+        self._submit(self._stream.restore, row, state).result()
+
+
 @dataclass(slots=True)
 class _Stretch:
     """New samples of one bed, end to end, and the windows that they were cut as."""
@@ -91,7 +114,7 @@ class _Stretch:
     beat: list[NDArray[np.float32]] = field(default_factory=list)
 
 
-class TokenReader:
+class TokenReader(Remembering):
     """Reads the new tokens of each bed, after those that came before.
 
     Parameters
@@ -108,6 +131,8 @@ class TokenReader:
         Whether steps have one token, and are filled up to one of the sizes: for what was compiled for these.
     """
 
+    _stream: StreamingEcgNat
+
     def __init__(
         self,
         stream: StreamingEcgNat,
@@ -117,7 +142,8 @@ class TokenReader:
         *,
         fixed: bool = False,
     ) -> None:
-        self._stream, self._submit, self._probable = stream, submit, probable
+        super().__init__(stream, submit)
+        self._probable = probable
         self._sizes, self._fixed, self._longest = tuple(sizes), fixed, 1 if fixed else _LONGEST
 
     def submit(self, windows: Sequence[Window]) -> Future[Prediction]:
@@ -127,21 +153,6 @@ class TokenReader:
                 raise ValueError(f"want whole tokens of {TOKEN} samples, got {window.samples.shape[1]} samples")
         answer: Future[Prediction] = self._submit(self._read, tuple(windows))
         return answer
-
-    def save(self, row: int) -> dict[str, torch.Tensor]:
-        """Return what is remembered of a bed, after what was submitted before."""
-        state: dict[str, torch.Tensor] = self._submit(self._stream.save, row).result()
-        return state
-
-    def restore(self, row: int, state: Mapping[str, torch.Tensor]) -> None:
-        """Let a bed go on where :meth:`save` of another process has left it.
-
-        Raises
-        ------
-        ValueError
-            If the state is that of another network.
-        """
-        self._submit(self._stream.restore, row, state).result()
 
     def _read(self, windows: Sequence[Window]) -> Prediction:
         began = time.perf_counter()
